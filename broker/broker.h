@@ -1,0 +1,177 @@
+/* broker/broker.h: what joins the nodes: rooms, sessions, presence, leases. Two backends: memory and redis.
+ *
+ * Rules, the same for every backend and tested by one suite (tests/unit/test_broker*.c):
+ * - One loop, one thread. A completion is called exactly once, from the loop, never before the call that asked for it has
+ *   returned, and never after broker_destroy() has returned (which completes what is left with ERR_UNAVAILABLE).
+ * - Arguments are borrowed until the call returns, results until the completion returns.
+ * - Nothing blocks and nothing waits for ever: when the store cannot be reached requests wait in a bounded queue; over the bound,
+ *   or after the command timeout, they complete with ERR_UNAVAILABLE or ERR_TIMEOUT.
+ * - Envelopes of a room arrive in the room's order. ENTER and EXIT have their place in that order. */
+#ifndef XD_BROKER_H
+#define XD_BROKER_H
+
+#include "base/error.h"
+#include "base/loop.h"
+#include "base/slice.h"
+#include "proto/envelope.h"
+
+#define SID_LEN   22 /* letters of base64url: 132 random bits */
+#define TOKEN_LEN 32
+
+struct broker;
+
+/* What a node tells of a session; becomes the hash xd:session:{sid}. All borrowed. */
+struct session_record {
+    struct slice sid, token_hash, user, protocol, ip, agent, origin;
+    uint64_t connected_ms;
+};
+
+enum member_state { MEMBER_ACTIVE, MEMBER_SUSPENDED };
+
+struct member_record {
+    struct slice sid, user, node;
+    uint64_t since_ms;
+    enum member_state state;
+};
+
+struct room_record {
+    struct slice room;
+    uint64_t total;
+};
+
+struct message_record { /* one entry of a room's log */
+    struct position position;
+    uint64_t time_ms;
+    struct slice event, from, user, id, data;
+    enum data_type data_type;
+};
+
+/* What a completion is told. err is OK or why not; the rest is set as the operation says, borrowed until it returns. */
+struct broker_result {
+    enum err err;
+    const char *why;          /* a sentence when err is not OK */
+    struct position position; /* publish: the message's; join, leave, presence: the room's head */
+    uint64_t total;           /* join, leave, presence: members; publish to $user:… : sessions of that user */
+    bool repeated;            /* publish: the key was known, this is the first publish's position */
+    bool more;                /* pages: there is more after `cursor` */
+    struct slice cursor;
+    size_t count; /* entries of the array that the operation fills */
+    const struct member_record *members;
+    const struct room_record *rooms;
+    const struct message_record *messages;
+};
+
+typedef void broker_done(void *arg, const struct broker_result *r);
+
+struct publish {
+    struct slice room, event, from, user, except, data;
+    struct slice key; /* idempotency key or empty */
+    enum data_type data_type;
+    uint32_t retain_count, retain_age_s; /* 0: no log */
+    uint32_t replicas;                   /* WAIT for so many, 0: none */
+};
+
+/* News. owner is what broker_create was given. */
+struct broker_events {
+    /* Something was published in a room this node is subscribed to. e is borrowed. */
+    void (*envelope)(void *owner, const struct envelope *e);
+    /* The link to the store came up (after the start or a loss) or went down. After `true` every wanted room is subscribed again. */
+    void (*link)(void *owner, bool up);
+    /* This node was declared dead while it was not (a pause longer than the lease): its sessions are gone from the store and must be put
+     * and joined again. */
+    void (*expelled)(void *owner);
+    /* Filled in just before each heartbeat, for xd:node:{node}. */
+    void (*node_stats)(void *owner, uint64_t *ret_connections, uint64_t *ret_rooms);
+};
+
+struct broker_config {
+    const char *url;        /* memory, redis://[user:pass@]host:port[/db] */
+    const char *node;       /* this node's id, unique for this boot */
+    const char *address;    /* shown in xd:node:{node} */
+    const char *version;
+    const char *key_prefix; /* "xd:" */
+    uint32_t lease_ms;      /* a node silent for so long is dead */
+    uint32_t timeout_ms;    /* of one command, and of connecting */
+    uint32_t queue_bytes, queue_commands; /* bound of what waits for the store */
+    uint32_t once_ttl_ms;   /* how long an idempotency key is remembered */
+    uint32_t session_ttl_ms;
+};
+
+struct broker_stats { /* monotonic counters, and gauges marked (g) */
+    uint64_t commands, command_errors, timeouts, reconnects, refused, published, received, undecodable, deaf, reaped_nodes,
+        reaped_sessions;
+    uint64_t queued_bytes, queued_commands, subscriptions; /* (g) */
+    uint64_t rtt_us_sum, rtt_count;                        /* round trip of the probe */
+    uint64_t rtt_bucket[12]; /* cumulative not: count per bucket, bounds broker_rtt_bounds_us, last is above all */
+};
+extern const uint32_t broker_rtt_bounds_us[11];
+
+struct broker_ops {
+    const char *name;
+
+    /* Appends to the room's log (if retained) and publishes, in one step. The room may be $all, $user:<id> or $session:<sid>; for the last
+     * ERR_NOT_FOUND when there is no such session, for $user: ERR_NOT_FOUND when the user has no session and nothing is retained. */
+    void (*publish)(struct broker *b, const struct publish *p, broker_done *done, void *arg);
+
+    /* Idempotent. Completes when envelopes published from now on will arrive. $session:<sid> of sessions put by this node and $all need no
+     * subscription. unsubscribe needs no completion; envelopes may still arrive until it took effect. */
+    void (*subscribe)(struct broker *b, struct slice room, broker_done *done, void *arg);
+    void (*unsubscribe)(struct broker *b, struct slice room);
+
+    /* Makes sid a member and publishes ENTER (also when it was one already). The room must be subscribed; the ENTER arrives in order on this
+     * node too, and is what tells the node where the member's view begins. */
+    void (*join)(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done, void *arg);
+    /* Ends membership and publishes EXIT if it was one. */
+    void (*leave)(struct broker *b, struct slice room, struct slice sid, struct slice user, enum exit_reason reason,
+                  broker_done *done, void *arg);
+
+    /* Pages of members (result: members, total, position), of rooms with members (rooms), of a log from a position on, exclusive (messages). */
+    void (*presence)(struct broker *b, struct slice room, struct slice cursor, uint32_t limit, broker_done *done, void *arg);
+    void (*rooms)(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg);
+    void (*history)(struct broker *b, struct slice room, const struct position *after, uint32_t limit, broker_done *done, void *arg);
+
+    /* A session of this node begins, changes state, ends. park and resume answer ERR_UNSUPPORTED so far. */
+    void (*session_put)(struct broker *b, const struct session_record *s, broker_done *done, void *arg);
+    void (*session_park)(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg);
+    void (*session_resume)(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done, void *arg);
+    void (*session_remove)(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg);
+
+    /* NULL when a message published now would be heard by this node through the store; else why not (borrowed, short-lived). */
+    const char *(*not_ready)(struct broker *b);
+
+    /* Takes this node out of the directory (its sessions have left already). Before destroy, when stopping in order. */
+    void (*retire)(struct broker *b, broker_done *done, void *arg);
+    void (*destroy)(struct broker *b);
+};
+
+/* Every backend's struct begins with this. */
+struct broker {
+    const struct broker_ops *ops;
+    const struct broker_events *events;
+    void *owner;
+    struct loop *loop;
+    struct broker_stats stats;
+};
+
+/* Chooses the backend by the url's scheme. Strings of cfg are copied. NULL with *reterr for a bad url; an unreachable store is not an error. */
+struct broker *broker_create(struct loop *loop, const struct broker_config *cfg, const struct broker_events *events,
+                             void *owner, struct error *reterr);
+/* NULL-safe, clears the pointer. */
+void broker_destroy(struct broker **b);
+
+/* The backends' own constructors, for broker_create. */
+struct broker *broker_memory_create(struct loop *loop, const struct broker_config *cfg, const struct broker_events *events, void *owner);
+struct broker *broker_redis_create(struct loop *loop, const struct broker_config *cfg, const struct broker_events *events, void *owner,
+                                   struct error *reterr);
+
+static inline bool room_is_session(struct slice room)
+{
+    return slice_starts(room, SLICE("$session:"));
+}
+
+static inline bool room_is_user(struct slice room)
+{
+    return slice_starts(room, SLICE("$user:"));
+}
+
+#endif

@@ -1,0 +1,116 @@
+/* gateway/protocol/protocol.h: what a client protocol is: bytes <-> commands and events. No I/O, no clock, no state of its own.
+ *
+ * Adding a protocol is one file and one row in protocols.c. */
+#ifndef XD_PROTOCOL_H
+#define XD_PROTOCOL_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/error.h"
+#include "base/slice.h"
+#include "proto/envelope.h"
+
+#define NAME_MAX_ROOM  255 /* bytes; docs/protocol.md */
+#define NAME_MAX_USER  128
+#define NAME_MAX_EVENT 128
+#define NAME_MAX_KEY   64
+#define NAME_MAX_ID    64 /* the id a client gives a frame, as written, quotes included */
+
+#define COMMAND_MAP(X)                                                                                                 \
+    X(CMD_JOIN, "join")                                                                                                \
+    X(CMD_LEAVE, "leave")                                                                                              \
+    X(CMD_PUBLISH, "publish")                                                                                          \
+    X(CMD_SEND, "send")                                                                                                \
+    X(CMD_BROADCAST, "broadcast")                                                                                      \
+    X(CMD_PRESENCE, "presence")                                                                                        \
+    X(CMD_HISTORY, "history")                                                                                          \
+    X(CMD_RESUME, "resume")                                                                                            \
+    X(CMD_PING, "ping")
+
+enum command_kind {
+#define X(code, name) code,
+    COMMAND_MAP(X)
+#undef X
+    COMMANDS
+};
+
+/* What a client asks for. Slices point into the frame or the arena. Names are valid (docs/protocol.md) when decode succeeded; `data` is one
+ * valid JSON value or any bytes. Absent members are empty. */
+struct command {
+    enum command_kind kind;
+    struct slice id; /* raw: echoed as written */
+    struct slice room, event, key, to_user, to_session, cursor, data;
+    enum data_type data_type;
+    uint32_t limit;
+    bool echo; /* publish: the sender gets it too */
+};
+
+/* What a client is told. One flat struct: each kind uses the fields that docs/protocol.md lists for it. */
+enum event_kind {
+    EVENT_WELCOME,
+    EVENT_MESSAGE,
+    EVENT_ENTER,
+    EVENT_EXIT,
+    EVENT_SUSPEND,
+    EVENT_ACK,
+    EVENT_ERROR,
+    EVENT_PONG,
+    EVENT_GOODBYE,
+    EVENTS
+};
+
+struct event_member {
+    struct slice sid, user;
+    uint64_t since_ms;
+    bool suspended;
+};
+
+struct event {
+    enum event_kind kind;
+    struct slice id;   /* ACK, ERROR, PONG: raw, may be empty */
+    struct slice room; /* may be empty for ACK, ERROR */
+    struct slice name; /* MESSAGE: event name */
+    struct slice sid;  /* MESSAGE: sender (empty: backend); ENTER…: who; WELCOME: the client itself */
+    struct slice user; /* its user, empty: none */
+    struct slice data;
+    enum data_type data_type;
+    const struct position *position; /* MESSAGE, ACK; NULL: none */
+    uint64_t time_ms;                /* MESSAGE, ENTER, EXIT, SUSPEND, PONG */
+    uint64_t total;
+    bool has_total;                             /* ACK */
+    enum exit_reason exit_reason;               /* EXIT */
+    struct slice token, node;                   /* WELCOME */
+    uint32_t heartbeat_s, resume_window_s;      /* WELCOME */
+    enum err err;                               /* ERROR */
+    struct slice text;                          /* ERROR: the sentence; GOODBYE: the reason */
+    uint64_t reconnect_after_ms;                /* GOODBYE */
+    const struct event_member *members;         /* ACK of presence; NULL: none */
+    size_t member_count;
+    struct slice next; /* ACK of presence: cursor of the next page, empty: none */
+};
+
+struct protocol_ops {
+    const char *name;        /* in the session store and logs */
+    const char *subprotocol; /* Sec-WebSocket-Protocol it answers to */
+
+    /* True when frame is a heartbeat of this protocol (answered before anything is parsed); *ret_answer is then the payload of the text frame
+     * to answer with (static storage), or empty for none. */
+    bool (*heartbeat)(struct slice frame, bool binary, struct slice *ret_answer);
+
+    /* Decodes one complete WebSocket message. On failure *reterr says why, and *ret holds at least `id` and `room` as far as they were
+     * understood (both may be empty), so that the error can be answered. */
+    enum err (*decode)(struct slice frame, bool binary, struct arena *a, struct command *ret, struct error *reterr);
+
+    /* Appends the complete WebSocket frame(s) of e (server to client: unmasked). All clients with the same ops share the bytes. */
+    void (*encode)(const struct event *e, struct buf *ret);
+};
+
+extern const struct protocol_ops protocol_native;
+
+/* Chooses by the client's Sec-WebSocket-Protocol header (a comma-separated list, may be empty). *ret_selected is the subprotocol to echo, or
+ * empty. An offer with nothing we know gets the native protocol without echo, as RFC 6455 §4.2.2 allows. */
+const struct protocol_ops *protocol_select(struct slice offered, struct slice *ret_selected);
+
+const char *command_name(enum command_kind kind);
+
+#endif

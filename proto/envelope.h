@@ -1,0 +1,62 @@
+/* proto/envelope.h: the envelope as a plain struct, and its bytes (proto/envelope.proto).
+ *
+ * Every slice is borrowed: from the caller when packing, from the packed bytes or the arena when unpacking. */
+#ifndef XD_PROTO_ENVELOPE_H
+#define XD_PROTO_ENVELOPE_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/error.h"
+#include "base/slice.h"
+
+#define TAG_LEN 16 /* hex digits: 64 random bits */
+
+/* Where a message stands in its room: offset counts 1, 2, 3…; 0 means "before the first". */
+struct position {
+    uint64_t offset;
+    char tag[TAG_LEN + 1]; /* NUL-terminated; empty when offset is 0 */
+};
+
+enum envelope_kind { ENVELOPE_MESSAGE = 1, ENVELOPE_ENTER, ENVELOPE_EXIT, ENVELOPE_SUSPEND, ENVELOPE_PROBE, ENVELOPE_KINDS };
+
+/* JSON: data is one valid JSON value. BINARY: any bytes. */
+enum data_type { DATA_JSON = 0, DATA_BINARY = 1, DATA_TYPES };
+
+#define EXIT_REASON_MAP(X)                                                                                             \
+    X(EXIT_LEAVE, "leave")                                                                                             \
+    X(EXIT_DISCONNECT, "disconnect")                                                                                   \
+    X(EXIT_NODE_LOST, "node_lost")                                                                                     \
+    X(EXIT_KICKED, "kicked")
+
+enum exit_reason {
+#define X(code, name) code,
+    EXIT_REASON_MAP(X)
+#undef X
+    EXIT_REASONS
+};
+
+struct envelope {
+    enum envelope_kind kind;
+    enum data_type data_type;
+    enum exit_reason reason;
+    uint32_t total;
+    uint64_t time_ms;
+    struct slice room, event, id, from, user, node, except, data;
+    struct position position; /* of a MESSAGE; the room's head for the other kinds */
+    char prev[TAG_LEN + 1];   /* tag of the message before this one, empty for the first */
+};
+
+const char *exit_reason_name(enum exit_reason reason);
+
+/* Appends e without what the publish script adds (offset, time, prev; for kinds other than MESSAGE also tag), ending
+ * just before the bytes of data: the caller sends these bytes, then e->data, and the script joins them. */
+void envelope_pack_head(const struct envelope *e, struct buf *ret);
+
+/* Appends the whole of e: what arrives on a channel. */
+void envelope_pack(const struct envelope *e, struct buf *ret);
+
+/* Unpacks what arrived on a channel. Strings are checked to be UTF-8 and within the limits of docs/protocol.md.
+ * ERR_BAD_REQUEST for anything else, *ret untouched. */
+enum err envelope_unpack(struct slice bytes, struct arena *a, struct envelope *ret, struct error *reterr);
+
+#endif
