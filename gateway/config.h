@@ -1,0 +1,60 @@
+/* gateway/config.h: every option of the gateway, from one table (gateway/config_table.c): flag --max-queue-bytes = environment variable
+ * XINDAO_MAX_QUEUE_BYTES = key "max-queue-bytes" of the JSON file given by --config. A flag beats the environment, which beats the file, which beats
+ * the default. */
+#ifndef XD_CONFIG_H
+#define XD_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/log.h"
+
+enum auth_mode { AUTH_OPEN };
+enum slow_rule { SLOW_DISCONNECT, SLOW_DROP_OLDEST };
+enum proxy_mode { PROXY_OFF, PROXY_ON, PROXY_OPTIONAL };
+
+struct strings { /* values of a repeatable option, in the order given */
+    char **items;
+    size_t count;
+};
+
+struct config {
+    struct strings listen, origins, policies;
+    char *tls_cert, *tls_key, *broker, *node, *key_prefix, *config_file;
+    bool insecure, demo;
+    enum auth_mode auth;
+    enum slow_rule slow_consumer;
+    enum proxy_mode proxy_protocol;
+    enum log_level log_level;
+    enum log_format log_format;
+    uint32_t workers;
+    uint32_t max_connections, max_connections_per_ip, max_accepts_per_second;
+    uint32_t max_message_size, max_rooms_per_session, max_queue_bytes, max_requests_per_session;
+    uint32_t message_rate, message_burst; /* frames per second from one client; 0: no limit */
+    uint32_t handshake_timeout_s, heartbeat_s, drain_time_s;
+    uint32_t lease_ms, redis_timeout_ms, redis_queue_bytes;
+};
+
+/* What main should do after parsing. */
+enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION, CONFIG_CHECK, CONFIG_PRINT };
+
+/* Reads defaults, file, environment and argv; checks every value and that they fit together. On failure *reterr names the option, where it came from,
+ * the bad value and what would be right; *ret is untouched. getenv_fn is getenv, or a fake. */
+enum err config_load(int argc, char *const *argv, char *(*getenv_fn)(const char *), struct config *ret,
+                     enum config_action *ret_action, struct error *reterr);
+void config_fini(struct config *c);
+
+/* Copies the reloadable options of `fresh` into c (taking strings), and names those that changed but need a restart in ret_ignored, comma-separated. */
+void config_reload(struct config *c, struct config *fresh, char *ret_ignored, size_t size);
+
+void config_print_help(FILE *out);
+/* The effective configuration as JSON; passwords in URLs are shown as ***. */
+void config_print(const struct config *c, FILE *out);
+
+/* Parses a JSON configuration text into c; what config_load uses for the file, and what is fuzzed. source names it in errors. */
+enum err config_parse_json(struct slice text, const char *source, struct config *c, struct error *reterr);
+
+#endif

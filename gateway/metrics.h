@@ -1,0 +1,93 @@
+/* gateway/metrics.h: counters and gauges, and their Prometheus text.
+ *
+ * They live in memory shared by all workers of one gateway, one slot each, so that whichever worker answers /metrics tells of all of them. Every
+ * worker writes its own slot only; a torn read costs a wrong digit, nothing else. */
+#ifndef XD_METRICS_H
+#define XD_METRICS_H
+
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "broker/broker.h"
+#include "gateway/protocol/protocol.h"
+
+/* X(field, Prometheus type, help): becomes xindao_<field>, counters with _total */
+// clang-format off
+#define METRIC_MAP(X)                                                                        \
+    X(connections,          "gauge",   "open connections (any protocol)")                    \
+    X(sessions,             "gauge",   "sessions of this node")                              \
+    X(rooms,                "gauge",   "rooms with a member on this node")                   \
+    X(memberships,          "gauge",   "memberships of sessions of this node")               \
+    X(queue_bytes,          "gauge",   "bytes that wait for clients to read")                \
+    X(accepts,              "counter", "sockets accepted")                                   \
+    X(tls_handshakes,       "counter", "TLS handshakes completed")                           \
+    X(upgrades,             "counter", "WebSocket handshakes completed")                     \
+    X(http_requests,        "counter", "HTTP requests other than upgrades")                  \
+    X(messages_in,          "counter", "WebSocket data messages from clients")               \
+    X(bytes_in,             "counter", "plain bytes from clients")                           \
+    X(messages_out,         "counter", "frames to single clients: acks, errors, welcomes")   \
+    X(deliveries,           "counter", "room messages handed to members")                    \
+    X(bytes_out,            "counter", "plain bytes to clients")                             \
+    X(encodes,              "counter", "messages encoded (once per room and protocol)")      \
+    X(heartbeats,           "counter", "text heartbeats answered")                           \
+    X(reloads,              "counter", "configuration reloads")
+// clang-format on
+
+/* Why something was refused, dropped or closed; label reason. X(enumerator, word) */
+#define DROP_MAP(X)                                                                                                    \
+    X(DROP_HANDSHAKE_TIMEOUT, "handshake_timeout")                                                                     \
+    X(DROP_TLS, "tls_error")                                                                                           \
+    X(DROP_PROXY, "proxy_header")                                                                                      \
+    X(DROP_HTTP, "bad_http")                                                                                           \
+    X(DROP_MAX_CONNECTIONS, "max_connections")                                                                         \
+    X(DROP_PER_IP, "max_connections_per_ip")                                                                           \
+    X(DROP_ACCEPT_RATE, "accept_rate")                                                                                 \
+    X(DROP_FD_LIMIT, "open_files")                                                                                     \
+    X(DROP_ORIGIN, "origin")                                                                                           \
+    X(DROP_PROTOCOL, "websocket_protocol")                                                                             \
+    X(DROP_UTF8, "bad_utf8")                                                                                           \
+    X(DROP_TOO_LARGE, "too_large")                                                                                     \
+    X(DROP_ERRORS, "too_many_errors")                                                                                  \
+    X(DROP_IDLE, "idle")                                                                                               \
+    X(DROP_SLOW_CONSUMER, "slow_consumer")                                                                             \
+    X(DROP_OLDEST, "drop_oldest")                                                                                      \
+    X(DROP_UNAVAILABLE, "unavailable")                                                                                 \
+    X(DROP_DRAINING, "draining")
+
+enum drop_reason {
+#define X(code, word) code,
+    DROP_MAP(X)
+#undef X
+    DROP_REASONS
+};
+
+#define LAG_BUCKETS 8 /* loop lag: bounds in metrics.c */
+
+struct metrics {
+#define X(field, type, help) uint64_t field;
+    METRIC_MAP(X)
+#undef X
+    uint64_t drops[DROP_REASONS];
+    uint64_t errors[ERR_COUNT];   /* errors told to clients, by code */
+    uint64_t commands[COMMANDS];  /* by kind */
+    uint64_t lag_bucket[LAG_BUCKETS + 1], lag_us_sum, lag_count;
+    uint64_t store_up;            /* 1: ready() */
+    struct broker_stats broker;   /* copied before rendering, and by each worker now and then */
+};
+
+/* This process' slot. Points at a static one until metrics_share/metrics_use. */
+extern struct metrics *metrics;
+
+/* Before forking: room for n workers. metrics_use: this process is worker i. */
+void metrics_share(uint32_t n);
+void metrics_use(uint32_t i);
+
+void metrics_lag(uint64_t us);
+
+/* Appends all workers' metrics in the Prometheus text format 0.0.4, label worker="i" when there are several. */
+void metrics_render(struct buf *ret);
+
+const char *drop_reason_word(enum drop_reason r);
+
+#endif

@@ -1,0 +1,46 @@
+/* gateway/policy.h: what is allowed and promised in rooms whose name matches a pattern; the first match wins.
+ *
+ * One policy is one line: `PATTERN key=value …`, for example
+ *   `game.* join=anyone publish=members rate=20 size=4096 presence=on notices=on`
+ * PATTERN: `*` matches any run of bytes, `?` one character; a pattern matches the whole name. */
+#ifndef XD_POLICY_H
+#define XD_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/slice.h"
+
+enum policy_who { WHO_ANYONE, WHO_MEMBERS, WHO_NOBODY };
+/* What happens to members that do not read fast enough; DEFAULT is --slow-consumer. */
+enum policy_slow { POLICY_SLOW_DEFAULT, POLICY_SLOW_DISCONNECT, POLICY_SLOW_DROP_OLDEST };
+
+struct policy {
+    char *pattern;
+    enum policy_who join, publish; /* join: anyone or nobody. Default anyone, members */
+    bool presence;                 /* may members and outsiders list who is there? default on */
+    bool notices;                  /* enter and exit are told to members; default on */
+    enum policy_slow slow;
+    uint32_t rate;         /* messages per second into one room on one node; 0: no limit (default) */
+    uint32_t size;         /* bytes of data in one message; 0: only --max-message-size (default) */
+    uint32_t max_members;  /* 0: no limit (default) */
+    uint32_t retain_count; /* messages kept in the log; default 0 */
+    uint32_t retain_age_s; /* default 0: by count alone */
+};
+
+struct policies; /* in order */
+
+/* Parses the lines; a bad one is named in *reterr. The last, implicit policy is `*` with the defaults; `$all` and `$user:*` may be matched by patterns
+ * too, else they have the defaults but publish=anyone. Returns NULL on failure. */
+struct policies *policies_create(char *const *lines, size_t count, struct error *reterr);
+void policies_destroy(struct policies **p);
+
+/* Never NULL; valid until policies_destroy. */
+const struct policy *policies_find(const struct policies *p, struct slice room);
+
+/* Glob as above; linear time. */
+bool policy_match(const char *pattern, struct slice name);
+
+#endif
