@@ -23,7 +23,7 @@ static inline void sip_round(uint64_t v[4])
     v[2] += v[1], v[1] = rotl(v[1], 17) ^ v[2], v[2] = rotl(v[2], 32);
 }
 
-__attribute__((no_sanitize("unsigned-integer-overflow"))) uint64_t table_hash(const void *p, size_t n)
+uint64_t table_hash(const void *p, size_t n)
 {
     const unsigned char *in = p;
     uint64_t v[4] = {key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du, key[0] ^ 0x6c7967656e657261u,
