@@ -48,7 +48,7 @@ struct envelope {
 
 const char *exit_reason_name(enum exit_reason reason);
 
-/* Appends e without what the publish script adds (offset, time, prev; for kinds other than MESSAGE also tag), ending
+/* Appends e without what the publish script adds (offset, time, prev; for kinds other than MESSAGE also total and tag), ending
  * just before the bytes of data: the caller sends these bytes, then e->data, and the script joins them. */
 void envelope_pack_head(const struct envelope *e, struct buf *ret);
 

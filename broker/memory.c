@@ -1,0 +1,484 @@
+/* broker/memory.c: the embedded broker of a single process: requests queue up and run, in order, when input runs out. */
+#include "broker/memory.h"
+#include "base/mem.h"
+
+#define SWEEP_MS 1000
+
+/* A publish costs one allocation, one copy and one look-up; nothing is packed, because nobody else would unpack it. */
+
+static struct slice put(char **at, struct slice s)
+{
+    if (s.n != 0)
+        memcpy(*at, s.p, s.n);
+    struct slice copy = {*at, s.n};
+    *at += s.n;
+    return copy;
+}
+
+static void run_refused(struct memory *m, struct op *op)
+{
+    (void)m;
+    broker_fail(op->done, op->arg, ERR_UNAVAILABLE, "too many requests wait for the broker");
+}
+
+static void run_unsubscribe(struct memory *m, struct op *op);
+static void run_leave(struct memory *m, struct op *op);
+static void run_session_remove(struct memory *m, struct op *op);
+
+/* What gives something back is never refused: a full queue must not make anything leak. */
+static bool gives_back(void (*run)(struct memory *, struct op *))
+{
+    return run == run_unsubscribe || run == run_leave || run == run_session_remove;
+}
+
+static bool full(const struct memory *m, size_t more)
+{
+    return m->b.stats.queued_commands >= m->queue_commands || m->b.stats.queued_bytes + more > m->queue_bytes;
+}
+
+static struct op *request(struct broker *b, void (*run)(struct memory *, struct op *), const struct publish *p,
+                          broker_done *done, void *arg)
+{
+    struct memory *m = container_of(b, struct memory, b);
+    size_t n = p->room.n + p->event.n + p->from.n + p->user.n + p->except.n + p->data.n + p->key.n;
+    static const struct publish nothing;
+    if (!gives_back(run) && full(m, n)) {
+        run = run_refused;
+        p = &nothing;
+        n = 0;
+        b->stats.refused++;
+    }
+    struct op *op = xmalloc(sizeof *op + n);
+    op->run = run;
+    op->done = done;
+    op->arg = arg;
+    op->size = n;
+    op->p = *p;
+    char *at = op->bytes;
+    op->p.room = put(&at, p->room);
+    op->p.event = put(&at, p->event);
+    op->p.from = put(&at, p->from);
+    op->p.user = put(&at, p->user);
+    op->p.except = put(&at, p->except);
+    op->p.data = put(&at, p->data);
+    op->p.key = put(&at, p->key);
+    list_append(&m->queue, &op->link);
+    b->stats.commands++;
+    b->stats.queued_commands++;
+    b->stats.queued_bytes += n;
+    loop_idle(b->loop, &m->task, 0);
+    return op;
+}
+
+static void deliver(struct memory *m, const struct envelope *e)
+{
+    m->b.stats.received++;
+    m->b.events->envelope(m->b.owner, e);
+}
+
+/* Gives op the next position in the sequence that head stands for. */
+static void advance(struct op *op, struct position *head, char ret_prev[TAG_LEN + 1])
+{
+    memcpy(ret_prev, head->tag, TAG_LEN + 1);
+    head->offset++;
+    broker_tag(head->tag);
+    op->position = *head;
+}
+
+static void deliver_message(struct memory *m, const struct op *op, const char prev[TAG_LEN + 1])
+{
+    struct envelope e = {.kind = ENVELOPE_MESSAGE,
+                         .data_type = op->p.data_type,
+                         .time_ms = op->time_ms,
+                         .room = op->p.room,
+                         .event = op->p.event,
+                         .id = op->p.key,
+                         .from = op->p.from,
+                         .user = op->p.user,
+                         .node = slice_str(m->node),
+                         .except = op->p.except,
+                         .data = op->p.data,
+                         .position = op->position};
+    memcpy(e.prev, prev, sizeof e.prev);
+    deliver(m, &e);
+}
+
+static struct session *session_find(struct memory *m, struct slice sid)
+{
+    struct session *s;
+    HASH_FIND(hh, m->sessions, sid.p, sid.n, s);
+    return s;
+}
+
+static struct user *user_find(struct memory *m, struct slice id)
+{
+    struct user *u;
+    HASH_FIND(hh, m->users, id.p, id.n, u);
+    return u;
+}
+
+static void publish_to_session(struct memory *m, struct op *op)
+{
+    struct session *s = session_find(m, slice_from(op->p.room, sizeof "$session:" - 1));
+    if (s == NULL) {
+        broker_fail(op->done, op->arg, ERR_NOT_FOUND, "no such session");
+        return;
+    }
+    char prev[TAG_LEN + 1];
+    advance(op, &s->head, prev);
+    if (op->p.key.n != 0)
+        memory_once_add(m, op->p.room, op->p.key, &op->position);
+    deliver_message(m, op, prev);
+    struct broker_result r = {.position = op->position, .total = 1};
+    broker_complete(op->done, op->arg, &r);
+}
+
+static void publish_to_room(struct memory *m, struct op *op, uint64_t total)
+{
+    struct room *room = memory_room(m, op->p.room);
+    char prev[TAG_LEN + 1];
+    advance(op, &room->head, prev);
+    struct broker_result r = {.position = op->position, .total = total};
+    if (op->p.key.n != 0)
+        memory_once_add(m, op->p.room, op->p.key, &op->position);
+    /* The envelope borrows from op, so the log takes op last. */
+    if (room->subscribed || slice_eq(op->p.room, SLICE("$all")))
+        deliver_message(m, op, prev);
+    broker_complete(op->done, op->arg, &r);
+    if (op->p.retain_count != 0)
+        memory_log_append(m, room, op);
+    memory_room_touch(m, room);
+}
+
+static void run_publish(struct memory *m, struct op *op)
+{
+    const struct position *first = op->p.key.n != 0 ? memory_once_find(m, op->p.room, op->p.key) : NULL;
+    if (first != NULL) {
+        struct broker_result r = {.position = *first, .repeated = true};
+        broker_complete(op->done, op->arg, &r);
+        return;
+    }
+    op->time_ms = loop_wall_ms(m->b.loop);
+    uint64_t total = 0;
+    if (room_is_user(op->p.room)) {
+        struct user *u = user_find(m, slice_from(op->p.room, sizeof "$user:" - 1));
+        if (u == NULL && op->p.retain_count == 0) {
+            broker_fail(op->done, op->arg, ERR_NOT_FOUND, "no such user");
+            return;
+        }
+        total = u != NULL ? u->sessions : 0;
+    }
+    m->b.stats.published++;
+    if (room_is_session(op->p.room))
+        publish_to_session(m, op);
+    else
+        publish_to_room(m, op, total);
+}
+
+static void memory_publish(struct broker *b, const struct publish *p, broker_done *done, void *arg)
+{
+    (void)request(b, run_publish, p, done, arg);
+}
+
+static void run_subscribe(struct memory *m, struct op *op)
+{
+    struct room *room = memory_room(m, op->p.room);
+    if (!room->subscribed)
+        m->b.stats.subscriptions++;
+    room->subscribed = true;
+    memory_room_touch(m, room);
+    broker_complete(op->done, op->arg, &(struct broker_result){.position = room->head});
+}
+
+static void memory_subscribe(struct broker *b, struct slice room, broker_done *done, void *arg)
+{
+    (void)request(b, run_subscribe, &(struct publish){.room = room}, done, arg);
+}
+
+static void run_unsubscribe(struct memory *m, struct op *op)
+{
+    struct room *room = memory_room_find(m, op->p.room);
+    if (room == NULL || !room->subscribed)
+        return;
+    m->b.stats.subscriptions--;
+    room->subscribed = false;
+    memory_room_touch(m, room);
+}
+
+static void memory_unsubscribe(struct broker *b, struct slice room)
+{
+    (void)request(b, run_unsubscribe, &(struct publish){.room = room}, NULL, NULL);
+}
+
+/* ENTER or EXIT: it has a place in the room's order, but no offset of its own. */
+static void announce(struct memory *m, const struct op *op, const struct room *room, enum envelope_kind kind)
+{
+    if (!room->subscribed)
+        return;
+    struct envelope e = {.kind = kind,
+                         .reason = op->reason,
+                         .total = (uint32_t)HASH_COUNT(room->members),
+                         .time_ms = loop_wall_ms(m->b.loop),
+                         .room = op->p.room,
+                         .from = op->p.from,
+                         .user = op->p.user,
+                         .node = slice_str(m->node),
+                         .position = room->head};
+    deliver(m, &e);
+}
+
+static void run_join(struct memory *m, struct op *op)
+{
+    struct room *room = memory_room(m, op->p.room);
+    memory_member_add(m, room, op->p.from, op->p.user);
+    memory_room_touch(m, room);
+    struct broker_result r = {.position = room->head, .total = HASH_COUNT(room->members)};
+    announce(m, op, room, ENVELOPE_ENTER);
+    broker_complete(op->done, op->arg, &r);
+}
+
+static void memory_join(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done,
+                        void *arg)
+{
+    struct op *op = request(b, run_join, &(struct publish){.room = room, .from = sid, .user = user}, done, arg);
+    op->reason = EXIT_LEAVE;
+}
+
+static void run_leave(struct memory *m, struct op *op)
+{
+    struct room *room = memory_room_find(m, op->p.room);
+    struct broker_result r = {.err = OK};
+    if (room == NULL) {
+        broker_complete(op->done, op->arg, &r);
+        return;
+    }
+    bool was_member = memory_member_remove(m, room, op->p.from);
+    r.position = room->head;
+    r.total = HASH_COUNT(room->members);
+    if (was_member)
+        announce(m, op, room, ENVELOPE_EXIT);
+    memory_room_touch(m, room);
+    broker_complete(op->done, op->arg, &r);
+}
+
+static void memory_leave(struct broker *b, struct slice room, struct slice sid, struct slice user,
+                         enum exit_reason reason, broker_done *done, void *arg)
+{
+    struct op *op = request(b, run_leave, &(struct publish){.room = room, .from = sid, .user = user}, done, arg);
+    op->reason = reason;
+}
+
+static void memory_presence(struct broker *b, struct slice room, struct slice cursor, uint32_t limit, broker_done *done,
+                            void *arg)
+{
+    struct op *op = request(b, memory_run_presence, &(struct publish){.room = room, .data = cursor}, done, arg);
+    op->limit = limit;
+}
+
+static void memory_rooms(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg)
+{
+    struct op *op = request(b, memory_run_rooms, &(struct publish){.data = cursor}, done, arg);
+    op->limit = limit;
+}
+
+static void memory_history(struct broker *b, struct slice room, const struct position *after, uint32_t limit,
+                           broker_done *done, void *arg)
+{
+    struct op *op = request(b, memory_run_history, &(struct publish){.room = room}, done, arg);
+    op->position = *after;
+    op->limit = limit;
+}
+
+static void user_release(struct memory *m, struct user **user)
+{
+    struct user *u = TAKE(*user);
+    if (u == NULL || --u->sessions != 0)
+        return;
+    HASH_DELETE(hh, m->users, u);
+    free(u);
+}
+
+static struct user *user_acquire(struct memory *m, struct slice id)
+{
+    if (id.n == 0)
+        return NULL;
+    struct user *u = user_find(m, id);
+    if (u == NULL) {
+        u = xcalloc(1, sizeof *u + id.n);
+        memcpy(u->id, id.p, id.n);
+        HASH_ADD_KEYPTR(hh, m->users, u->id, id.n, u);
+    }
+    u->sessions++;
+    return u;
+}
+
+static void run_session_put(struct memory *m, struct op *op)
+{
+    struct session *s = session_find(m, op->p.from);
+    if (s == NULL) {
+        s = xcalloc(1, sizeof *s + op->p.from.n);
+        s->n = op->p.from.n;
+        memcpy(s->sid, op->p.from.p, s->n);
+        HASH_ADD_KEYPTR(hh, m->sessions, s->sid, s->n, s);
+    }
+    struct user *before = s->user;
+    s->user = user_acquire(m, op->p.user);
+    user_release(m, &before);
+    broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
+}
+
+static void memory_session_put(struct broker *b, const struct session_record *s, broker_done *done, void *arg)
+{
+    (void)request(b, run_session_put, &(struct publish){.from = s->sid, .user = s->user}, done, arg);
+}
+
+static void run_session_remove(struct memory *m, struct op *op)
+{
+    struct session *s = session_find(m, op->p.from);
+    if (s != NULL) {
+        user_release(m, &s->user);
+        HASH_DELETE(hh, m->sessions, s);
+        free(s);
+    }
+    broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
+}
+
+static void memory_session_remove(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg)
+{
+    (void)request(b, run_session_remove, &(struct publish){.from = sid, .user = user}, done, arg);
+}
+
+static void run_unsupported(struct memory *m, struct op *op)
+{
+    (void)m;
+    broker_fail(op->done, op->arg, ERR_UNSUPPORTED, "sessions are not parked by this version");
+}
+
+static void memory_session_park(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg)
+{
+    (void)ttl_ms;
+    (void)request(b, run_unsupported, &(struct publish){.from = sid}, done, arg);
+}
+
+static void memory_session_resume(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done,
+                                  void *arg)
+{
+    (void)token_hash;
+    (void)request(b, run_unsupported, &(struct publish){.from = sid}, done, arg);
+}
+
+static const char *memory_not_ready(struct broker *b)
+{
+    struct memory *m = container_of(b, struct memory, b);
+    return m->up ? NULL : "starting";
+}
+
+static void run_nothing(struct memory *m, struct op *op)
+{
+    (void)m;
+    broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
+}
+
+static void memory_retire(struct broker *b, broker_done *done, void *arg)
+{
+    (void)request(b, run_nothing, &(struct publish){.from = SLICE_NONE}, done, arg);
+}
+
+/* What completions ask for meanwhile waits for the next turn, so that they cannot starve the loop. */
+static void dispatch(struct task *t)
+{
+    struct memory *m = container_of(t, struct memory, task);
+    if (!m->up) {
+        m->up = true;
+        m->b.events->link(m->b.owner, true);
+    }
+    struct link turn;
+    list_init(&turn);
+    list_splice(&turn, &m->queue);
+    while (!list_empty(&turn)) {
+        struct op *op = list_first(&turn, struct op, link);
+        list_del(&op->link);
+        m->b.stats.queued_commands--;
+        m->b.stats.queued_bytes -= op->size;
+        op->run(m, op);
+        if (list_empty(&op->link)) /* else a log keeps it */
+            free(op);
+    }
+}
+
+static void on_sweep(struct timer *t)
+{
+    struct memory *m = container_of(t, struct memory, sweep);
+    memory_sweep(m);
+    timer_start(t, SWEEP_MS);
+}
+
+static void complete_rest(struct memory *m)
+{
+    while (!list_empty(&m->queue)) {
+        struct op *op = list_first(&m->queue, struct op, link);
+        list_del(&op->link);
+        broker_fail(op->done, op->arg, ERR_UNAVAILABLE, "the broker is closing");
+        free(op);
+    }
+}
+
+static void memory_destroy(struct broker *b)
+{
+    struct memory *m = container_of(b, struct memory, b);
+    complete_rest(m);
+    task_cancel(&m->task);
+    timer_stop(&m->sweep);
+    struct room *room, *next_room;
+    HASH_ITER (hh, m->rooms, room, next_room)
+        memory_room_free(m, room);
+    struct session *s, *next_session;
+    HASH_ITER (hh, m->sessions, s, next_session) {
+        user_release(m, &s->user);
+        HASH_DELETE(hh, m->sessions, s);
+        free(s);
+    }
+    memory_once_clear(m);
+    free(m->node);
+    free(m);
+}
+
+static const struct broker_ops memory_ops = {
+    .name = "memory",
+    .publish = memory_publish,
+    .subscribe = memory_subscribe,
+    .unsubscribe = memory_unsubscribe,
+    .join = memory_join,
+    .leave = memory_leave,
+    .presence = memory_presence,
+    .rooms = memory_rooms,
+    .history = memory_history,
+    .session_put = memory_session_put,
+    .session_park = memory_session_park,
+    .session_resume = memory_session_resume,
+    .session_remove = memory_session_remove,
+    .not_ready = memory_not_ready,
+    .retire = memory_retire,
+    .destroy = memory_destroy,
+};
+
+struct broker *broker_memory_create(struct loop *loop, const struct broker_config *cfg,
+                                    const struct broker_events *events, void *owner)
+{
+    struct memory *m = xcalloc(1, sizeof *m);
+    m->b = (struct broker){.ops = &memory_ops, .events = events, .owner = owner, .loop = loop};
+    m->node = xstrdup(cfg->node);
+    m->queue_bytes = cfg->queue_bytes;
+    m->queue_commands = cfg->queue_commands;
+    m->once_ttl_ms = cfg->once_ttl_ms;
+    list_init(&m->queue);
+    list_init(&m->rooms_all);
+    list_init(&m->occupied);
+    list_init(&m->vacant);
+    list_init(&m->once_list);
+    task_init(&m->task, dispatch);
+    timer_init(&m->sweep, loop, on_sweep);
+    timer_start(&m->sweep, SWEEP_MS);
+    loop_idle(loop, &m->task, 0); /* the first turn reports the link up */
+    return &m->b;
+}
