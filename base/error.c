@@ -4,16 +4,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#define X(code, name, retry, http, close) [code] = {name, retry, http, close},
 static const struct {
     const char *name;
     bool retry;
     int http, close;
-} errors[ERR_COUNT] = {
-    [OK] = {"ok", false, 200, 1000},
-#define X(code, name, retry, http, close) [code] = {name, retry, http, close},
-    ERR_MAP(X)
+} errors[ERR_COUNT] = {[OK] = {"ok", false, 200, 1000}, ERR_MAP(X)};
 #undef X
-};
 
 const char *err_name(enum err code)
 {

@@ -28,13 +28,9 @@
     X(ERR_INTERNAL,       "internal",       false, 500, 1011)
 // clang-format on
 
-enum err {
-    OK = 0,
 #define X(code, name, retry, http, close) code,
-    ERR_MAP(X)
+enum err { OK = 0, ERR_MAP(X) ERR_COUNT };
 #undef X
-    ERR_COUNT
-};
 
 struct error {
     enum err code;

@@ -54,7 +54,7 @@ static inline void list_splice(struct link *to, struct link *from)
     list_init(from);
 }
 
-#define list_entry(l, type, member)  container_of(l, type, member)
+#define list_entry(l, type, member)    container_of(l, type, member)
 #define list_first(head, type, member) list_entry((head)->next, type, member)
 /* NOLINTBEGIN(bugprone-macro-parentheses) */
 #define list_for_each(it, head) for (struct link *it = (head)->next; it != (head); it = it->next)

@@ -28,8 +28,8 @@ static inline void freep(void *pp)
         taken_;                                                                                                        \
     })
 
-#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define BIT(n)       (1u << (unsigned)(n))
+#define ARRAY_LEN(a)                    (sizeof(a) / sizeof((a)[0]))
+#define BIT(n)                          (1u << (unsigned)(n))
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #endif

@@ -22,7 +22,8 @@ struct json_value {
  * escapes (\u surrogates must pair), depth <= JSON_MAX_DEPTH, no trailing bytes. values[i] receives the member called names[i] (JSON_NONE when
  * absent; names are compared after unescaping, so "\u0069d" is "id"); a name of the list met twice is an error; others are ignored.
  * ERR_BAD_REQUEST with the byte offset in *reterr. values found before the error stay set. */
-enum err json_object(struct slice text, const char *const *names, size_t count, struct json_value *values, struct error *reterr);
+enum err json_object(struct slice text, const char *const *names, size_t count, struct json_value *values,
+                     struct error *reterr);
 
 /* Checks that text is exactly one JSON value. */
 enum err json_check(struct slice text, struct error *reterr);

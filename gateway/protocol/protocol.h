@@ -27,12 +27,9 @@
     X(CMD_RESUME, "resume")                                                                                            \
     X(CMD_PING, "ping")
 
-enum command_kind {
 #define X(code, name) code,
-    COMMAND_MAP(X)
+enum command_kind { COMMAND_MAP(X) COMMANDS };
 #undef X
-    COMMANDS
-};
 
 /* What a client asks for. Slices point into the frame or the arena. Names are valid (docs/protocol.md) when decode succeeded; `data` is one
  * valid JSON value or any bytes. Absent members are empty. */
@@ -77,14 +74,14 @@ struct event {
     const struct position *position; /* MESSAGE, ACK; NULL: none */
     uint64_t time_ms;                /* MESSAGE, ENTER, EXIT, SUSPEND, PONG */
     uint64_t total;
-    bool has_total;                             /* ACK */
-    enum exit_reason exit_reason;               /* EXIT */
-    struct slice token, node;                   /* WELCOME */
-    uint32_t heartbeat_s, resume_window_s;      /* WELCOME */
-    enum err err;                               /* ERROR */
-    struct slice text;                          /* ERROR: the sentence; GOODBYE: the reason */
-    uint64_t reconnect_after_ms;                /* GOODBYE */
-    const struct event_member *members;         /* ACK of presence; NULL: none */
+    bool has_total;                        /* ACK */
+    enum exit_reason exit_reason;          /* EXIT */
+    struct slice token, node;              /* WELCOME */
+    uint32_t heartbeat_s, resume_window_s; /* WELCOME */
+    enum err err;                          /* ERROR */
+    struct slice text;                     /* ERROR: the sentence; GOODBYE: the reason */
+    uint64_t reconnect_after_ms;           /* GOODBYE */
+    const struct event_member *members;    /* ACK of presence; NULL: none */
     size_t member_count;
     struct slice next; /* ACK of presence: cursor of the next page, empty: none */
 };

@@ -1,0 +1,294 @@
+/* gateway/protocol/native_decode.c: what clients say in xindao.v1.json, driven by two tables: members and commands. */
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "gateway/protocol/native.h"
+#include "proto/json.h"
+
+#define LIMIT_DEFAULT 100
+#define LIMIT_MAX     1000
+#define CURSOR_MAX    255
+#define PING_PREFIX   16 /* letters or digits that may stand before `ping` in a heartbeat */
+
+enum member { TYPE, ID, ROOM, EVENT, DATA, KEY, ECHO, TO, CURSOR, LIMIT, MEMBERS };
+
+static const char *const names[MEMBERS] = {
+    [TYPE] = "type", [ID] = "id",     [ROOM] = "room", [EVENT] = "event",   [DATA] = "data",
+    [KEY] = "key",   [ECHO] = "echo", [TO] = "to",     [CURSOR] = "cursor", [LIMIT] = "limit",
+};
+
+/* One frame being decoded. */
+struct decoding {
+    struct json_value values[MEMBERS];
+    struct arena *arena;
+    struct command *command;
+    struct error *reterr;
+};
+
+static bool letter_or_digit(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+bool native_heartbeat(struct slice frame, bool binary, struct slice *ret_answer)
+{
+    const struct slice ping = SLICE("ping");
+    if (binary || (frame.n != ping.n && frame.n != PING_PREFIX + ping.n))
+        return false;
+    for (size_t i = 0; i < frame.n - ping.n; i++)
+        if (!letter_or_digit(frame.p[i]))
+            return false;
+    if (!slice_eq(slice_from(frame, frame.n - ping.n), ping))
+        return false;
+    *ret_answer = SLICE("pong");
+    return true;
+}
+
+#define X(code, name) [code] = name,
+static const char *const command_names[COMMANDS] = {COMMAND_MAP(X)};
+#undef X
+
+const char *command_name(enum command_kind kind)
+{
+    return command_names[kind];
+}
+
+/* The characters of v, at most max bytes of them. */
+static enum err read_string(struct decoding *d, struct json_value v, const char *name, size_t max, struct slice *ret)
+{
+    if (v.type != JSON_STRING)
+        return fail(d->reterr, ERR_BAD_REQUEST, "member \"%s\" must be a string", name);
+    struct slice s;
+    enum err err = json_string(v, d->arena, &s, d->reterr);
+    if (err != OK)
+        return err;
+    if (s.n > max)
+        return fail(d->reterr, ERR_TOO_LARGE, "\"%s\" has %zu bytes, at most %zu allowed", name, s.n, max);
+    *ret = s;
+    return OK;
+}
+
+/* A name people see. */
+static enum err read_name(struct decoding *d, struct json_value v, const char *name, size_t max, struct slice *ret)
+{
+    struct slice s;
+    enum err err = read_string(d, v, name, max, &s);
+    if (err != OK)
+        return err;
+    if (s.n == 0)
+        return fail(d->reterr, ERR_INVALID_NAME, "\"%s\" is empty", name);
+    if (!utf8_name_valid(s, max))
+        return fail(d->reterr, ERR_INVALID_NAME, "\"%s\" contains a control character", name);
+    *ret = s;
+    return OK;
+}
+
+/* A name programs make: keys, session ids. */
+static enum err read_word(struct decoding *d, struct json_value v, const char *name, struct slice *ret)
+{
+    struct slice s;
+    enum err err = read_string(d, v, name, NAME_MAX_KEY, &s);
+    if (err != OK)
+        return err;
+    if (s.n == 0)
+        return fail(d->reterr, ERR_INVALID_NAME, "\"%s\" is empty", name);
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        if (!letter_or_digit(c) && c != '_' && c != '.' && c != ':' && c != '-')
+            return fail(d->reterr, ERR_INVALID_NAME, "\"%s\": byte %zu is none of A-Z a-z 0-9 _ . : -", name, i);
+    }
+    *ret = s;
+    return OK;
+}
+
+static enum err read_id(struct decoding *d, struct json_value v)
+{
+    if (v.type != JSON_STRING && v.type != JSON_NUMBER)
+        return fail(d->reterr, ERR_BAD_REQUEST, "member \"id\" must be a string or a number");
+    if (v.raw.n > NAME_MAX_ID)
+        return fail(d->reterr, ERR_TOO_LARGE, "\"id\" has %zu bytes as written, at most %d allowed", v.raw.n,
+                    NAME_MAX_ID);
+    d->command->id = v.raw;
+    return OK;
+}
+
+static enum err read_room(struct decoding *d, struct json_value v)
+{
+    struct slice room;
+    enum err err = read_name(d, v, "room", NAME_MAX_ROOM, &room);
+    if (err != OK)
+        return err;
+    if (room.p[0] == '$')
+        return fail(d->reterr, ERR_INVALID_NAME, "\"room\" begins with $: such rooms are the server's own");
+    d->command->room = room;
+    return OK;
+}
+
+static enum err read_event(struct decoding *d, struct json_value v)
+{
+    return read_name(d, v, "event", NAME_MAX_EVENT, &d->command->event);
+}
+
+static enum err read_data(struct decoding *d, struct json_value v)
+{
+    if (d->command->data_type == DATA_BINARY)
+        return fail(d->reterr, ERR_BAD_REQUEST,
+                    "a binary frame has a member \"data\": its data is what follows the zero byte");
+    d->command->data = v.raw;
+    return OK;
+}
+
+static enum err read_key(struct decoding *d, struct json_value v)
+{
+    return read_word(d, v, "key", &d->command->key);
+}
+
+static enum err read_echo(struct decoding *d, struct json_value v)
+{
+    if (v.type != JSON_TRUE && v.type != JSON_FALSE)
+        return fail(d->reterr, ERR_BAD_REQUEST, "member \"echo\" must be true or false");
+    d->command->echo = v.type == JSON_TRUE;
+    return OK;
+}
+
+static enum err read_to(struct decoding *d, struct json_value v)
+{
+    static const char *const target_names[] = {"user", "session"};
+    struct json_value targets[ARRAY_LEN(target_names)];
+    if (v.type != JSON_OBJECT)
+        return fail(d->reterr, ERR_BAD_REQUEST, "member \"to\" must be an object");
+    enum err err = json_object(v.raw, target_names, ARRAY_LEN(targets), targets, d->reterr);
+    if (err != OK)
+        return err;
+    if ((targets[0].type == JSON_NONE) == (targets[1].type == JSON_NONE))
+        return fail(d->reterr, ERR_BAD_REQUEST, "member \"to\" must have one of \"user\" and \"session\"");
+    if (targets[0].type != JSON_NONE)
+        return read_name(d, targets[0], "user", NAME_MAX_USER, &d->command->to_user);
+    return read_word(d, targets[1], "session", &d->command->to_session);
+}
+
+static enum err read_cursor(struct decoding *d, struct json_value v)
+{
+    return read_name(d, v, "cursor", CURSOR_MAX, &d->command->cursor);
+}
+
+static enum err read_limit(struct decoding *d, struct json_value v)
+{
+    uint64_t limit;
+    if (!json_uint(v, LIMIT_MAX, &limit) || limit == 0)
+        return fail(d->reterr, ERR_BAD_REQUEST, "member \"limit\" must be an integer from 1 to %d", LIMIT_MAX);
+    d->command->limit = (uint32_t)limit;
+    return OK;
+}
+
+/* How a member reaches the command. TYPE has been read before. */
+static enum err (*const readers[MEMBERS])(struct decoding *d, struct json_value v) = {
+    [ID] = read_id,     [ROOM] = read_room, [EVENT] = read_event,   [DATA] = read_data,   [KEY] = read_key,
+    [ECHO] = read_echo, [TO] = read_to,     [CURSOR] = read_cursor, [LIMIT] = read_limit,
+};
+
+/* What a command takes; other members are ignored. */
+static const struct {
+    unsigned required, optional;
+    bool offered, carries_data;
+} commands[COMMANDS] = {
+    [CMD_JOIN] = {BIT(ROOM), 0, true, false},
+    [CMD_LEAVE] = {BIT(ROOM), 0, true, false},
+    [CMD_PUBLISH] = {BIT(ROOM) | BIT(DATA), BIT(EVENT) | BIT(KEY) | BIT(ECHO), true, true},
+    [CMD_SEND] = {BIT(TO) | BIT(DATA), BIT(EVENT) | BIT(KEY), true, true},
+    [CMD_BROADCAST] = {BIT(DATA), BIT(EVENT) | BIT(KEY), true, true},
+    [CMD_PRESENCE] = {BIT(ROOM), BIT(CURSOR) | BIT(LIMIT), true, false},
+    [CMD_PING] = {0, 0, true, false},
+};
+
+static enum err read_type(struct decoding *d)
+{
+    struct slice type;
+    if (d->values[TYPE].type == JSON_NONE)
+        return fail(d->reterr, ERR_BAD_REQUEST, "member \"type\" is missing");
+    enum err err = read_string(d, d->values[TYPE], "type", SIZE_MAX, &type);
+    if (err != OK)
+        return err;
+    for (enum command_kind kind = 0; kind < COMMANDS; kind++) {
+        if (!slice_eq(type, slice_str(command_name(kind))))
+            continue;
+        if (!commands[kind].offered)
+            return fail(d->reterr, ERR_UNSUPPORTED, "%s is not offered here", command_name(kind));
+        d->command->kind = kind;
+        return OK;
+    }
+    return fail(d->reterr, ERR_UNKNOWN_TYPE, "no such \"type\" (%zu bytes)", type.n);
+}
+
+static enum err read_members(struct decoding *d)
+{
+    enum command_kind kind = d->command->kind;
+    bool binary = d->command->data_type == DATA_BINARY;
+    unsigned required = commands[kind].required, taken = required | commands[kind].optional | BIT(ID);
+    if (binary && !commands[kind].carries_data)
+        return fail(d->reterr, ERR_BAD_REQUEST, "%s cannot be a binary frame", command_name(kind));
+    for (enum member m = ID; m < MEMBERS; m++) {
+        if ((taken & BIT(m)) == 0)
+            continue;
+        if (d->values[m].type != JSON_NONE) {
+            enum err err = readers[m](d, d->values[m]);
+            if (err != OK)
+                return err;
+        } else if ((required & BIT(m)) != 0 && !(m == DATA && binary)) {
+            return fail(d->reterr, ERR_BAD_REQUEST, "%s needs a member \"%s\"", command_name(kind), names[m]);
+        }
+    }
+    return OK;
+}
+
+/* After a failure: what the answer needs, as far as it is there and right. */
+static void salvage(struct decoding *d)
+{
+    struct error ignored;
+    *d->command = (struct command){0};
+    d->reterr = &ignored;
+    if (d->values[ID].type != JSON_NONE)
+        (void)read_id(d, d->values[ID]);
+    if (d->values[ROOM].type != JSON_NONE)
+        (void)read_room(d, d->values[ROOM]);
+}
+
+/* Takes the JSON off a binary frame; the rest is the data. */
+static enum err split_binary(struct slice frame, struct slice *ret_header, struct slice *ret_data, struct error *reterr)
+{
+    const char *border = frame.n != 0 ? memchr(frame.p, '\0', frame.n) : NULL;
+    if (border == NULL)
+        return fail(reterr, ERR_BAD_REQUEST, "a binary frame of %zu bytes has no zero byte after its JSON", frame.n);
+    struct slice header = {frame.p, (size_t)(border - frame.p)};
+    if (!utf8_valid(header))
+        return fail(reterr, ERR_BAD_UTF8, "the JSON of a binary frame (%zu bytes) is not UTF-8", header.n);
+    *ret_header = header;
+    *ret_data = slice_from(frame, header.n + 1);
+    return OK;
+}
+
+enum err native_decode(struct slice frame, bool binary, struct arena *a, struct command *ret, struct error *reterr)
+{
+    struct decoding d = {.arena = a, .command = ret, .reterr = reterr};
+    struct slice json = frame, data = SLICE_NONE;
+    *ret = (struct command){0};
+    if (binary) {
+        enum err err = split_binary(frame, &json, &data, reterr);
+        if (err != OK)
+            return err;
+    }
+    *ret = (struct command){
+        .event = SLICE("message"),
+        .data = data,
+        .data_type = binary ? DATA_BINARY : DATA_JSON,
+        .limit = LIMIT_DEFAULT,
+        .echo = true,
+    };
+    enum err err = json_object(json, names, MEMBERS, d.values, reterr);
+    if (err == OK)
+        err = read_type(&d);
+    if (err == OK)
+        err = read_members(&d);
+    if (err != OK)
+        salvage(&d);
+    return err;
+}

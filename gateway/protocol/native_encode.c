@@ -1,0 +1,228 @@
+/* gateway/protocol/native_encode.c: what clients are told in xindao.v1.json. The message path copies bytes and digits, nothing else. */
+#include "base/utf8.h"
+#include "gateway/protocol/native.h"
+#include "gateway/protocol/websocket.h"
+#include "proto/json.h"
+
+/* What a message needs around its data: members, a position, two ids. Only a hint to reserve once. */
+#define FRAME_ROOM 512
+
+/* Where the frame's header begins and how much was left free for it. */
+struct frame {
+    size_t at, header;
+};
+
+static size_t header_size(size_t n)
+{
+    char ignored[WS_HEADER_MAX];
+    return ws_header(ignored, WS_TEXT, n);
+}
+
+/* The length is known only afterwards: `expected` guesses it, so that the bytes seldom have to move. */
+static struct frame frame_begin(struct buf *b, size_t expected)
+{
+    struct frame f = {b->n, header_size(expected)};
+    (void)buf_reserve(b, WS_HEADER_MAX + expected);
+    b->n += f.header;
+    return f;
+}
+
+static void frame_end(struct buf *b, struct frame f, enum ws_opcode opcode)
+{
+    size_t n = b->n - f.at - f.header, header = header_size(n);
+    if (header != f.header) {
+        (void)buf_reserve(b, WS_HEADER_MAX);
+        memmove(b->p + f.at + header, b->p + f.at + f.header, n);
+        b->n = f.at + header + n;
+    }
+    (void)ws_header(b->p + f.at, opcode, n);
+}
+
+#define APPEND(b, literal) buf_append((b), SLICE(literal))
+
+/* label is the member with its colon and what stands before it: `,"room":`. */
+static void put_string(struct buf *b, struct slice label, struct slice s)
+{
+    buf_append(b, label);
+    json_quote(b, s);
+}
+
+static void put_string_or_null(struct buf *b, struct slice label, struct slice s)
+{
+    if (s.n != 0) {
+        put_string(b, label, s);
+        return;
+    }
+    buf_append(b, label);
+    APPEND(b, "null");
+}
+
+static void put_number(struct buf *b, struct slice label, uint64_t v)
+{
+    buf_append(b, label);
+    buf_append_u64(b, v);
+}
+
+static void put_position(struct buf *b, const struct position *p)
+{
+    if (p == NULL)
+        return;
+    put_number(b, SLICE(",\"position\":{\"offset\":"), p->offset);
+    put_string(b, SLICE(",\"tag\":"), slice_str(p->tag));
+    APPEND(b, "}");
+}
+
+static void put_id(struct buf *b, struct slice id)
+{
+    if (id.n == 0)
+        return;
+    APPEND(b, ",\"id\":");
+    buf_append(b, id);
+}
+
+static void put_room(struct buf *b, struct slice room)
+{
+    if (room.n != 0)
+        put_string(b, SLICE(",\"room\":"), room);
+}
+
+static void encode_welcome(const struct event *e, struct buf *b)
+{
+    put_string(b, SLICE("{\"type\":\"welcome\",\"session\":"), e->sid);
+    put_string(b, SLICE(",\"token\":"), e->token);
+    put_string_or_null(b, SLICE(",\"user\":"), e->user);
+    put_string(b, SLICE(",\"node\":"), e->node);
+    put_number(b, SLICE(",\"heartbeat\":"), e->heartbeat_s);
+    put_number(b, SLICE(",\"resume_window\":"), e->resume_window_s);
+    APPEND(b, "}");
+}
+
+static void encode_message(const struct event *e, struct buf *b)
+{
+    put_string(b, SLICE("{\"type\":\"message\",\"room\":"), e->room);
+    put_position(b, e->position);
+    put_string(b, SLICE(",\"event\":"), e->name);
+    if (e->sid.n != 0) {
+        put_string(b, SLICE(",\"from\":{\"session\":"), e->sid);
+        put_string_or_null(b, SLICE(",\"user\":"), e->user);
+        APPEND(b, "}");
+    } else {
+        APPEND(b, ",\"from\":null");
+    }
+    put_number(b, SLICE(",\"time\":"), e->time_ms);
+    if (e->data_type == DATA_JSON) {
+        APPEND(b, ",\"data\":");
+        buf_append(b, e->data);
+        APPEND(b, "}");
+    } else {
+        buf_append(b, (struct slice){"}\0", 2});
+        buf_append(b, e->data);
+    }
+}
+
+static void put_presence(const struct event *e, struct slice head, struct buf *b)
+{
+    put_string(b, head, e->room);
+    put_string(b, SLICE(",\"session\":"), e->sid);
+    put_string_or_null(b, SLICE(",\"user\":"), e->user);
+    put_number(b, SLICE(",\"total\":"), e->total);
+    put_number(b, SLICE(",\"time\":"), e->time_ms);
+}
+
+static void encode_enter(const struct event *e, struct buf *b)
+{
+    put_presence(e, SLICE("{\"type\":\"enter\",\"room\":"), b);
+    APPEND(b, "}");
+}
+
+static void encode_exit(const struct event *e, struct buf *b)
+{
+    put_presence(e, SLICE("{\"type\":\"exit\",\"room\":"), b);
+    put_string(b, SLICE(",\"reason\":"), slice_str(exit_reason_name(e->exit_reason)));
+    APPEND(b, "}");
+}
+
+static void encode_suspend(const struct event *e, struct buf *b)
+{
+    put_presence(e, SLICE("{\"type\":\"suspend\",\"room\":"), b);
+    APPEND(b, "}");
+}
+
+static void put_member(struct buf *b, const struct event_member *m)
+{
+    put_string(b, SLICE("{\"session\":"), m->sid);
+    put_string_or_null(b, SLICE(",\"user\":"), m->user);
+    put_number(b, SLICE(",\"since\":"), m->since_ms);
+    buf_append(b, m->suspended ? SLICE(",\"state\":\"suspended\"}") : SLICE(",\"state\":\"active\"}"));
+}
+
+static void encode_ack(const struct event *e, struct buf *b)
+{
+    APPEND(b, "{\"type\":\"ack\"");
+    put_id(b, e->id);
+    put_room(b, e->room);
+    put_position(b, e->position);
+    if (e->has_total)
+        put_number(b, SLICE(",\"total\":"), e->total);
+    if (e->members != NULL) {
+        APPEND(b, ",\"members\":[");
+        for (size_t i = 0; i < e->member_count; i++) {
+            if (i != 0)
+                APPEND(b, ",");
+            put_member(b, &e->members[i]);
+        }
+        APPEND(b, "]");
+    }
+    if (e->next.n != 0)
+        put_string(b, SLICE(",\"next\":"), e->next);
+    APPEND(b, "}");
+}
+
+/* Sentences are built with a fixed size, so their last character may be cut; the end goes until the rest is UTF-8. */
+static struct slice whole_characters(struct slice s)
+{
+    while (s.n > 0 && !utf8_valid(s))
+        s.n--;
+    return s;
+}
+
+static void encode_error(const struct event *e, struct buf *b)
+{
+    APPEND(b, "{\"type\":\"error\"");
+    put_id(b, e->id);
+    put_string(b, SLICE(",\"code\":"), slice_str(err_name(e->err)));
+    put_string(b, SLICE(",\"message\":"), whole_characters(e->text));
+    if (err_retry(e->err))
+        APPEND(b, ",\"retry\":true");
+    put_room(b, e->room);
+    APPEND(b, "}");
+}
+
+static void encode_pong(const struct event *e, struct buf *b)
+{
+    APPEND(b, "{\"type\":\"pong\"");
+    put_id(b, e->id);
+    put_number(b, SLICE(",\"time\":"), e->time_ms);
+    APPEND(b, "}");
+}
+
+static void encode_goodbye(const struct event *e, struct buf *b)
+{
+    put_string(b, SLICE("{\"type\":\"goodbye\",\"reason\":"), e->text);
+    put_number(b, SLICE(",\"reconnect_after\":"), e->reconnect_after_ms);
+    APPEND(b, "}");
+}
+
+static void (*const encoders[EVENTS])(const struct event *e, struct buf *b) = {
+    [EVENT_WELCOME] = encode_welcome, [EVENT_MESSAGE] = encode_message, [EVENT_ENTER] = encode_enter,
+    [EVENT_EXIT] = encode_exit,       [EVENT_SUSPEND] = encode_suspend, [EVENT_ACK] = encode_ack,
+    [EVENT_ERROR] = encode_error,     [EVENT_PONG] = encode_pong,       [EVENT_GOODBYE] = encode_goodbye,
+};
+
+void native_encode(const struct event *e, struct buf *ret)
+{
+    bool binary = e->kind == EVENT_MESSAGE && e->data_type == DATA_BINARY;
+    struct frame f = frame_begin(ret, FRAME_ROOM + e->data.n);
+    encoders[e->kind](e, ret);
+    frame_end(ret, f, binary ? WS_BINARY : WS_TEXT);
+}
