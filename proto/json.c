@@ -351,7 +351,7 @@ static struct slice inside(struct slice string)
     return (struct slice){string.p + 1, string.n - 2};
 }
 
-/* Whether the key means `name`. Most differ in the first byte. */
+/* Whether the key means `name`. */
 static bool key_is(struct slice key, const char *name)
 {
     const char *at = inside(key).p, *end = at + inside(key).n;
@@ -376,8 +376,8 @@ static bool scan_member(struct scanner *s, const char *const *names, size_t coun
     if (!scan_key(s, &key))
         return false;
     for (size_t i = 0; i < count; i++) {
-        if (!key_is(key, names[i]))
-            continue;
+        if ((key.p[1] != names[i][0] && key.p[1] != '\\') || !key_is(key, names[i]))
+            continue; /* most differ in the first byte */
         if (values[i].type == JSON_NONE)
             return scan_value(s, 1, &values[i]);
         s->at = key.p;

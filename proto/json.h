@@ -19,7 +19,7 @@ struct json_value {
 };
 
 /* Finds members of one JSON object. text must be UTF-8 already (the WebSocket parser checks); everything in it is validated: grammar,
- * escapes (\u surrogates must pair), depth <= JSON_MAX_DEPTH, no trailing bytes. values[i] receives the member called names[i] (JSON_NONE when
+ * escapes (\u surrogates must pair), depth <= JSON_MAX_DEPTH, no trailing bytes. values[i] receives the member called names[i] (not empty; JSON_NONE when
  * absent; names are compared after unescaping, so "\u0069d" is "id"); a name of the list met twice is an error; others are ignored.
  * ERR_BAD_REQUEST with the byte offset in *reterr. values found before the error stay set. */
 enum err json_object(struct slice text, const char *const *names, size_t count, struct json_value *values,

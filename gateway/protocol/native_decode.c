@@ -241,15 +241,15 @@ static enum err read_members(struct decoding *d)
 }
 
 /* After a failure: what the answer needs, as far as it is there and right. */
-static void salvage(struct decoding *d)
+static void salvage(const struct json_value *values, struct arena *a, struct command *ret)
 {
     struct error ignored;
-    *d->command = (struct command){0};
-    d->reterr = &ignored;
-    if (d->values[ID].type != JSON_NONE)
-        (void)read_id(d, d->values[ID]);
-    if (d->values[ROOM].type != JSON_NONE)
-        (void)read_room(d, d->values[ROOM]);
+    struct decoding d = {.arena = a, .command = ret, .reterr = &ignored};
+    *ret = (struct command){0};
+    if (values[ID].type != JSON_NONE)
+        (void)read_id(&d, values[ID]);
+    if (values[ROOM].type != JSON_NONE)
+        (void)read_room(&d, values[ROOM]);
 }
 
 /* Takes the JSON off a binary frame; the rest is the data. */
@@ -289,6 +289,6 @@ enum err native_decode(struct slice frame, bool binary, struct arena *a, struct 
     if (err == OK)
         err = read_members(&d);
     if (err != OK)
-        salvage(&d);
+        salvage(d.values, a, ret);
     return err;
 }
