@@ -1,0 +1,163 @@
+/* gateway/api.c: rooms over HTTP: what a home page shows before it opens a socket. */
+#include "gateway/api.h"
+
+#include <jansson.h>
+
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "gateway/gateway.h"
+#include "gateway/protocol/protocol.h"
+#include "gateway/uri.h"
+
+#define LIMIT_DEFAULT 100u
+#define LIMIT_MAX     1000u
+#define CURSOR_MAX    300u
+
+/* A request under way. */
+struct query {
+    struct gateway *gw;
+    struct http_exchange *x;
+    size_t room_n;
+    char room[NAME_MAX_ROOM];
+};
+
+struct page {
+    uint32_t limit;
+    struct slice cursor;
+    char cursor_bytes[CURSOR_MAX];
+};
+
+static json_t *text(struct slice s)
+{
+    return json_stringn(s.p != NULL ? s.p : "", s.n); /* what came from the store is UTF-8 */
+}
+
+static json_t *text_or_null(struct slice s)
+{
+    return s.n != 0 ? text(s) : json_null();
+}
+
+/* Takes over body. */
+static void respond(struct query *q, json_t *body)
+{
+    AUTO_FREE char *bytes = json_dumps(body, JSON_COMPACT);
+    json_decref(body);
+    if (bytes == NULL)
+        api_fail(q->x, ERR_INTERNAL, "the answer could not be written as JSON");
+    else
+        q->x->respond(q->x, &(struct http_response){.status = 200, .body = slice_str(bytes)});
+    free(q);
+}
+
+static bool failed(struct query *q, const struct broker_result *r)
+{
+    if (r->err == OK)
+        return false;
+    api_fail(q->x, r->err, "the store did not answer");
+    free(q);
+    return true;
+}
+
+static bool parse_page(const struct http_request *r, struct page *ret, struct error *reterr)
+{
+    bool found;
+    uint64_t limit = LIMIT_DEFAULT;
+    struct slice value = uri_query(r->query, "limit", &found);
+    if (found && (!uri_uint(value, LIMIT_MAX, &limit) || limit == 0)) {
+        (void)fail(reterr, ERR_BAD_REQUEST, "limit must be a number from 1 to %u", LIMIT_MAX);
+        return false;
+    }
+    ret->limit = (uint32_t)limit;
+    value = uri_query(r->query, "cursor", &found);
+    if (!uri_decode(value, ret->cursor_bytes, sizeof ret->cursor_bytes, &ret->cursor) || !utf8_valid(ret->cursor)) {
+        (void)fail(reterr, ERR_BAD_REQUEST, "cursor is not one that this API gave out");
+        return false;
+    }
+    return true;
+}
+
+static struct query *query_create(struct gateway *g, struct http_exchange *x)
+{
+    struct query *q = xcalloc(1, sizeof *q);
+    q->gw = g;
+    q->x = x;
+    return q;
+}
+
+/* --- the list of rooms --- */
+
+static void on_rooms(void *arg, const struct broker_result *r)
+{
+    struct query *q = arg;
+    if (failed(q, r))
+        return;
+    json_t *rooms = json_array();
+    for (size_t i = 0; i < r->count; i++)
+        if (policies_find(q->gw->policies, r->rooms[i].room)->presence)
+            json_array_append_new(
+                rooms, json_pack("{s:o, s:I}", "room", text(r->rooms[i].room), "total", (json_int_t)r->rooms[i].total));
+    respond(q, json_pack("{s:o, s:o}", "rooms", rooms, "next", text_or_null(r->more ? r->cursor : SLICE_NONE)));
+}
+
+void api_get_rooms(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+{
+    struct page page;
+    struct error error;
+    if (!parse_page(r, &page, &error)) {
+        api_fail(x, error.code, error.text);
+        return;
+    }
+    g->broker->ops->rooms(g->broker, page.cursor, page.limit, on_rooms, query_create(g, x));
+}
+
+/* --- one room --- */
+
+static json_t *position_json(const struct position *p)
+{
+    if (p->offset == 0)
+        return json_null();
+    return json_pack("{s:I, s:s}", "offset", (json_int_t)p->offset, "tag", p->tag);
+}
+
+static json_t *member_json(const struct member_record *m)
+{
+    return json_pack("{s:o, s:o, s:I, s:s}", "session", text(m->sid), "user", text_or_null(m->user), "since",
+                     (json_int_t)m->since_ms, "state", m->state == MEMBER_SUSPENDED ? "suspended" : "active");
+}
+
+static void on_room(void *arg, const struct broker_result *r)
+{
+    struct query *q = arg;
+    if (failed(q, r))
+        return;
+    json_t *members = json_array();
+    for (size_t i = 0; i < r->count; i++)
+        json_array_append_new(members, member_json(&r->members[i]));
+    respond(q, json_pack("{s:o, s:I, s:o, s:o, s:o}", "room", text((struct slice){q->room, q->room_n}), "total",
+                         (json_int_t)r->total, "position", position_json(&r->position), "members", members, "next",
+                         text_or_null(r->more ? r->cursor : SLICE_NONE)));
+}
+
+void api_get_room(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+{
+    struct page page;
+    struct error error;
+    struct slice room;
+    struct query *q = query_create(g, x);
+    bool named = uri_decode(slice_from(r->path, sizeof "/api/v1/rooms/" - 1), q->room, sizeof q->room, &room) &&
+                 utf8_name_valid(room, NAME_MAX_ROOM);
+    if (!named)
+        (void)fail(&error, ERR_INVALID_NAME, "a room name is 1 to %d bytes of UTF-8 without control characters",
+                   NAME_MAX_ROOM);
+    else if (room.p[0] == '$')
+        (void)fail(&error, ERR_NOT_FOUND, "names that start with $ are the server's own");
+    else if (!policies_find(g->policies, room)->presence)
+        (void)fail(&error, ERR_FORBIDDEN, "policy does not show who is in this room");
+    else if (parse_page(r, &page, &error)) {
+        q->room_n = room.n;
+        g->broker->ops->presence(g->broker, room, page.cursor, page.limit, on_room, q);
+        return;
+    }
+    free(q);
+    api_fail(x, error.code, error.text);
+}

@@ -1,0 +1,164 @@
+/* gateway/commands.c: what each command does; the only place where a client's wish meets policy. */
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "gateway/conn.h"
+#include "gateway/gateway.h"
+#include "gateway/metrics.h"
+#include "gateway/request.h"
+#include "gateway/room.h"
+#include "gateway/session.h"
+
+#define PRESENCE_LIMIT_DEFAULT 100u
+
+typedef enum err command_fn(struct session *s, const struct command *c, struct error *reterr);
+
+/* --- rooms --- */
+
+static enum err on_join(struct session *s, const struct command *c, struct error *reterr)
+{
+    const struct gateway *g = s->gw;
+    const struct policy *policy = policies_find(g->policies, c->room);
+    if (policy->join == WHO_NOBODY)
+        return fail(reterr, ERR_FORBIDDEN, "policy %s lets nobody join", policy->pattern);
+    const struct member *m = session_member(s, c->room);
+    if (m != NULL && m->phase == MEMBER_JOINED) {
+        struct request *r = request_create(s, c);
+        request_ack(&r, &m->room->last, &m->room->total);
+        return OK;
+    }
+    if (m != NULL)
+        return fail(reterr, ERR_CONFLICT, "%s this room is under way",
+                    m->phase == MEMBER_JOINING ? "joining" : "leaving");
+    if (s->member_count >= g->cfg->max_rooms_per_session)
+        return fail(reterr, ERR_LIMIT_EXCEEDED, "in %u rooms already (max-rooms-per-session)", s->member_count);
+    struct room *room = room_get(s->gw, c->room);
+    room_join(room, s, false, request_create(s, c));
+    room_unref(room);
+    return OK;
+}
+
+static enum err on_leave(struct session *s, const struct command *c, struct error *reterr)
+{
+    struct member *m = session_member(s, c->room);
+    if (m == NULL)
+        return fail(reterr, ERR_NOT_MEMBER, "not in this room");
+    member_leave(m, EXIT_LEAVE, request_create(s, c));
+    return OK;
+}
+
+static void on_presence_done(void *arg, const struct broker_result *r)
+{
+    struct request *request = arg;
+    if (request_failed(&request, r))
+        return;
+    AUTO_FREE struct event_member *members = xcalloc(r->count, sizeof *members);
+    for (size_t i = 0; i < r->count; i++)
+        members[i] = (struct event_member){.sid = r->members[i].sid,
+                                           .user = r->members[i].user,
+                                           .since_ms = r->members[i].since_ms,
+                                           .suspended = r->members[i].state == MEMBER_SUSPENDED};
+    request_event(&request, &(struct event){.kind = EVENT_ACK,
+                                            .room = request->room,
+                                            .has_total = true,
+                                            .total = r->total,
+                                            .members = members,
+                                            .member_count = r->count,
+                                            .next = r->more ? r->cursor : SLICE_NONE});
+}
+
+static enum err on_presence(struct session *s, const struct command *c, struct error *reterr)
+{
+    const struct policy *policy = policies_find(s->gw->policies, c->room);
+    if (!policy->presence)
+        return fail(reterr, ERR_FORBIDDEN, "policy %s does not show who is there", policy->pattern);
+    s->gw->broker->ops->presence(s->gw->broker, c->room, c->cursor, c->limit != 0 ? c->limit : PRESENCE_LIMIT_DEFAULT,
+                                 on_presence_done, request_create(s, c));
+    return OK;
+}
+
+/* --- messages --- */
+
+static void on_published(void *arg, const struct broker_result *r)
+{
+    struct request *request = arg;
+    if (!request_failed(&request, r))
+        request_ack(&request, r->position.offset != 0 ? &r->position : NULL, NULL);
+}
+
+/* Everything that becomes a message in some room: publish, send, broadcast. member: the sender's membership there, if any. */
+static enum err publish_to(struct session *s, const struct command *c, struct slice room, const struct member *member,
+                           struct error *reterr)
+{
+    struct gateway *g = s->gw;
+    const struct policy *policy = policies_find(g->policies, room);
+    if (policy->publish == WHO_NOBODY)
+        return fail(reterr, ERR_FORBIDDEN, "policy %s lets nobody publish", policy->pattern);
+    if (policy->publish == WHO_MEMBERS && (member == NULL || member->phase != MEMBER_JOINED))
+        return fail(reterr, ERR_NOT_MEMBER, "join the room before publishing to it");
+    if (policy->size != 0 && c->data.n > policy->size)
+        return fail(reterr, ERR_TOO_LARGE, "data of %zu bytes, policy %s allows %u", c->data.n, policy->pattern,
+                    policy->size);
+    if (member != NULL && !bucket_take(&member->room->rate, policy->rate, 0, loop_now_us(g->loop)))
+        return fail(reterr, ERR_RATE_LIMITED, "more than %u messages per second in this room", policy->rate);
+    g->broker->ops->publish(g->broker,
+                            &(struct publish){.room = room,
+                                              .event = c->event.n != 0 ? c->event : SLICE("message"),
+                                              .from = slice_str(s->sid),
+                                              .user = s->user,
+                                              .except = c->echo ? SLICE_NONE : slice_str(s->sid),
+                                              .data = c->data,
+                                              .key = c->key,
+                                              .data_type = c->data_type,
+                                              .retain_count = policy->retain_count,
+                                              .retain_age_s = policy->retain_age_s},
+                            on_published, request_create(s, c));
+    return OK;
+}
+
+static enum err on_publish(struct session *s, const struct command *c, struct error *reterr)
+{
+    return publish_to(s, c, c->room, session_member(s, c->room), reterr);
+}
+
+static enum err on_send(struct session *s, const struct command *c, struct error *reterr)
+{
+    char name[sizeof "$session:" + NAME_MAX_USER];
+    bool to_user = c->to_user.n != 0;
+    int n = snprintf(name, sizeof name, "%s%.*s",
+                     to_user ? "$user:" : "$session:", SLICE_FMT(to_user ? c->to_user : c->to_session));
+    return publish_to(s, c, (struct slice){name, (size_t)n}, NULL, reterr);
+}
+
+static enum err on_broadcast(struct session *s, const struct command *c, struct error *reterr)
+{
+    return publish_to(s, c, SLICE("$all"), NULL, reterr);
+}
+
+/* --- the rest --- */
+
+static enum err on_ping(struct session *s, const struct command *c, struct error *reterr)
+{
+    (void)reterr;
+    conn_event(s->conn, &(struct event){.kind = EVENT_PONG, .id = c->id, .time_ms = loop_wall_ms(s->gw->loop)});
+    return OK;
+}
+
+static enum err on_unsupported(struct session *s, const struct command *c, struct error *reterr)
+{
+    (void)s;
+    return fail(reterr, ERR_UNSUPPORTED, "%s is not offered by this node", command_name(c->kind));
+}
+
+static command_fn *const handlers[COMMANDS] = {
+    [CMD_JOIN] = on_join,           [CMD_LEAVE] = on_leave,         [CMD_PUBLISH] = on_publish,
+    [CMD_SEND] = on_send,           [CMD_BROADCAST] = on_broadcast, [CMD_PRESENCE] = on_presence,
+    [CMD_HISTORY] = on_unsupported, [CMD_RESUME] = on_unsupported,  [CMD_PING] = on_ping,
+};
+
+void command_run(struct session *s, const struct command *c)
+{
+    struct error error = {0};
+    if (handlers[c->kind](s, c, &error) != OK)
+        session_error(s, c->id, c->room, error.code, slice_str(error.text));
+}

@@ -1,0 +1,300 @@
+/* gateway/conn.c: one WebSocket connection. */
+#include "gateway/conn.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "gateway/gateway.h"
+#include "gateway/metrics.h"
+#include "gateway/session.h"
+
+#define CLOSE_LINGER_MS 5000
+
+static void on_timer(struct wheel_entry *e);
+
+struct conn *conn_create(struct gateway *g, struct transport *t, const struct protocol_ops *protocol, struct slice ip)
+{
+    struct conn *c = xcalloc(1, sizeof *c);
+    c->gw = g;
+    c->transport = t;
+    c->protocol = protocol;
+    c->state = CONN_OPENING;
+    c->last_input_ms = loop_now_ms(g->loop);
+    (void)snprintf(c->ip, sizeof c->ip, "%.*s", SLICE_FMT(ip));
+    ws_parser_init(&c->parser, g->cfg->max_message_size);
+    wheel_entry_init(&c->timer, on_timer);
+    wheel_set(&g->wheel, &c->timer, g->cfg->heartbeat_s * 1000u);
+    return c;
+}
+
+/* --- sending --- */
+
+static void queue_gauge(size_t before, size_t after)
+{
+    metrics->queue_bytes += after - before; /* wraps around to the right sum */
+}
+
+static void drain(struct conn *c)
+{
+    size_t before = c->out.bytes;
+    while (c->out.count != 0 && (c->state != CONN_OPENING || c->out.pinned)) {
+        struct slice s = outq_front(&c->out);
+        ssize_t n = c->transport->ops->write(c->transport, s.p, s.n);
+        if (n < 0)
+            break; /* conn_gone follows */
+        metrics->bytes_out += (uint64_t)n;
+        outq_taken(&c->out, (size_t)n);
+        if ((size_t)n < s.n)
+            break;
+    }
+    queue_gauge(before, c->out.bytes);
+    if (c->state == CONN_CLOSING && c->out.count == 0)
+        c->transport->ops->close(c->transport);
+}
+
+static void drop_unsent(struct conn *c)
+{
+    size_t before = c->out.bytes;
+    while (outq_drop_oldest(&c->out) != 0)
+        ;
+    queue_gauge(before, c->out.bytes);
+}
+
+static void apply_slow_rule(struct conn *c, enum policy_slow slow)
+{
+    bool drop_oldest = slow == POLICY_SLOW_DROP_OLDEST ||
+                       (slow == POLICY_SLOW_DEFAULT && c->gw->cfg->slow_consumer == SLOW_DROP_OLDEST);
+    if (drop_oldest) {
+        size_t before = c->out.bytes;
+        while (c->out.bytes > c->gw->cfg->max_queue_bytes && outq_drop_oldest(&c->out) != 0)
+            metrics->drops[DROP_OLDEST]++;
+        queue_gauge(before, c->out.bytes);
+        return;
+    }
+    metrics->drops[DROP_SLOW_CONSUMER]++;
+    LOG_PEER(WARN, "slow consumer dropped", "session=%s peer=%s queued=%zu", session_sid(c->session), c->ip,
+             c->out.bytes);
+    drop_unsent(c);
+    conn_close(c, err_close_code(ERR_SLOW_CONSUMER), slice_str(err_name(ERR_SLOW_CONSUMER)));
+}
+
+/* Takes over a reference. attempted: the transport has seen the message and took `sent` bytes of it. */
+static void push(struct conn *c, struct msg *m, bool attempted, size_t sent)
+{
+    size_t before = c->out.bytes;
+    outq_push(&c->out, m);
+    if (attempted)
+        outq_taken(&c->out, sent);
+    queue_gauge(before, c->out.bytes);
+}
+
+/* Writes what the transport takes now. Returns how much; all of it when the transport is broken: nothing is left to do. */
+static size_t write_now(struct conn *c, struct slice s)
+{
+    ssize_t n = c->transport->ops->write(c->transport, s.p, s.n);
+    if (n < 0)
+        return s.n;
+    metrics->bytes_out += (uint64_t)n;
+    return (size_t)n;
+}
+
+void conn_send(struct conn *c, struct msg *m, enum policy_slow slow)
+{
+    if (c->state > CONN_OPEN)
+        return;
+    bool attempt = c->out.count == 0 && c->state == CONN_OPEN;
+    size_t sent = attempt ? write_now(c, msg_slice(m)) : 0;
+    if (sent == m->len)
+        return;
+    push(c, msg_ref(m), attempt, sent);
+    if (!attempt && c->out.bytes > c->gw->cfg->max_queue_bytes)
+        apply_slow_rule(c, slow);
+}
+
+static void send_bytes(struct conn *c, struct slice bytes)
+{
+    bool attempt = c->out.count == 0;
+    size_t sent = attempt ? write_now(c, bytes) : 0;
+    if (sent == bytes.n)
+        return;
+    push(c, msg_new(slice_from(bytes, sent)), attempt, 0);
+    if (!attempt && c->state == CONN_OPEN && c->out.bytes > c->gw->cfg->max_queue_bytes)
+        apply_slow_rule(c, POLICY_SLOW_DISCONNECT);
+}
+
+void conn_send_bytes(struct conn *c, struct slice bytes)
+{
+    if (c->out.count == 0) {
+        send_bytes(c, bytes);
+        return;
+    }
+    size_t before = c->out.bytes;
+    outq_push_front(&c->out, msg_new(bytes));
+    queue_gauge(before, c->out.bytes);
+}
+
+void conn_event(struct conn *c, const struct event *e)
+{
+    if (c == NULL || c->state > CONN_OPEN)
+        return;
+    struct buf *scratch = &c->gw->scratch;
+    buf_clear(scratch);
+    c->protocol->encode(e, scratch);
+    metrics->messages_out++;
+    send_bytes(c, buf_slice(scratch));
+}
+
+void conn_welcome(struct conn *c, const struct event *e)
+{
+    struct buf *scratch = &c->gw->scratch;
+    buf_clear(scratch);
+    c->protocol->encode(e, scratch);
+    metrics->messages_out++;
+    conn_send_bytes(c, buf_slice(scratch));
+    c->state = CONN_OPEN;
+    drain(c);
+    struct buf early = c->early;
+    c->early = BUF_INIT;
+    conn_input(c, early.p, early.n);
+    buf_fini(&early);
+}
+
+static void send_frame(struct conn *c, enum ws_opcode opcode, struct slice payload)
+{
+    struct buf *scratch = &c->gw->scratch;
+    buf_clear(scratch);
+    ws_frame_append(scratch, opcode, payload);
+    send_bytes(c, buf_slice(scratch));
+}
+
+/* --- closing --- */
+
+void conn_close(struct conn *c, int code, struct slice reason)
+{
+    if (c->state > CONN_OPEN)
+        return;
+    struct buf *scratch = &c->gw->scratch;
+    buf_clear(scratch);
+    ws_close_append(scratch, code, reason);
+    send_bytes(c, buf_slice(scratch));
+    c->state = CONN_CLOSING;
+    LOG(DEBUG, "closing", "session=%s peer=%s code=%d reason=%s", session_sid(c->session), c->ip, code, log_q(reason));
+    wheel_set(&c->gw->wheel, &c->timer, CLOSE_LINGER_MS);
+    if (c->out.count == 0)
+        c->transport->ops->close(c->transport);
+}
+
+void conn_goodbye(struct conn *c, int code, struct slice reason, uint64_t reconnect_after_ms)
+{
+    conn_event(c, &(struct event){.kind = EVENT_GOODBYE, .text = reason, .reconnect_after_ms = reconnect_after_ms});
+    conn_close(c, code, reason);
+}
+
+void conn_gone(struct conn *c, const char *why)
+{
+    c->transport = NULL;
+    c->state = CONN_CLOSED;
+    wheel_unset(&c->timer);
+    queue_gauge(c->out.bytes, 0);
+    outq_fini(&c->out);
+    buf_fini(&c->early);
+    ws_parser_fini(&c->parser);
+    session_conn_gone(c->session, why);
+    free(c);
+}
+
+/* --- heartbeat --- */
+
+static void on_timer(struct wheel_entry *e)
+{
+    struct conn *c = container_of(e, struct conn, timer);
+    if (c->state == CONN_CLOSING) {
+        c->transport->ops->close(c->transport);
+        return;
+    }
+    uint64_t period_ms = c->gw->cfg->heartbeat_s * 1000u;
+    uint64_t silent_ms = loop_now_ms(c->gw->loop) - c->last_input_ms;
+    if (silent_ms < period_ms) {
+        c->pinged = false;
+        wheel_set(&c->gw->wheel, e, period_ms - silent_ms);
+        return;
+    }
+    if (c->pinged) {
+        metrics->drops[DROP_IDLE]++;
+        conn_goodbye(c, 1001, SLICE("idle"), 0);
+        return;
+    }
+    c->pinged = true;
+    send_frame(c, WS_PING, SLICE_NONE);
+    wheel_set(&c->gw->wheel, e, period_ms);
+}
+
+/* --- receiving --- */
+
+static void answer_close(struct conn *c, struct slice payload)
+{
+    int code;
+    struct slice reason;
+    if (!ws_close_parse(payload, &code, &reason)) {
+        metrics->drops[DROP_PROTOCOL]++;
+        conn_close(c, 1002, SLICE("bad close frame"));
+        return;
+    }
+    conn_close(c, code == 1005 ? 1000 : code, SLICE_NONE);
+}
+
+static bool on_message(void *owner, enum ws_opcode opcode, struct slice payload)
+{
+    struct conn *c = owner;
+    struct slice answer;
+    switch ((int)opcode) {
+    case WS_PING: send_frame(c, WS_PONG, payload); break;
+    case WS_CLOSE: answer_close(c, payload); break;
+    case WS_TEXT:
+    case WS_BINARY:
+        metrics->messages_in++;
+        if (!c->protocol->heartbeat(payload, opcode == WS_BINARY, &answer)) {
+            session_frame(c->session, payload, opcode == WS_BINARY);
+        } else {
+            metrics->heartbeats++;
+            if (answer.n != 0)
+                send_frame(c, WS_TEXT, answer);
+        }
+        break;
+    }
+    return c->state == CONN_OPEN;
+}
+
+void conn_input(struct conn *c, char *p, size_t n)
+{
+    static const struct ws_parser_events events = {on_message};
+    struct error error = {0};
+    int close_code = 0;
+    c->last_input_ms = loop_now_ms(c->gw->loop);
+    metrics->bytes_in += n;
+    if (c->state == CONN_OPENING)
+        buf_append(&c->early, (struct slice){p, n});
+    if (c->state != CONN_OPEN || n == 0)
+        return;
+    if (ws_parse(&c->parser, p, n, &events, c, &close_code, &error) == OK)
+        return;
+    metrics->drops[close_code == 1009 ? DROP_TOO_LARGE : close_code == 1007 ? DROP_UTF8 : DROP_PROTOCOL]++;
+    LOG_PEER(INFO, "bad websocket input", "session=%s peer=%s code=%d why=%s", session_sid(c->session), c->ip,
+             close_code, log_q(slice_str(error.text)));
+    conn_close(c, close_code, slice_str(error.text));
+}
+
+void conn_writable(struct conn *c)
+{
+    drain(c);
+}
+
+void conn_pause(struct conn *c, bool paused)
+{
+    if (c->paused == paused || c->transport == NULL)
+        return;
+    c->paused = paused;
+    c->transport->ops->pause(c->transport, paused);
+}

@@ -1,0 +1,57 @@
+/* gateway/conn.h: one WebSocket connection: its frames in, its queue out, its heartbeat, its end.
+ *
+ * Closing has two phases: conn_close() may be called from any depth, twice; it only marks and queues the close frame. The transport reports
+ * conn_gone() later, from the loop, when no caller stands on the stack or walks a list; that ends the session. */
+#ifndef XD_CONN_H
+#define XD_CONN_H
+
+#include "base/wheel.h"
+#include "gateway/outq.h"
+#include "gateway/policy.h"
+#include "gateway/protocol/protocol.h"
+#include "gateway/protocol/websocket.h"
+#include "gateway/transport.h"
+
+struct session;
+
+/* OPENING: the client has not been welcomed; what rooms send it is held back, what it sends waits. */
+enum conn_state { CONN_OPENING, CONN_OPEN, CONN_CLOSING, CONN_CLOSED };
+
+#define CONN_IP_MAX 46
+
+struct conn {
+    struct gateway *gw;
+    struct transport *transport; /* gateway/net's; NULL after conn_gone */
+    const struct protocol_ops *protocol;
+    struct session *session; /* owned by the gateway; outlives the conn */
+    struct ws_parser parser;
+    struct outq out;
+    struct buf early; /* input that came before the welcome */
+    struct wheel_entry timer;
+    uint64_t last_input_ms;
+    enum conn_state state;
+    bool paused, pinged;
+    char ip[CONN_IP_MAX];
+};
+
+struct conn *conn_create(struct gateway *g, struct transport *t, const struct protocol_ops *protocol, struct slice ip);
+
+/* Sends, or queues and takes a reference. Over the queue limit the slow-consumer rule is applied (slow: the room's, or the default). */
+void conn_send(struct conn *c, struct msg *m, enum policy_slow slow);
+
+/* Sends the welcome in front of what was held back, then that, then takes the input that waited. */
+void conn_welcome(struct conn *c, const struct event *e);
+
+/* Encodes and sends one event to this client alone; NULL and closing connections are ignored. */
+void conn_event(struct conn *c, const struct event *e);
+
+/* Queues a close frame and closes when it is sent, or after a few seconds. reason: a word from docs/protocol.md. */
+void conn_close(struct conn *c, int code, struct slice reason);
+
+/* goodbye, then close. */
+void conn_goodbye(struct conn *c, int code, struct slice reason, uint64_t reconnect_after_ms);
+
+/* Backpressure: no more input until resumed. */
+void conn_pause(struct conn *c, bool paused);
+
+#endif

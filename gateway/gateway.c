@@ -1,0 +1,288 @@
+/* gateway/gateway.c: one node: ties sessions, rooms, broker and policy together; ticks, retries, drains. */
+#include "gateway/gateway.h"
+
+#include <assert.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "base/utf8.h"
+#include "gateway/conn.h"
+#include "gateway/metrics.h"
+#include "gateway/room.h"
+#include "gateway/session.h"
+#include "gateway/uri.h"
+
+#define TICK_MS          1000u
+#define RETRY_MS         500u
+#define ONCE_TTL_MS      120000u
+#define SESSION_TTL_MS   3600000u
+#define QUEUE_COMMANDS   100000u
+#define RECONNECT_MIN_MS 200u /* a drained client comes back after this, plus its share of the drain time */
+
+/* --- news from the broker --- */
+
+static void on_envelope(void *owner, const struct envelope *e)
+{
+    struct gateway *g = owner;
+    if (!room_is_session(e->room)) {
+        struct room *r = room_find(g, e->room);
+        if (r != NULL)
+            room_envelope(r, e);
+        return;
+    }
+    struct session *s;
+    struct slice sid = slice_from(e->room, sizeof "$session:" - 1);
+    HASH_FIND(hh, g->sessions, sid.p, sid.n, s);
+    if (s == NULL || s->conn == NULL || e->kind != ENVELOPE_MESSAGE)
+        return;
+    metrics->deliveries++;
+    metrics->encodes++;
+    struct buf bytes = BUF_INIT;
+    s->conn->protocol->encode(&(struct event){.kind = EVENT_MESSAGE,
+                                              .room = e->room,
+                                              .name = e->event,
+                                              .sid = e->from,
+                                              .user = e->user,
+                                              .data = e->data,
+                                              .data_type = e->data_type,
+                                              .position = &e->position,
+                                              .time_ms = e->time_ms},
+                              &bytes);
+    struct msg *m = msg_new(buf_slice(&bytes));
+    buf_fini(&bytes);
+    conn_send(s->conn, m, POLICY_SLOW_DEFAULT);
+    msg_unref(&m);
+}
+
+static void on_link(void *owner, bool up)
+{
+    struct gateway *g = owner;
+    if (up)
+        LOG(INFO, "store connected", "broker=%s", g->broker->ops->name);
+    else
+        LOG(WARN, "store lost", "broker=%s", g->broker->ops->name);
+    if (!up)
+        return;
+    struct room *r, *next;
+    HASH_ITER (hh, g->rooms, r, next) {
+        room_link_up(r);
+    }
+    gateway_retry_later(g);
+}
+
+static void on_expelled(void *owner)
+{
+    struct gateway *g = owner;
+    LOG(WARN, "this node was declared dead; putting its sessions back", "sessions=%u", HASH_COUNT(g->sessions));
+    struct session *s, *next;
+    HASH_ITER (hh, g->sessions, s, next) {
+        session_restore(s);
+    }
+}
+
+static void on_node_stats(void *owner, uint64_t *ret_connections, uint64_t *ret_rooms)
+{
+    const struct gateway *g = owner;
+    *ret_connections = HASH_COUNT(g->sessions);
+    *ret_rooms = HASH_COUNT(g->rooms);
+}
+
+static const struct broker_events broker_events = {on_envelope, on_link, on_expelled, on_node_stats};
+
+/* --- time --- */
+
+static void on_tick(struct timer *t)
+{
+    struct gateway *g = container_of(t, struct gateway, tick);
+    timer_start(t, TICK_MS);
+    wheel_advance(&g->wheel, loop_now_ms(g->loop));
+    metrics->store_up = gateway_not_ready(g) == NULL;
+    metrics->broker = g->broker->stats;
+}
+
+static void on_retry(struct timer *t)
+{
+    struct gateway *g = container_of(t, struct gateway, retry);
+    struct session *s, *next;
+    g->retrying = false;
+    HASH_ITER (hh, g->sessions, s, next) {
+        session_retry(s);
+    }
+}
+
+void gateway_retry_later(struct gateway *g)
+{
+    if (g->retrying)
+        return;
+    g->retrying = true;
+    timer_start(&g->retry, RETRY_MS);
+}
+
+/* --- life --- */
+
+struct gateway *gateway_create(struct loop *loop, const struct config *cfg, const char *node, struct error *reterr)
+{
+    struct gateway *g = xcalloc(1, sizeof *g);
+    g->cfg = cfg;
+    g->loop = loop;
+    (void)snprintf(g->node, sizeof g->node, "%s", node);
+    wheel_init(&g->wheel, TICK_MS, loop_now_ms(loop));
+    timer_init(&g->tick, loop, on_tick);
+    timer_init(&g->retry, loop, on_retry);
+    g->policies = policies_create(cfg->policies.items, cfg->policies.count, reterr);
+    if (g->policies != NULL)
+        g->broker = broker_create(loop,
+                                  &(struct broker_config){.url = cfg->broker,
+                                                          .node = g->node,
+                                                          .address = cfg->listen.items[0],
+                                                          .version = VERSION,
+                                                          .key_prefix = cfg->key_prefix,
+                                                          .lease_ms = cfg->lease_ms,
+                                                          .timeout_ms = cfg->redis_timeout_ms,
+                                                          .queue_bytes = cfg->redis_queue_bytes,
+                                                          .queue_commands = QUEUE_COMMANDS,
+                                                          .once_ttl_ms = ONCE_TTL_MS,
+                                                          .session_ttl_ms = SESSION_TTL_MS},
+                                  &broker_events, g, reterr);
+    if (g->broker == NULL) {
+        policies_destroy(&g->policies);
+        free(g);
+        return NULL;
+    }
+    g->all = room_get(g, SLICE("$all"));
+    timer_start(&g->tick, TICK_MS);
+    return g;
+}
+
+/* With the broker gone nothing completes any more: what waited for the store is simply let go. */
+static void abandon_sessions(struct gateway *g)
+{
+    struct session *s, *next;
+    HASH_ITER (hh, g->sessions, s, next) {
+        session_abandon(s);
+    }
+}
+
+void gateway_destroy(struct gateway **gp)
+{
+    struct gateway *g = TAKE(*gp);
+    if (g == NULL)
+        return;
+    g->drained = NULL;
+    struct broker *broker = TAKE(g->broker); /* a gateway without broker asks for nothing more */
+    broker_destroy(&broker);                 /* completes what is under way: no request is left */
+    abandon_sessions(g);
+    assert(g->sessions == NULL);
+    room_unref(g->all);
+    assert(g->rooms == NULL);
+    timer_stop(&g->tick);
+    timer_stop(&g->retry);
+    policies_destroy(&g->policies);
+    buf_fini(&g->scratch);
+    free(g);
+}
+
+enum err gateway_reload(struct gateway *g, struct error *reterr)
+{
+    struct policies *fresh = policies_create(g->cfg->policies.items, g->cfg->policies.count, reterr);
+    if (fresh == NULL)
+        return reterr->code;
+    struct policies *old = g->policies;
+    g->policies = fresh;
+    struct room *r, *next;
+    HASH_ITER (hh, g->rooms, r, next) {
+        room_reload(r);
+    }
+    policies_destroy(&old);
+    metrics->reloads++;
+    return OK;
+}
+
+const char *gateway_not_ready(struct gateway *g)
+{
+    if (g->draining)
+        return "draining";
+    return g->broker->ops->not_ready(g->broker);
+}
+
+uint32_t gateway_session_count(const struct gateway *g)
+{
+    return HASH_COUNT(g->sessions);
+}
+
+/* --- draining --- */
+
+static void on_retired(void *arg, const struct broker_result *r)
+{
+    struct gateway *g = arg;
+    if (r->err != OK)
+        LOG(WARN, "this node could not leave the directory; a survivor will remove it", "why=%s",
+            log_q(slice_str(r->why)));
+    if (g->drained != NULL)
+        g->drained(g->drained_arg);
+    g->drained = NULL;
+}
+
+void gateway_session_left(struct gateway *g)
+{
+    if (g->draining && g->broker != NULL && g->sessions == NULL && !g->retiring) {
+        g->retiring = true;
+        g->broker->ops->retire(g->broker, on_retired, g);
+    }
+}
+
+void gateway_drain(struct gateway *g, void (*done)(void *arg), void *arg)
+{
+    g->draining = true;
+    g->drained = done;
+    g->drained_arg = arg;
+    /* Everybody is told now and let go; when each comes back is spread, or the remaining nodes would meet them all at once. */
+    uint32_t spread_ms = g->cfg->drain_time_s * 1000u / 2 + 1;
+    struct session *s, *next;
+    HASH_ITER (hh, g->sessions, s, next) {
+        if (s->conn == NULL)
+            continue;
+        metrics->drops[DROP_DRAINING]++;
+        conn_goodbye(s->conn, err_close_code(ERR_DRAINING), SLICE("draining"),
+                     RECONNECT_MIN_MS + random_below(spread_ms));
+    }
+    gateway_session_left(g);
+}
+
+/* --- the door --- */
+
+static bool origin_allowed(const struct config *cfg, struct slice origin)
+{
+    if (cfg->origins.count == 0 || origin.n == 0)
+        return true; /* apps and mini-programs send none */
+    for (size_t i = 0; i < cfg->origins.count; i++)
+        if (policy_match(cfg->origins.items[i], origin))
+            return true;
+    return false;
+}
+
+enum err gateway_upgrade(struct gateway *g, const struct http_request *r, struct transport *t, struct conn **ret,
+                         struct slice *ret_subprotocol, struct error *reterr)
+{
+    char user[NAME_MAX_USER];
+    struct slice id = SLICE_NONE;
+    if (slice_starts(r->path, SLICE("/ws/")) && r->path.n > 4) {
+        if (!uri_decode(slice_from(r->path, 4), user, sizeof user, &id) || !utf8_name_valid(id, NAME_MAX_USER))
+            return fail(reterr, ERR_INVALID_NAME,
+                        "the id after /ws/ must be 1 to %d bytes of UTF-8 without control characters", NAME_MAX_USER);
+    } else if (!slice_eq(r->path, SLICE("/ws")) && !slice_eq(r->path, SLICE("/ws/"))) {
+        return fail(reterr, ERR_NOT_FOUND, "no WebSocket at this path; try /ws");
+    }
+    if (!origin_allowed(g->cfg, r->origin)) {
+        metrics->drops[DROP_ORIGIN]++;
+        LOG_PEER(INFO, "origin refused", "peer=%s origin=%s", log_q(r->ip), log_q(r->origin));
+        return fail(reterr, ERR_FORBIDDEN, "this origin is not on the list");
+    }
+    if (g->draining)
+        return fail(reterr, ERR_DRAINING, "this node is going away; connect again");
+    struct conn *c = conn_create(g, t, protocol_select(r->subprotocols, ret_subprotocol), r->ip);
+    session_open(c, r, id);
+    *ret = c;
+    return OK;
+}

@@ -1,0 +1,65 @@
+/* gateway/gateway.h: one node: its sessions and rooms, its broker and the policy between them. Everything in the core hangs on this struct. */
+#ifndef XD_GATEWAY_H
+#define XD_GATEWAY_H
+
+#include "base/buf.h"
+#include "base/loop.h"
+#include "base/table.h"
+#include "base/wheel.h"
+#include "broker/broker.h"
+#include "gateway/config.h"
+#include "gateway/policy.h"
+#include "gateway/transport.h"
+
+#define NODE_ID_MAX 80
+#define VERSION     "0.1.0"
+
+struct room;
+struct session;
+
+struct gateway {
+    const struct config *cfg; /* borrowed; reloadable options are read when used */
+    struct loop *loop;
+    struct broker *broker; /* NULL only while the gateway is being destroyed */
+    struct policies *policies;
+    char node[NODE_ID_MAX];
+
+    struct session *sessions; /* by sid, also those that only wait to be removed from the store */
+    struct room *rooms;       /* by name */
+    struct room *all;         /* $all: every session of this node */
+
+    struct wheel wheel; /* one tick a second */
+    struct timer tick;
+    struct timer retry; /* sessions and memberships the store could not be told about */
+    struct buf scratch; /* for encoding what goes to one client; contents last until the next encode */
+
+    bool retrying, draining, retiring;
+    void (*drained)(void *arg); /* called once when draining and no session is left */
+    void *drained_arg;
+};
+
+/* cfg is borrowed for the gateway's whole life. NULL with *reterr when the broker's URL or a policy is bad. */
+struct gateway *gateway_create(struct loop *loop, const struct config *cfg, const char *node, struct error *reterr);
+/* NULL-safe. No connection may be left. */
+void gateway_destroy(struct gateway **g);
+
+/* Takes over reloadable options that need more than being read: the policies. On failure nothing changes. */
+enum err gateway_reload(struct gateway *g, struct error *reterr);
+
+/* Says goodbye to every session, spread over the drain time, and calls done(arg) when all have left the store and this node is out of the
+ * directory. */
+void gateway_drain(struct gateway *g, void (*done)(void *arg), void *arg);
+
+/* NULL when this node can serve; else why not. What /readyz tells. */
+const char *gateway_not_ready(struct gateway *g);
+
+/* Sessions of this node, also those that only wait to be removed from the store. */
+uint32_t gateway_session_count(const struct gateway *g);
+
+/* Called by a session that has left the store. */
+void gateway_session_left(struct gateway *g);
+
+/* Runs the retry soon: something could not be told to the store. */
+void gateway_retry_later(struct gateway *g);
+
+#endif

@@ -1,0 +1,104 @@
+/* gateway/http.c: the HTTP routes: health, metrics, the demo page; the API is in api.c. */
+#include "base/buf.h"
+#include "base/log.h"
+#include "gateway/api.h"
+#include "gateway/gateway.h"
+#include "gateway/metrics.h"
+#include "gateway/web/page.h"
+
+static void respond_text(struct http_exchange *x, int status, struct slice body)
+{
+    x->respond(x, &(struct http_response){.status = status, .content_type = "text/plain; charset=utf-8", .body = body});
+}
+
+void api_fail(struct http_exchange *x, enum err err, const char *text)
+{
+    struct buf body = BUF_INIT;
+    buf_printf(&body, "{\"code\":\"%s\",\"message\":\"%s\"}\n", err_name(err), text);
+    metrics->errors[err]++;
+    x->respond(x, &(struct http_response){.status = err_http_status(err), .body = buf_slice(&body)});
+    buf_fini(&body);
+}
+
+static void get_health(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+{
+    (void)g;
+    (void)r;
+    respond_text(x, 200, SLICE("ok\n"));
+}
+
+static void get_ready(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+{
+    (void)r;
+    const char *why = gateway_not_ready(g);
+    struct buf body = BUF_INIT;
+    if (why == NULL)
+        buf_printf(&body, "{\"ready\":true,\"node\":\"%s\"}\n", g->node);
+    else
+        buf_printf(&body, "{\"ready\":false,\"node\":\"%s\",\"reason\":\"%s\"}\n", g->node, why);
+    x->respond(x, &(struct http_response){.status = why == NULL ? 200 : 503, .body = buf_slice(&body)});
+    buf_fini(&body);
+}
+
+static void get_metrics(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+{
+    (void)r;
+    struct buf body = BUF_INIT;
+    metrics->broker = g->broker->stats;
+    metrics_render(&body);
+    x->respond(x, &(struct http_response){.status = 200,
+                                          .content_type = "text/plain; version=0.0.4; charset=utf-8",
+                                          .body = buf_slice(&body)});
+    buf_fini(&body);
+}
+
+static void get_demo(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+{
+    (void)r;
+    if (!g->cfg->demo) {
+        api_fail(x, ERR_NOT_FOUND, "nothing here");
+        return;
+    }
+    x->respond(x, &(struct http_response){.status = 200,
+                                          .content_type = "text/html; charset=utf-8",
+                                          .headers =
+                                              "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
+                                              "script-src 'unsafe-inline'; img-src data:; connect-src 'self' ws: wss:; "
+                                              "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
+                                          .body = web_demo_page()});
+}
+
+static const struct {
+    const char *path;
+    bool prefix; /* anything below it too */
+    void (*get)(struct gateway *g, const struct http_request *r, struct http_exchange *x);
+} routes[] = {
+    {"/", false, get_demo},           {"/healthz", false, get_health},         {"/readyz", false, get_ready},
+    {"/metrics", false, get_metrics}, {"/api/v1/rooms", false, api_get_rooms}, {"/api/v1/rooms/", true, api_get_room},
+};
+
+void gateway_http(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+{
+    metrics->http_requests++;
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        struct slice path = slice_str(routes[i].path);
+        if (!slice_eq(r->path, path) && !(routes[i].prefix && slice_starts(r->path, path) && r->path.n > path.n))
+            continue;
+        if (slice_eq(r->method, SLICE("GET")) || slice_eq(r->method, SLICE("HEAD")))
+            routes[i].get(g, r, x);
+        else
+            x->respond(x, &(struct http_response){
+                              .status = 405,
+                              .headers = "Allow: GET, HEAD\r\n",
+                              .body = SLICE("{\"code\":\"bad_request\",\"message\":\"only GET and HEAD here\"}\n")});
+        return;
+    }
+    if (slice_eq(r->path, SLICE("/ws")) || slice_starts(r->path, SLICE("/ws/"))) {
+        x->respond(x, &(struct http_response){
+                          .status = 426,
+                          .headers = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n",
+                          .body = SLICE("{\"code\":\"bad_request\",\"message\":\"this is a WebSocket endpoint\"}\n")});
+        return;
+    }
+    api_fail(x, ERR_NOT_FOUND, "nothing here");
+}

@@ -1,0 +1,83 @@
+/* gateway/request.c: commands that wait for the store. */
+#include "gateway/request.h"
+
+#include <assert.h>
+
+#include "base/mem.h"
+#include "gateway/conn.h"
+#include "gateway/gateway.h"
+#include "gateway/session.h"
+
+static struct slice copy_to(char **at, struct slice s)
+{
+    if (s.n == 0)
+        return SLICE_NONE;
+    memcpy(*at, s.p, s.n);
+    struct slice copy = {*at, s.n};
+    *at += s.n;
+    return copy;
+}
+
+struct request *request_create(struct session *s, const struct command *c)
+{
+    struct request *r = xmalloc(sizeof *r + c->id.n + c->room.n);
+    char *at = (char *)(r + 1);
+    r->session = s;
+    r->kind = c->kind;
+    r->id = copy_to(&at, c->id);
+    r->room = copy_to(&at, c->room);
+    session_ref(s);
+    s->requests++;
+    if (s->conn != NULL && s->requests >= s->gw->cfg->max_requests_per_session)
+        conn_pause(s->conn, true);
+    return r;
+}
+
+static void finish(struct request **rp)
+{
+    struct request *r = *rp;
+    struct session *s = r->session;
+    *rp = NULL;
+    assert(s->requests != 0);
+    s->requests--;
+    if (s->conn != NULL && s->requests <= s->gw->cfg->max_requests_per_session / 2)
+        conn_pause(s->conn, false);
+    free(r);
+    session_unref(s);
+}
+
+void request_event(struct request **r, struct event *e)
+{
+    if (*r == NULL)
+        return;
+    e->id = (*r)->id;
+    if (e->id.n != 0)
+        conn_event((*r)->session->conn, e);
+    finish(r);
+}
+
+void request_ack(struct request **r, const struct position *position, const uint64_t *total)
+{
+    if (*r == NULL)
+        return;
+    struct event e = {.kind = EVENT_ACK, .room = (*r)->room, .position = position, .has_total = total != NULL};
+    if (total != NULL)
+        e.total = *total;
+    request_event(r, &e);
+}
+
+void request_fail(struct request **r, enum err err, const char *why)
+{
+    if (*r == NULL)
+        return;
+    session_error((*r)->session, (*r)->id, (*r)->room, err, slice_str(why));
+    finish(r);
+}
+
+bool request_failed(struct request **r, const struct broker_result *result)
+{
+    if (result->err == OK)
+        return false;
+    request_fail(r, result->err, result->why != NULL ? result->why : err_name(result->err));
+    return true;
+}

@@ -1,0 +1,426 @@
+/* gateway/room.c: rooms on this node: who is in, and what each group is about to be sent. */
+#include "gateway/room.h"
+
+#include <assert.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "gateway/conn.h"
+#include "gateway/gateway.h"
+#include "gateway/metrics.h"
+#include "gateway/request.h"
+#include "gateway/session.h"
+
+#define BATCH_BYTES    16384u /* one TLS record */
+#define BATCH_DELAY_US 2000u
+#define BATCH_KEEP     4096u /* a batch buffer larger than this is given back when flushed */
+
+static void member_start(struct member *m);
+
+/* --- batches --- */
+
+static void audience_flush(struct room *r, struct audience *a)
+{
+    if (a->batch.n == 0)
+        return;
+    struct msg *m = msg_new(buf_slice(&a->batch));
+    buf_clear(&a->batch);
+    if (a->batch.cap > BATCH_KEEP)
+        buf_fini(&a->batch);
+    metrics->deliveries += (uint64_t)a->count * a->batched;
+    a->batched = 0;
+    list_for_each (it, &a->members) {
+        const struct member *member = list_entry(it, struct member, in_room);
+        conn_send(member->session->conn, m, r->policy->slow);
+    }
+    msg_unref(&m);
+}
+
+static void room_flush(struct room *r)
+{
+    task_cancel(&r->flush);
+    list_for_each (it, &r->audiences) {
+        audience_flush(r, list_entry(it, struct audience, in_room));
+    }
+}
+
+static void on_flush(struct task *t)
+{
+    room_flush(container_of(t, struct room, flush));
+}
+
+static void audience_add(struct room *r, struct audience *a, const struct event *e)
+{
+    a->protocol->encode(e, &a->batch);
+    a->batched++;
+    metrics->encodes++;
+    if (a->batch.n >= BATCH_BYTES)
+        audience_flush(r, a);
+    else
+        loop_idle(r->gw->loop, &r->flush, BATCH_DELAY_US);
+}
+
+/* For the rare event that one member must not get: sent at once, one by one. */
+static void audience_send_except(struct room *r, struct audience *a, const struct event *e,
+                                 const struct session *except)
+{
+    struct buf bytes = BUF_INIT;
+    audience_flush(r, a);
+    a->protocol->encode(e, &bytes);
+    metrics->encodes++;
+    struct msg *m = msg_new(buf_slice(&bytes));
+    buf_fini(&bytes);
+    list_for_each (it, &a->members) {
+        const struct member *member = list_entry(it, struct member, in_room);
+        if (member->session == except)
+            continue;
+        metrics->deliveries++;
+        conn_send(member->session->conn, m, r->policy->slow);
+    }
+    msg_unref(&m);
+}
+
+static void room_tell(struct room *r, const struct event *e, const struct session *except)
+{
+    list_for_each (it, &r->audiences) {
+        struct audience *a = list_entry(it, struct audience, in_room);
+        if (except != NULL && except->conn != NULL && except->conn->protocol == a->protocol)
+            audience_send_except(r, a, e, except);
+        else
+            audience_add(r, a, e);
+    }
+}
+
+/* --- audiences --- */
+
+static struct audience *audience_get(struct room *r, const struct protocol_ops *protocol)
+{
+    list_for_each (it, &r->audiences) {
+        struct audience *a = list_entry(it, struct audience, in_room);
+        if (a->protocol == protocol)
+            return a;
+    }
+    struct audience *a = xcalloc(1, sizeof *a);
+    a->protocol = protocol;
+    list_init(&a->members);
+    list_append(&r->audiences, &a->in_room);
+    return a;
+}
+
+static void audience_drop_if_empty(struct audience *a)
+{
+    if (a->count != 0)
+        return;
+    list_del(&a->in_room);
+    buf_fini(&a->batch);
+    free(a);
+}
+
+/* --- rooms --- */
+
+static void on_subscribed(void *arg, const struct broker_result *result)
+{
+    struct room *r = arg;
+    if (r->subscription == ROOM_SUBSCRIBED) {
+        /* asked twice: the link was lost in between */
+    } else if (result->err == OK) {
+        r->subscription = ROOM_SUBSCRIBED;
+        list_for_each_safe (it, &r->waiting) {
+            member_start(list_entry(it, struct member, in_room));
+        }
+    } else {
+        LOG_PEER(WARN, "subscribe failed", "room=%s code=%s why=%s", log_q(r->name), err_name(result->err),
+                 log_q(slice_str(result->why)));
+        list_for_each_safe (it, &r->waiting) {
+            struct member *m = list_entry(it, struct member, in_room);
+            if (m->implicit)
+                continue; /* wanted for as long as the session lives: room_link_up asks again */
+            (void)request_failed(&m->request, result);
+            member_free(m);
+        }
+    }
+    room_unref(r);
+}
+
+static void room_subscribe(struct room *r)
+{
+    r->refs++;
+    r->subscription = ROOM_SUBSCRIBING;
+    r->gw->broker->ops->subscribe(r->gw->broker, r->name, on_subscribed, r);
+}
+
+struct room *room_find(const struct gateway *g, struct slice name)
+{
+    struct room *r;
+    HASH_FIND(hh, g->rooms, name.p, name.n, r);
+    return r;
+}
+
+struct room *room_get(struct gateway *g, struct slice name)
+{
+    struct room *r = room_find(g, name);
+    if (r != NULL) {
+        r->refs++;
+        return r;
+    }
+    r = xcalloc(1, sizeof *r + name.n);
+    char *copy = (char *)(r + 1);
+    memcpy(copy, name.p, name.n);
+    r->gw = g;
+    r->name = (struct slice){copy, name.n};
+    r->policy = policies_find(g->policies, name);
+    r->refs = 1;
+    list_init(&r->audiences);
+    list_init(&r->waiting);
+    task_init(&r->flush, on_flush);
+    HASH_ADD_KEYPTR(hh, g->rooms, r->name.p, r->name.n, r);
+    metrics->rooms++;
+    room_subscribe(r);
+    return r;
+}
+
+void room_unref(struct room *r)
+{
+    assert(r->refs != 0);
+    if (--r->refs != 0)
+        return;
+    assert(list_empty(&r->audiences) && list_empty(&r->waiting));
+    task_cancel(&r->flush);
+    if (r->gw->broker != NULL)
+        r->gw->broker->ops->unsubscribe(r->gw->broker, r->name);
+    HASH_DELETE(hh, r->gw->rooms, r);
+    metrics->rooms--;
+    free(r);
+}
+
+void room_reload(struct room *r)
+{
+    r->policy = policies_find(r->gw->policies, r->name);
+}
+
+/* --- members: in --- */
+
+static void member_activate(struct member *m)
+{
+    struct room *r = m->room;
+    room_flush(r); /* what is batched was said before this member's time */
+    list_del(&m->in_room);
+    m->phase = MEMBER_JOINED;
+    m->audience = audience_get(r, m->session->conn->protocol);
+    m->audience->count++;
+    list_append(&m->audience->members, &m->in_room);
+    if (m->implicit)
+        session_implicit_joined(m->session);
+}
+
+static void on_joined(void *arg, const struct broker_result *result)
+{
+    struct request *request = arg;
+    struct member *m = session_member(request->session, request->room);
+    /* On success the ENTER in the room's stream is what counts; it may have come already, or the client may be gone. */
+    if (result->err != OK && m != NULL && m->phase == MEMBER_JOINING) {
+        (void)request_failed(&m->request, result);
+        if (m->room->gw->broker != NULL)
+            member_leave(m, EXIT_LEAVE, NULL); /* the store may or may not have it: make sure that it has not */
+    }
+    request_event(&request, &(struct event){0});
+}
+
+static void member_ask_join(struct member *m)
+{
+    /* A request without id: nothing is answered by itself, but it holds the session until the store has answered. */
+    struct request *hold = request_create(m->session, &(struct command){.kind = CMD_JOIN, .room = m->room->name});
+    m->room->gw->broker->ops->join(m->room->gw->broker, m->room->name, slice_str(m->session->sid), m->session->user,
+                                   on_joined, hold);
+}
+
+static void member_start(struct member *m)
+{
+    if (m->implicit)
+        member_activate(m);
+    else
+        member_ask_join(m);
+}
+
+struct member *room_join(struct room *r, struct session *s, bool implicit, struct request *request)
+{
+    struct member *m = xcalloc(1, sizeof *m);
+    m->session = s;
+    m->room = r;
+    m->implicit = implicit;
+    m->request = request;
+    m->phase = MEMBER_JOINING;
+    r->refs++;
+    list_append(&r->waiting, &m->in_room);
+    list_append(&s->members, &m->in_session);
+    if (!implicit) {
+        s->member_count++;
+        metrics->memberships++;
+    }
+    if (r->subscription == ROOM_SUBSCRIBED)
+        member_start(m);
+    return m;
+}
+
+/* --- members: out --- */
+
+/* Ends what the member sees; the member itself remains. */
+static void member_end_view(struct member *m)
+{
+    if (m->phase == MEMBER_JOINED) {
+        room_flush(m->room);
+        list_del(&m->in_room);
+        m->audience->count--;
+        audience_drop_if_empty(m->audience);
+        m->audience = NULL;
+    } else {
+        list_del(&m->in_room);
+        request_fail(&m->request, ERR_CONFLICT, "left before the join was done");
+    }
+    m->phase = MEMBER_LEAVING;
+}
+
+void member_free(struct member *m)
+{
+    if (m->phase != MEMBER_LEAVING)
+        member_end_view(m);
+    list_del(&m->in_session);
+    if (!m->implicit) {
+        m->session->member_count--;
+        metrics->memberships--;
+    }
+    struct room *r = m->room;
+    free(m);
+    room_unref(r);
+}
+
+void member_retry(struct member *m)
+{
+    if (m->phase == MEMBER_LEAVING)
+        member_leave(m, m->reason, NULL);
+    else if (m->stale)
+        member_ask_join(m);
+}
+
+static void on_left(void *arg, const struct broker_result *result)
+{
+    struct request *request = arg;
+    struct session *s = request->session;
+    struct member *m = session_member(s, request->room);
+    session_ref(s);
+    if (m != NULL && m->phase == MEMBER_LEAVING) {
+        m->busy = false;
+        if (result->err == OK)
+            member_free(m);
+        else
+            gateway_retry_later(s->gw);
+    }
+    if (!request_failed(&request, result))
+        request_ack(&request, NULL, &result->total);
+    if (s->state == SESSION_ENDING && result->err == OK)
+        session_retry(s); /* the last membership gone, the session can go */
+    session_unref(s);
+}
+
+void member_leave(struct member *m, enum exit_reason reason, struct request *request)
+{
+    if (m->phase != MEMBER_LEAVING) {
+        member_end_view(m);
+        m->reason = reason;
+    }
+    if (m->busy) {
+        request_fail(&request, ERR_CONFLICT, "a leave of this room is under way");
+        return;
+    }
+    m->busy = true;
+    if (request == NULL)
+        request = request_create(m->session, &(struct command){.kind = CMD_LEAVE, .room = m->room->name});
+    m->room->gw->broker->ops->leave(m->room->gw->broker, m->room->name, slice_str(m->session->sid), m->session->user,
+                                    m->reason, on_left, request);
+}
+
+/* --- what the broker says --- */
+
+static struct session *local_session(const struct room *r, struct slice sid)
+{
+    struct session *s;
+    HASH_FIND(hh, r->gw->sessions, sid.p, sid.n, s);
+    return s;
+}
+
+static void on_message(struct room *r, const struct envelope *e)
+{
+    const struct session *except = e->except.n != 0 ? local_session(r, e->except) : NULL;
+    room_tell(r,
+              &(struct event){.kind = EVENT_MESSAGE,
+                              .room = e->room,
+                              .name = e->event,
+                              .sid = e->from,
+                              .user = e->user,
+                              .data = e->data,
+                              .data_type = e->data_type,
+                              .position = &e->position,
+                              .time_ms = e->time_ms},
+              except);
+}
+
+static void on_enter(struct room *r, const struct envelope *e, const struct event *notice)
+{
+    struct session *s = local_session(r, e->from);
+    struct member *m = s != NULL ? session_member(s, r->name) : NULL;
+    if (r->policy->notices)
+        room_tell(r, notice, m != NULL && m->phase == MEMBER_JOINED ? s : NULL);
+    if (m == NULL)
+        return;
+    m->stale = false;
+    if (m->phase != MEMBER_JOINING)
+        return;
+    if (r->policy->max_members != 0 && e->total > r->policy->max_members) {
+        struct error error;
+        (void)fail(&error, ERR_LIMIT_EXCEEDED, "the room has its %u members", r->policy->max_members);
+        request_fail(&m->request, ERR_LIMIT_EXCEEDED, error.text);
+        member_leave(m, EXIT_LEAVE, NULL);
+        return;
+    }
+    member_activate(m);
+    request_ack(&m->request, &e->position, &r->total);
+}
+
+void room_envelope(struct room *r, const struct envelope *e)
+{
+    static const enum event_kind kinds[ENVELOPE_KINDS] = {
+        [ENVELOPE_MESSAGE] = EVENT_MESSAGE,
+        [ENVELOPE_ENTER] = EVENT_ENTER,
+        [ENVELOPE_EXIT] = EVENT_EXIT,
+        [ENVELOPE_SUSPEND] = EVENT_SUSPEND,
+    };
+    r->last = e->position;
+    if (e->kind == ENVELOPE_MESSAGE) {
+        on_message(r, e);
+        return;
+    }
+    r->total = e->total;
+    const struct event notice = {.kind = kinds[e->kind],
+                                 .room = e->room,
+                                 .sid = e->from,
+                                 .user = e->user,
+                                 .total = e->total,
+                                 .time_ms = e->time_ms,
+                                 .exit_reason = e->reason};
+    if (e->kind == ENVELOPE_ENTER)
+        on_enter(r, e, &notice);
+    else if (e->kind != ENVELOPE_PROBE && r->policy->notices)
+        room_tell(r, &notice, NULL);
+}
+
+void room_link_up(struct room *r)
+{
+    if (r->subscription != ROOM_SUBSCRIBED) {
+        if (!list_empty(&r->waiting))
+            room_subscribe(r);
+        return;
+    }
+    list_for_each (it, &r->waiting) {
+        member_start(list_entry(it, struct member, in_room));
+    }
+}

@@ -1,0 +1,91 @@
+/* gateway/room.h: a room on this node: its local members, grouped by protocol, and the batch each group is about to be sent.
+ *
+ * A message is encoded once per group and appended to the group's batch; the batch goes to every member as one shared, refcounted run of bytes when
+ * no more input is ready, 2 ms have passed, or 16 KB are full. Whenever membership changes the batches are flushed first, so that every member sees
+ * exactly what belongs to its time in the room.
+ *
+ * A member's view begins at its own ENTER, which arrives in the room's order like any message (broker/broker.h). */
+#ifndef XD_ROOM_H
+#define XD_ROOM_H
+
+#include "base/list.h"
+#include "base/loop.h"
+#include "base/table.h"
+#include "gateway/bucket.h"
+#include "gateway/policy.h"
+#include "gateway/protocol/protocol.h"
+
+struct gateway;
+struct session;
+
+/* JOINING: waits for the subscription, then for its ENTER. LEAVING: gets nothing more; the store has not confirmed yet. */
+enum member_phase { MEMBER_JOINING, MEMBER_JOINED, MEMBER_LEAVING };
+
+struct member {
+    struct link in_room;    /* on room->waiting (JOINING), audience->members (JOINED), or unlinked (LEAVING) */
+    struct link in_session; /* session->members */
+    struct session *session;
+    struct room *room;
+    struct audience *audience; /* JOINED only */
+    enum member_phase phase;
+    bool busy;               /* a leave is under way in the store */
+    bool stale;              /* JOINED, but the store has forgotten it */
+    bool implicit;           /* $all and $user: rooms: not in the room's member list of the store */
+    enum exit_reason reason; /* LEAVING: what to tell the others */
+    struct request *request; /* the join to be answered; NULL when none */
+};
+
+/* Members that share encoded bytes. */
+struct audience {
+    struct link in_room;
+    const struct protocol_ops *protocol;
+    struct link members;
+    uint32_t count;
+    struct buf batch;
+    uint32_t batched; /* room messages in the batch */
+};
+
+enum room_subscription { ROOM_SUBSCRIBING, ROOM_SUBSCRIBED };
+
+struct room {
+    UT_hash_handle hh;
+    struct gateway *gw;
+    struct slice name; /* points behind the struct */
+    const struct policy *policy;
+    struct link audiences, waiting;
+    uint32_t refs; /* members of any phase, and requests under way */
+    enum room_subscription subscription;
+    struct bucket rate;
+    struct task flush;
+    struct position last; /* the newest position seen here */
+    uint64_t total;       /* members in the cluster, as last heard */
+};
+
+/* The room of that name; created and being subscribed when there is none. Returns a reference. */
+struct room *room_get(struct gateway *g, struct slice name);
+/* Borrowed, or NULL. */
+struct room *room_find(const struct gateway *g, struct slice name);
+/* The last reference unsubscribes and frees. */
+void room_unref(struct room *r);
+
+/* Begins membership. implicit ones are JOINED as soon as the room is subscribed, others when their ENTER arrives. */
+struct member *room_join(struct room *r, struct session *s, bool implicit, struct request *request);
+
+/* Ends the member's view now; the store is told, and told again until it confirms; then the member is freed. request (or NULL) is answered when the store
+ * answered for the first time. A member already LEAVING is tried again. */
+void member_leave(struct member *m, enum exit_reason reason, struct request *request);
+
+/* Forgets a member without telling the store (implicit ones, and after a failed join). */
+void member_free(struct member *m);
+
+/* What arrived from the broker for this room. */
+void room_envelope(struct room *r, const struct envelope *e);
+
+/* After the link to the store came back: joins that never heard their ENTER are asked again. */
+void room_link_up(struct room *r);
+/* Tells the store again what it may not know: a leave it has not confirmed, a membership it has forgotten. */
+void member_retry(struct member *m);
+/* Policies were replaced. */
+void room_reload(struct room *r);
+
+#endif

@@ -1,0 +1,285 @@
+/* gateway/session.c: the life of a session. */
+#include "gateway/session.h"
+
+#include <assert.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "gateway/conn.h"
+#include "gateway/gateway.h"
+#include "gateway/metrics.h"
+#include "gateway/request.h"
+#include "gateway/room.h"
+
+#define FRAME_ARENA 16384u
+#define TOLD_MAX    128u /* bytes kept of what a client says of itself */
+#define ERROR_RATE  10   /* errors a client may cause per second … */
+#define ERROR_BURST 100  /* … and at once, before it is closed */
+
+static const char *const state_names[] = {
+#define X(name) [SESSION_##name] = #name,
+    SESSION_STATE_MAP(X)
+#undef X
+};
+
+static void set_state(struct session *s, enum session_state to)
+{
+    assert(to > s->state || (to == SESSION_OPENING && s->state == SESSION_OPENING));
+    LOG(DEBUG, "session state", "session=%s from=%s to=%s", s->sid, state_names[s->state], state_names[to]);
+    s->state = to;
+}
+
+const char *session_sid(const struct session *s)
+{
+    return s != NULL ? s->sid : "-";
+}
+
+void session_ref(struct session *s)
+{
+    s->refs++;
+}
+
+void session_unref(struct session *s)
+{
+    assert(s->refs != 0);
+    if (--s->refs != 0)
+        return;
+    assert(s->conn == NULL && list_empty(&s->members));
+    HASH_DELETE(hh, s->gw->sessions, s);
+    metrics->sessions--;
+    struct gateway *g = s->gw;
+    free(s->agent);
+    free(s->origin);
+    free(s);
+    gateway_session_left(g);
+}
+
+/* --- opening --- */
+
+static void join_implicit(struct session *s)
+{
+    room_join(s->gw->all, s, true, NULL);
+    if (s->user.n == 0)
+        return;
+    struct buf *name = &s->gw->scratch;
+    buf_clear(name);
+    buf_append(name, SLICE("$user:"));
+    buf_append(name, s->user);
+    struct room *r = room_get(s->gw, buf_slice(name));
+    room_join(r, s, true, NULL);
+    room_unref(r);
+}
+
+static void welcome(struct session *s)
+{
+    set_state(s, SESSION_ACTIVE);
+    LOG(INFO, "session opened", "session=%s user=%s peer=%s protocol=%s", s->sid, log_q(s->user), s->conn->ip,
+        s->conn->protocol->name);
+    conn_pause(s->conn, false);
+    conn_welcome(s->conn, &(struct event){.kind = EVENT_WELCOME,
+                                          .sid = slice_str(s->sid),
+                                          .token = slice_str(s->token),
+                                          .user = s->user,
+                                          .node = slice_str(s->gw->node),
+                                          .heartbeat_s = s->gw->cfg->heartbeat_s});
+}
+
+static void on_put(void *arg, const struct broker_result *r)
+{
+    struct session *s = arg;
+    s->stale = r->err != OK;
+    if (s->stale)
+        gateway_retry_later(s->gw);
+    if (s->conn != NULL && s->state == SESSION_OPENING) {
+        if (r->err == OK) {
+            welcome(s);
+        } else {
+            metrics->drops[DROP_UNAVAILABLE]++;
+            LOG_PEER(WARN, "session refused", "session=%s peer=%s code=%s why=%s", s->sid, s->conn->ip,
+                     err_name(r->err), log_q(slice_str(r->why)));
+            conn_goodbye(s->conn, err_close_code(ERR_UNAVAILABLE), SLICE("unavailable"), 1000 + random_below(4000));
+        }
+    }
+    session_unref(s);
+}
+
+static void put(struct session *s)
+{
+    session_ref(s);
+    s->stored = true;
+    s->gw->broker->ops->session_put(s->gw->broker,
+                                    &(struct session_record){.sid = slice_str(s->sid),
+                                                             .user = s->user,
+                                                             .protocol = slice_str(s->conn->protocol->name),
+                                                             .ip = slice_str(s->conn->ip),
+                                                             .agent = slice_str(s->agent),
+                                                             .origin = slice_str(s->origin),
+                                                             .connected_ms = s->connected_ms},
+                                    on_put, s);
+}
+
+void session_implicit_joined(struct session *s)
+{
+    assert(s->opening != 0);
+    if (--s->opening == 0)
+        put(s);
+}
+
+static char *told(struct slice s)
+{
+    return s.n != 0 ? xstrndup(s.p, s.n < TOLD_MAX ? s.n : TOLD_MAX) : NULL;
+}
+
+void session_open(struct conn *c, const struct http_request *r, struct slice user)
+{
+    struct gateway *g = c->gw;
+    struct session *s = xcalloc(1, sizeof *s + user.n);
+    char *user_copy = (char *)(s + 1);
+    if (user.n != 0)
+        memcpy(user_copy, user.p, user.n);
+    s->gw = g;
+    s->conn = c;
+    s->user = (struct slice){user_copy, user.n};
+    s->refs = 1;
+    s->opening = user.n != 0 ? 2 : 1;
+    s->agent = told(r->user_agent);
+    s->origin = told(r->origin);
+    s->connected_ms = loop_wall_ms(g->loop);
+    random_id(s->sid, SID_LEN);
+    random_id(s->token, TOKEN_LEN);
+    list_init(&s->members);
+    HASH_ADD_KEYPTR(hh, g->sessions, s->sid, SID_LEN, s);
+    metrics->sessions++;
+    c->session = s;
+    conn_pause(c, true); /* what the client sends before its welcome waits in the socket */
+    join_implicit(s);
+}
+
+/* --- frames --- */
+
+void session_error(struct session *s, struct slice id, struct slice room, enum err err, struct slice why)
+{
+    metrics->errors[err]++;
+    if (s->conn == NULL)
+        return;
+    LOG_PEER(DEBUG, "error answered", "session=%s code=%s why=%s", s->sid, err_name(err), log_q(why));
+    conn_event(s->conn, &(struct event){.kind = EVENT_ERROR, .id = id, .room = room, .err = err, .text = why});
+    if (bucket_take(&s->errors, ERROR_RATE, ERROR_BURST, loop_now_us(s->gw->loop)))
+        return;
+    metrics->drops[DROP_ERRORS]++;
+    LOG_PEER(WARN, "too many errors", "session=%s peer=%s last=%s", s->sid, s->conn->ip, err_name(err));
+    conn_goodbye(s->conn, 1008, SLICE("too_many_errors"), 0);
+}
+
+void session_frame(struct session *s, struct slice frame, bool binary)
+{
+    const struct config *cfg = s->gw->cfg;
+    struct arena arena;
+    struct command command = {0};
+    struct error error = {0};
+    arena_init(&arena, FRAME_ARENA);
+    enum err err = s->conn->protocol->decode(frame, binary, &arena, &command, &error);
+    /* Taken after decoding, so that the refusal carries the id of the frame it answers. */
+    if (!bucket_take(&s->rate, cfg->message_rate, cfg->message_burst, loop_now_us(s->gw->loop))) {
+        (void)fail(&error, ERR_RATE_LIMITED, "more than %u frames per second", cfg->message_rate);
+        session_error(s, command.id, command.room, ERR_RATE_LIMITED, slice_str(error.text));
+    } else if (err != OK) {
+        session_error(s, command.id, command.room, err, slice_str(error.text));
+    } else {
+        metrics->commands[command.kind]++;
+        command_run(s, &command);
+    }
+    arena_reset(&arena);
+}
+
+struct member *session_member(const struct session *s, struct slice room)
+{
+    const struct room *r = room_find(s->gw, room);
+    if (r == NULL)
+        return NULL;
+    list_for_each (it, &s->members) {
+        struct member *m = list_entry(it, struct member, in_session);
+        if (m->room == r)
+            return m;
+    }
+    return NULL;
+}
+
+/* --- the end --- */
+
+static void on_removed(void *arg, const struct broker_result *r)
+{
+    struct session *s = arg;
+    s->removing = false;
+    if (r->err == OK && s->stored) {
+        s->stored = false;
+        session_unref(s); /* its own reference */
+    } else if (r->err != OK) {
+        gateway_retry_later(s->gw);
+    }
+    session_unref(s);
+}
+
+/* Ends what is left in the store, in order: memberships first. */
+static void remove_from_store(struct session *s)
+{
+    list_for_each_safe (it, &s->members) {
+        struct member *m = list_entry(it, struct member, in_session);
+        if (m->implicit)
+            member_free(m);
+        else
+            member_leave(m, EXIT_DISCONNECT, NULL);
+    }
+    if (s->removing || !list_empty(&s->members))
+        return;
+    if (!s->stored) { /* gone before the store heard of it */
+        session_unref(s);
+        return;
+    }
+    s->removing = true;
+    session_ref(s);
+    s->gw->broker->ops->session_remove(s->gw->broker, slice_str(s->sid), s->user, on_removed, s);
+}
+
+void session_conn_gone(struct session *s, const char *why)
+{
+    LOG(INFO, "session closed", "session=%s user=%s peer=%s why=%s", s->sid, log_q(s->user), s->conn->ip, why);
+    s->conn = NULL;
+    set_state(s, SESSION_ENDING);
+    remove_from_store(s);
+}
+
+void session_retry(struct session *s)
+{
+    if (s->state == SESSION_ENDING) {
+        remove_from_store(s);
+        return;
+    }
+    if (s->stale)
+        put(s);
+    list_for_each_safe (it, &s->members) {
+        member_retry(list_entry(it, struct member, in_session));
+    }
+}
+
+void session_restore(struct session *s)
+{
+    if (s->state != SESSION_ACTIVE)
+        return;
+    s->stale = true;
+    list_for_each (it, &s->members) {
+        struct member *m = list_entry(it, struct member, in_session);
+        m->stale = m->phase == MEMBER_JOINED && !m->implicit;
+    }
+    session_retry(s);
+}
+
+void session_abandon(struct session *s)
+{
+    assert(s->conn == NULL && s->requests == 0);
+    list_for_each_safe (it, &s->members) {
+        member_free(list_entry(it, struct member, in_session));
+    }
+    session_unref(s);
+}
