@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/slice.h"
 
 enum auth_mode { AUTH_OPEN };
 enum slow_rule { SLOW_DISCONNECT, SLOW_DROP_OLDEST };
@@ -41,20 +42,30 @@ struct config {
 /* What main should do after parsing. */
 enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION, CONFIG_CHECK, CONFIG_PRINT };
 
+/* Every option at its default; node and the certificate are still missing. */
+void config_init(struct config *c);
+
 /* Reads defaults, file, environment and argv; checks every value and that they fit together. On failure *reterr names the option, where it came from,
- * the bad value and what would be right; *ret is untouched. getenv_fn is getenv, or a fake. */
+ * the bad value and what would be right; *ret is untouched. getenv_fn is getenv, or a fake. For CONFIG_HELP and CONFIG_VERSION nothing else is read,
+ * *ret has the defaults. The caller owns *ret in any case of OK. */
 enum err config_load(int argc, char *const *argv, char *(*getenv_fn)(const char *), struct config *ret,
                      enum config_action *ret_action, struct error *reterr);
 void config_fini(struct config *c);
 
-/* Copies the reloadable options of `fresh` into c (taking strings), and names those that changed but need a restart in ret_ignored, comma-separated. */
+/* Copies the reloadable options of `fresh` into c (taking strings), and names those that changed but need a restart in ret_ignored, comma-separated.
+ * Options that did not change keep their memory. fresh is still to be given to config_fini. */
 void config_reload(struct config *c, struct config *fresh, char *ret_ignored, size_t size);
 
 void config_print_help(FILE *out);
-/* The effective configuration as JSON; passwords in URLs are shown as ***. */
-void config_print(const struct config *c, FILE *out);
+/* The effective configuration as JSON that loads again; passwords in URLs are shown as ***, then it says so on stderr and returns true. */
+bool config_print(const struct config *c, FILE *out);
 
-/* Parses a JSON configuration text into c; what config_load uses for the file, and what is fuzzed. source names it in errors. */
+/* Parses a JSON configuration text into c (after config_init); what config_load uses for the file, and what is fuzzed. source names it in
+ * errors. Values are checked one by one, not together. On failure c holds what came before the error. */
 enum err config_parse_json(struct slice text, const char *source, struct config *c, struct error *reterr);
+
+/* Splits HOST:PORT, [V6]:PORT (host without brackets then) or :PORT (host empty: all addresses), the syntax of --listen. False when it is none. The
+ * host is an address or a name; a name may still not resolve. */
+bool config_split_listen(struct slice text, struct slice *ret_host, uint16_t *ret_port);
 
 #endif

@@ -59,7 +59,7 @@ enum drop_reason {
 #define X(code, word) code,
     DROP_MAP(X)
 #undef X
-    DROP_REASONS
+        DROP_REASONS
 };
 
 #define LAG_BUCKETS 8 /* loop lag: bounds in metrics.c */
@@ -69,11 +69,11 @@ struct metrics {
     METRIC_MAP(X)
 #undef X
     uint64_t drops[DROP_REASONS];
-    uint64_t errors[ERR_COUNT];   /* errors told to clients, by code */
-    uint64_t commands[COMMANDS];  /* by kind */
+    uint64_t errors[ERR_COUNT];  /* errors told to clients, by code */
+    uint64_t commands[COMMANDS]; /* by kind */
     uint64_t lag_bucket[LAG_BUCKETS + 1], lag_us_sum, lag_count;
-    uint64_t store_up;            /* 1: ready() */
-    struct broker_stats broker;   /* copied before rendering, and by each worker now and then */
+    uint64_t store_up;          /* 1: ready() */
+    struct broker_stats broker; /* copied before rendering, and by each worker now and then */
 };
 
 /* This process' slot. Points at a static one until metrics_share/metrics_use. */

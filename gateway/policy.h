@@ -2,7 +2,8 @@
  *
  * One policy is one line: `PATTERN key=value …`, for example
  *   `game.* join=anyone publish=members rate=20 size=4096 presence=on notices=on`
- * PATTERN: `*` matches any run of bytes, `?` one character; a pattern matches the whole name. */
+ * PATTERN: `*` matches any run of bytes, `?` one character; a pattern matches the whole name. Rooms of the server ($all, $user:…, $session:…) are
+ * matched only by patterns that begin with `$` themselves. docs/configuration.md describes the keys. */
 #ifndef XD_POLICY_H
 #define XD_POLICY_H
 
@@ -32,15 +33,15 @@ struct policy {
 
 struct policies; /* in order */
 
-/* Parses the lines; a bad one is named in *reterr. The last, implicit policy is `*` with the defaults; `$all` and `$user:*` may be matched by patterns
- * too, else they have the defaults but publish=anyone. Returns NULL on failure. */
+/* Parses the lines; a bad one is named in *reterr. The last, implicit policy is `*` with the defaults, for rooms of the server `$*` with the defaults
+ * but join=nobody publish=anyone, since they have no members; lines for `$…` begin with these too. Returns NULL on failure. */
 struct policies *policies_create(char *const *lines, size_t count, struct error *reterr);
 void policies_destroy(struct policies **p);
 
 /* Never NULL; valid until policies_destroy. */
 const struct policy *policies_find(const struct policies *p, struct slice room);
 
-/* Glob as above; linear time. */
+/* Glob as above, but `$` is a letter like others. At most |pattern| x |name| steps. */
 bool policy_match(const char *pattern, struct slice name);
 
 #endif

@@ -1,0 +1,206 @@
+/* gateway/config_check.c: do the values make sense, and do they fit together? */
+#include <arpa/inet.h>
+#include <ctype.h>
+
+#include "base/mem.h"
+#include "gateway/config_table.h"
+#include "gateway/config_value.h"
+#include "gateway/policy.h"
+
+static bool made_of(const char *s, const char *extra, size_t max)
+{
+    size_t n = strlen(s);
+    for (size_t i = 0; i < n; i++)
+        if (!isalnum((unsigned char)s[i]) && strchr(extra, s[i]) == NULL)
+            return false;
+    return n >= 1 && n <= max;
+}
+
+/* --- listen --- */
+
+static bool host_valid(struct slice host, int family)
+{
+    char text[256];
+    unsigned char address[sizeof(struct in6_addr)];
+    if (host.n == 0 || host.n >= sizeof text)
+        return false;
+    memcpy(text, host.p, host.n);
+    text[host.n] = '\0';
+    if (family == AF_INET6) {
+        text[strcspn(text, "%")] = '\0'; /* fe80::1%eth0 */
+        return inet_pton(AF_INET6, text, address) == 1;
+    }
+    if (text[strspn(text, "0123456789.")] == '\0')
+        return inet_pton(AF_INET, text, address) == 1;
+    return made_of(text, "-._", sizeof text);
+}
+
+bool config_split_listen(struct slice text, struct slice *ret_host, uint16_t *ret_port)
+{
+    size_t colon = text.n;
+    while (colon != 0 && text.p[colon - 1] != ':')
+        colon--;
+    uint32_t port;
+    if (colon == 0 || !value_count(slice_from(text, colon), &port) || port > UINT16_MAX)
+        return false;
+    struct slice host = {text.p, colon - 1};
+    bool bracketed = host.n >= 2 && host.p[0] == '[' && host.p[host.n - 1] == ']';
+    if (bracketed)
+        host = (struct slice){host.p + 1, host.n - 2};
+    if (bracketed ? !host_valid(host, AF_INET6) : host.n != 0 && !host_valid(host, AF_INET))
+        return false;
+    *ret_host = host;
+    *ret_port = (uint16_t)port;
+    return true;
+}
+
+static enum err check_listen(const struct config *c, struct error *reterr)
+{
+    if (c->listen.count == 0)
+        return fail(reterr, ERR_BAD_REQUEST, "listen: at least one address is needed");
+    for (size_t i = 0; i < c->listen.count; i++) {
+        struct slice host;
+        uint16_t port;
+        if (!config_split_listen(slice_str(c->listen.items[i]), &host, &port))
+            return fail(reterr, ERR_BAD_REQUEST,
+                        "listen: \"%.60s\" is not HOST:PORT, such as 0.0.0.0:8443, [::]:8443 or :8443",
+                        c->listen.items[i]);
+        if (port == 0 && c->workers > 1)
+            return fail(reterr, ERR_BAD_REQUEST, "listen: \"%.60s\": port 0 would give each of %u workers another port",
+                        c->listen.items[i], c->workers);
+    }
+    return OK;
+}
+
+static enum err check_tls(const struct config *c, struct error *reterr)
+{
+    if (c->insecure && (c->tls_cert != NULL || c->tls_key != NULL))
+        return fail(reterr, ERR_BAD_REQUEST,
+                    "insecure and tls-cert exclude each other: the port speaks TLS or it does not");
+    if (c->insecure)
+        return OK;
+    if (c->tls_cert == NULL && c->tls_key == NULL)
+        return fail(
+            reterr, ERR_BAD_REQUEST,
+            "no certificate: give --tls-cert and --tls-key, or --insecure when a proxy in front terminates TLS");
+    if (c->tls_cert == NULL || c->tls_key == NULL)
+        return fail(reterr, ERR_BAD_REQUEST, "%s without %s: both are needed",
+                    c->tls_cert != NULL ? "tls-cert" : "tls-key", c->tls_cert != NULL ? "tls-key" : "tls-cert");
+    return OK;
+}
+
+/* --- broker --- */
+
+static bool redis_url_valid(struct slice rest)
+{
+    size_t user = rest.n;
+    while (user != 0 && rest.p[user - 1] != '@')
+        user--;
+    rest = slice_from(rest, user);
+    const char *slash = rest.n != 0 ? memchr(rest.p, '/', rest.n) : NULL;
+    struct slice address = {rest.p, slash != NULL ? (size_t)(slash - rest.p) : rest.n}, host;
+    uint32_t db;
+    uint16_t port;
+    if (slash != NULL && address.n + 1 < rest.n && !value_count(slice_from(rest, address.n + 1), &db))
+        return false;
+    if (config_split_listen(address, &host, &port))
+        return host.n != 0 && port != 0;
+    return host_valid(address, AF_INET); /* a host alone: port 6379 */
+}
+
+static enum err check_broker(const struct config *c, struct error *reterr)
+{
+    static const char *const later[] = {"rediss://", "redis+sentinel://", "redis+cluster://"};
+    struct slice url = slice_str(c->broker);
+    if (slice_eq(url, SLICE("memory"))) {
+        if (c->workers > 1)
+            return fail(reterr, ERR_BAD_REQUEST,
+                        "workers %u with broker memory: processes share nothing without Redis; use --broker redis://…",
+                        c->workers);
+        return OK;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(later); i++)
+        if (slice_starts(url, slice_str(later[i])))
+            return fail(reterr, ERR_UNSUPPORTED, "broker: %s is not supported yet; use redis://", later[i]);
+    if (!slice_starts(url, SLICE("redis://")))
+        return fail(reterr, ERR_BAD_REQUEST, "broker: the URL must be memory or begin with redis://");
+    if (!redis_url_valid(slice_from(url, 8))) {
+        struct buf shown = BUF_INIT;
+        (void)config_mask_url(c->broker, &shown);
+        enum err e = fail(reterr, ERR_BAD_REQUEST, "broker: \"%.*s\" is not redis://[user:password@]host:port[/db]",
+                          SLICE_FMT(buf_slice(&shown)));
+        buf_fini(&shown);
+        return e;
+    }
+    return OK;
+}
+
+static enum err check_names(const struct config *c, struct error *reterr)
+{
+    if (!made_of(c->node, "._-", 64))
+        return fail(reterr, ERR_BAD_REQUEST, "node: \"%.70s\" is not 1 to 64 of A-Z a-z 0-9 . _ -", c->node);
+    if (!made_of(c->key_prefix, "._:-", 32))
+        return fail(reterr, ERR_BAD_REQUEST, "key-prefix: \"%.40s\" is not 1 to 32 of A-Z a-z 0-9 . _ : -",
+                    c->key_prefix);
+    return OK;
+}
+
+/* --- origins --- */
+
+static bool origin_valid(const char *origin)
+{
+    const char *scheme = strstr(origin, "://");
+    if (strcmp(origin, "null") == 0 || strcmp(origin, "*") == 0)
+        return true;
+    return scheme != NULL && scheme != origin && scheme[3] != '\0' && strpbrk(scheme + 3, "/?# ") == NULL;
+}
+
+static enum err check_origins(const struct config *c, struct error *reterr)
+{
+    for (size_t i = 0; i < c->origins.count; i++)
+        if (!origin_valid(c->origins.items[i]))
+            return fail(reterr, ERR_BAD_REQUEST,
+                        "origin: \"%.60s\" is not SCHEME://HOST[:PORT] without a path, such as https://example.com",
+                        c->origins.items[i]);
+    return OK;
+}
+
+static enum err check_policies(const struct config *c, struct error *reterr)
+{
+    struct policies *p = policies_create(c->policies.items, c->policies.count, reterr);
+    enum err e = p != NULL ? OK : reterr->code;
+    policies_destroy(&p);
+    return e;
+}
+
+/* --- numbers that depend on each other --- */
+
+static enum err check_numbers(const struct config *c, struct error *reterr)
+{
+    if (c->lease_ms < 2 * (uint64_t)c->redis_timeout_ms)
+        return fail(
+            reterr, ERR_BAD_REQUEST,
+            "lease %u ms with redis-timeout %u ms: one slow answer would look like a dead node; lease must be at "
+            "least twice redis-timeout",
+            c->lease_ms, c->redis_timeout_ms);
+    if (c->max_queue_bytes < (uint64_t)c->max_message_size + 4096)
+        return fail(reterr, ERR_BAD_REQUEST,
+                    "max-queue-bytes %u cannot hold one message of max-message-size %u; it must be 4k more at least",
+                    c->max_queue_bytes, c->max_message_size);
+    if (c->broker[0] == 'r' && c->redis_queue_bytes < 2 * (uint64_t)c->max_message_size)
+        return fail(reterr, ERR_BAD_REQUEST, "redis-queue-bytes %u cannot hold two messages of max-message-size %u",
+                    c->redis_queue_bytes, c->max_message_size);
+    return OK;
+}
+
+enum err config_check(const struct config *c, struct error *reterr)
+{
+    static enum err (*const checks[])(const struct config *, struct error *) = {
+        check_listen, check_tls, check_broker, check_names, check_origins, check_policies, check_numbers};
+    for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
+        enum err e = checks[i](c, reterr);
+        if (e != OK)
+            return e;
+    }
+    return OK;
+}

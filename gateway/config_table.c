@@ -1,0 +1,143 @@
+/* gateway/config_table.c: the options. Flags, environment, file, --help, --print-config, reload and docs/configuration.md follow from here. */
+#include "gateway/config_table.h"
+
+#include <ctype.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "gateway/config_value.h"
+
+#define RELOAD    true
+#define RESTART   false
+#define KIB       1024u
+#define MIB       (1024u * KIB)
+#define GIB       (1024u * MIB)
+#define HOUR      3600u
+#define MINUTE_MS 60000u
+
+/* The member's offset; a division by zero does not compile when its type is not what the option writes. */
+#define MEMBER(member, type)                                                                                           \
+    (offsetof(struct config, member) /                                                                                 \
+     (__builtin_types_compatible_p(__typeof__(((struct config *)0)->member), type) ? 1 : 0))
+#define MEMBER_ENUM(member)                                                                                            \
+    (offsetof(struct config, member) / (sizeof(((struct config *)0)->member) == sizeof(unsigned) ? 1 : 0))
+
+static const char *const auth_words[] = {[AUTH_OPEN] = "open", NULL};
+static const char *const slow_words[] = {[SLOW_DISCONNECT] = "disconnect", [SLOW_DROP_OLDEST] = "drop-oldest", NULL};
+static const char *const proxy_words[] = {[PROXY_OFF] = "off", [PROXY_ON] = "on", [PROXY_OPTIONAL] = "optional", NULL};
+static const char *const level_words[] = {
+    [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
+static const char *const format_words[] = {[LOG_TEXT] = "text", [LOG_JSON] = "json", NULL};
+
+// clang-format off
+#define TEXT(key, member, def, reload, hint, help)     {key, OPTION_TEXT, MEMBER(member, char *), def, 0, 0, NULL, reload, hint, help}
+#define URL(key, member, def, reload, hint, help)      {key, OPTION_URL, MEMBER(member, char *), def, 0, 0, NULL, reload, hint, help}
+#define LIST(key, member, def, reload, hint, help)     {key, OPTION_LIST, MEMBER(member, struct strings), def, 0, 0, NULL, reload, hint, help}
+#define BOOL(key, member, def, reload, help)           {key, OPTION_BOOL, MEMBER(member, bool), def, 0, 0, NULL, reload, "on|off", help}
+#define WORD(key, member, words, def, reload, hint, help) {key, OPTION_WORD, MEMBER_ENUM(member), def, 0, 0, words, reload, hint, help}
+#define NUMBER(type, key, member, def, min, max, reload, hint, help) \
+    {key, type, MEMBER(member, uint32_t), def, min, max, NULL, reload, hint, help}
+#define COUNT(key, member, def, min, max, reload, help)   NUMBER(OPTION_COUNT, key, member, def, min, max, reload, "N", help)
+#define SIZE(key, member, def, min, max, reload, help)    NUMBER(OPTION_SIZE, key, member, def, min, max, reload, "BYTES", help)
+#define SECONDS(key, member, def, min, max, reload, help) NUMBER(OPTION_SECONDS, key, member, def, min, max, reload, "TIME", help)
+#define MILLISECONDS(key, member, def, min, max, reload, help) \
+    NUMBER(OPTION_MILLISECONDS, key, member, def, min, max, reload, "TIME", help)
+
+static const struct config_option network[] = {
+    LIST("listen", listen, "0.0.0.0:8443", RESTART, "HOST:PORT", "where to accept clients, https and wss on one port; repeatable; [::]:8443 for IPv6"),
+    TEXT("tls-cert", tls_cert, NULL, RELOAD, "FILE", "PEM file with the certificate and its full chain"),
+    TEXT("tls-key", tls_key, NULL, RELOAD, "FILE", "PEM file with the certificate's private key"),
+    BOOL("insecure", insecure, "off", RESTART, "serve plain http and ws: only behind a proxy that terminates TLS"),
+    WORD("proxy-protocol", proxy_protocol, proxy_words, "off", RESTART, "off|on|optional", "expect a PROXY header (v1 or v2) of a load balancer in front of each connection"),
+    LIST("origin", origins, NULL, RELOAD, "ORIGIN", "web page origin that may connect, such as https://example.com; repeatable; none: any"),
+    COUNT("workers", workers, "1", 1, 256, RESTART, "processes that share the listeners, each a node of its own; more than one needs Redis"),
+};
+
+static const struct config_option cluster[] = {
+    TEXT("node", node, NULL, RESTART, "NAME", "name of this node in logs and in Redis; default: the host name"),
+    URL("broker", broker, "memory", RESTART, "URL", "what joins the nodes: memory (one process) or redis://[user:password@]host:port[/db]"),
+    TEXT("key-prefix", key_prefix, "xd:", RESTART, "TEXT", "what all keys and channels in Redis begin with"),
+    MILLISECONDS("lease", lease_ms, "6s", 300, 10 * MINUTE_MS, RESTART, "a node that is silent for so long is dead, its sessions are removed by the others"),
+    MILLISECONDS("redis-timeout", redis_timeout_ms, "3s", 100, 1 * MINUTE_MS, RESTART, "how long to wait for a connection to Redis or for an answer"),
+    SIZE("redis-queue-bytes", redis_queue_bytes, "8m", 64 * KIB, 1 * GIB, RESTART, "requests that may wait for Redis; over it they are refused as unavailable"),
+};
+
+static const struct config_option rooms[] = {
+    WORD("auth", auth, auth_words, "open", RESTART, "open", "how clients prove who they are; open: they are whoever the URL says"),
+    LIST("policy", policies, NULL, RELOAD, "\"PATTERN KEY=VALUE ...\"", "rules of the rooms whose name matches; repeatable, the first match wins"),
+    BOOL("demo", demo, "on", RELOAD, "serve the chat demo at /"),
+};
+
+static const struct config_option limits[] = {
+    COUNT("max-connections", max_connections, "100000", 1, 10000000, RELOAD, "open connections of one process"),
+    COUNT("max-connections-per-ip", max_connections_per_ip, "1000", 0, 10000000, RELOAD, "open connections of one client address and process; 0: no limit"),
+    COUNT("max-accepts-per-second", max_accepts_per_second, "0", 0, 1000000, RELOAD, "new connections per second and process, the rest waits; 0: no limit"),
+    SIZE("max-message-size", max_message_size, "64k", 1 * KIB, 64 * MIB, RELOAD, "one WebSocket message of a client"),
+    SIZE("max-queue-bytes", max_queue_bytes, "256k", 16 * KIB, 1 * GIB, RELOAD, "what may wait for one client that reads slowly"),
+    WORD("slow-consumer", slow_consumer, slow_words, "disconnect", RELOAD, "disconnect|drop-oldest", "what happens to a client whose queue is full"),
+    COUNT("max-rooms-per-session", max_rooms_per_session, "100", 1, 100000, RELOAD, "rooms one session may be in"),
+    COUNT("max-requests-per-session", max_requests_per_session, "64", 1, 10000, RELOAD, "commands of one session that wait for the store; then its input is paused"),
+    COUNT("message-rate", message_rate, "50", 0, 1000000, RELOAD, "messages per second one client may send; 0: no limit"),
+    COUNT("message-burst", message_burst, "100", 0, 1000000, RELOAD, "messages one client may send at once after a pause; 0: as many as the rate"),
+};
+
+static const struct config_option times[] = {
+    SECONDS("handshake-timeout", handshake_timeout_s, "10s", 1, 10 * 60, RELOAD, "time for TLS, for a request, and between requests"),
+    SECONDS("heartbeat", heartbeat_s, "25s", 1, 1 * HOUR, RELOAD, "a client that is silent for so long is pinged, and closed after twice the time"),
+    SECONDS("drain-time", drain_time_s, "20s", 0, 1 * HOUR, RELOAD, "over which clients are told to reconnect elsewhere after SIGTERM"),
+};
+
+static const struct config_option files[] = {
+    TEXT("config", config_file, NULL, RESTART, "FILE", "JSON file with these options, names as here without the dashes"),
+    WORD("log-level", log_level, level_words, "info", RELOAD, "error|warn|info|debug", "least important lines to log"),
+    WORD("log-format", log_format, format_words, "text", RELOAD, "text|json", "log lines for people or for machines"),
+};
+
+const struct config_group config_groups[] = {
+    {"Network", network, ARRAY_LEN(network)},
+    {"Cluster", cluster, ARRAY_LEN(cluster)},
+    {"Rooms and clients", rooms, ARRAY_LEN(rooms)},
+    {"Limits", limits, ARRAY_LEN(limits)},
+    {"Times", times, ARRAY_LEN(times)},
+    {"Configuration and logs", files, ARRAY_LEN(files)},
+};
+const size_t config_group_count = ARRAY_LEN(config_groups);
+
+const struct config_verb config_verbs[] = {
+    {"check-config", "check the configuration, certificate included, and exit", CONFIG_CHECK},
+    {"print-config", "print the effective configuration as JSON and exit", CONFIG_PRINT},
+    {"version", "print the version and exit", CONFIG_VERSION},
+    {"help", "print this and exit", CONFIG_HELP},
+};
+const size_t config_verb_count = ARRAY_LEN(config_verbs);
+// clang-format on
+
+const struct config_option *config_find(struct slice key)
+{
+    config_for_each (o) {
+        if (slice_eq(key, slice_str(o->key)))
+            return o;
+    }
+    return NULL;
+}
+
+const char *config_nearest(struct slice key)
+{
+    const char *best = NULL;
+    unsigned least = (unsigned)(key.n / 3) + 1; /* at most a third of the letters may differ */
+    config_for_each (o) {
+        unsigned distance = value_distance(key, slice_str(o->key));
+        if (distance != 0 && distance <= least) {
+            least = distance - 1;
+            best = o->key;
+        }
+    }
+    return best;
+}
+
+void config_env_name(const struct config_option *o, char ret[CONFIG_ENV_NAME])
+{
+    int n = snprintf(ret, CONFIG_ENV_NAME, "XINDAO_%s", o->key);
+    for (int i = 0; i < n; i++)
+        ret[i] = ret[i] == '-' ? '_' : (char)toupper((unsigned char)ret[i]);
+}
