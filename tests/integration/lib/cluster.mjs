@@ -1,0 +1,240 @@
+// cluster.mjs: real processes for a test: redis-server, gateways, HAProxy; stopping them is part of the test
+import { spawn, execFile, execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, readFileSync, existsSync } from 'node:fs';
+import https from 'node:https';
+import http from 'node:http';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { freePort, until, within } from './wait.mjs';
+import { Metrics } from './metrics.mjs';
+import { Client } from './client.mjs';
+
+export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
+const START_MS = 20000, STOP_MS = 20000;
+const DISEASES = [/(?:Address|Leak|Thread|Memory|UndefinedBehavior)Sanitizer/, /runtime error:/, /Assertion [`'].*failed/, /\bSIGSEGV\b|\bSIGABRT\b/];
+
+export function gatewayBinary() {
+  const tried = process.env.XINDAO_GATEWAY ? [process.env.XINDAO_GATEWAY]
+    : ['build/asan/xindao-gateway', 'build/release/xindao-gateway'].map(p => join(ROOT, p));
+  const found = tried.find(existsSync);
+  if (!found) throw new Error(`no gateway to test: ${tried.join(', ')}; build it or set XINDAO_GATEWAY`);
+  return resolve(found);
+}
+
+/** A process whose output is kept, and whose end is expected or a failure. */
+export class Process {
+  constructor(name, command, args, { env = {}, cwd } = {}) {
+    this.name = name;
+    this.log = '';
+    this.ended = null;
+    this.problems = [];
+    this.child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of [this.child.stdout, this.child.stderr]) stream.on('data', d => { if (this.log.length < 8 << 20) this.log += d; });
+    this.exit = new Promise(yes => {
+      this.child.on('error', e => { this.log += `${e.message}\n`; this.ended = { code: null, signal: null, error: e }; yes(this.ended); });
+      this.child.on('close', (code, signal) => {
+        this.ended = { code, signal };
+        if (!this.expected) this.problems.push(`${name} ended by itself: code ${code}, signal ${signal}`);
+        yes(this.ended);
+      });
+    });
+  }
+
+  get pid() { return this.child.pid; }
+
+  signal(name) { if (!this.ended) this.child.kill(name); }
+
+  /** SIGTERM, and the exit status it led to. */
+  async terminate(ms = STOP_MS) {
+    this.expected = true;
+    this.signal('SIGTERM');
+    try {
+      return await within(this.exit, ms, `${this.name} to exit after SIGTERM`);
+    } catch (e) {
+      this.signal('SIGKILL');
+      await this.exit;
+      throw e;
+    }
+  }
+
+  async kill() {
+    this.expected = true;
+    this.signal('SIGKILL');
+    return this.exit;
+  }
+
+  tail(lines = 60) { return this.log.split('\n').slice(-lines).join('\n'); }
+}
+
+export class Redis {
+  static async start(dir, { aof = true } = {}) {
+    const r = new Redis();
+    r.dir = dir;
+    r.aof = aof;
+    r.port = await freePort();
+    await r.boot();
+    return r;
+  }
+
+  async boot() {
+    this.process = new Process('redis', 'redis-server', ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.dir, '--save', '',
+      '--appendonly', this.aof ? 'yes' : 'no', '--appendfsync', 'everysec', '--daemonize', 'no', '--loglevel', 'notice']);
+    await until(async () => (await this.cli('PING')) === 'PONG', { what: () => `Redis to answer\n${this.process.tail()}`, ms: START_MS });
+  }
+
+  get url() { return `redis://127.0.0.1:${this.port}`; }
+
+  /** What an operator would type: redis-cli's raw output. */
+  async cli(...args) {
+    const { stdout } = await promisify(execFile)('redis-cli', ['-h', '127.0.0.1', '-p', String(this.port), '--raw', ...args], { timeout: 10000 });
+    return stdout.replace(/\n$/, '');
+  }
+
+  async hash(key) {
+    const lines = (await this.cli('HGETALL', key)).split('\n');
+    const fields = {};
+    for (let i = 0; i + 1 < lines.length; i += 2) fields[lines[i]] = lines[i + 1];
+    return fields;
+  }
+
+  async keys(pattern = '*') { return (await this.cli('--scan', '--pattern', pattern)).split('\n').filter(Boolean).sort(); }
+
+  async stop() { await this.process.kill(); }
+}
+
+export class Gateway {
+  constructor(cluster, name) { this.cluster = cluster; this.name = name; }
+
+  static async start(cluster, name, { flags = [], insecure = false, env = {}, wait = true, host = '127.0.0.1' } = {}) {
+    const g = new Gateway(cluster, name);
+    g.insecure = insecure;
+    g.port = await freePort();
+    const args = ['--listen', `${host}:${g.port}`, '--node', name, '--broker', cluster.redis?.url ?? 'memory', '--demo', 'on',
+      ...(insecure ? ['--insecure'] : ['--tls-cert', cluster.cert, '--tls-key', cluster.key]), ...flags];
+    g.process = new Process(name, gatewayBinary(), args, {
+      env: { ASAN_OPTIONS: 'detect_leaks=1:exitcode=66:detect_stack_use_after_return=0', UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1', ...env },
+    });
+    if (wait) await g.ready();
+    return g;
+  }
+
+  get url() { return `${this.insecure ? 'ws' : 'wss'}://127.0.0.1:${this.port}`; }
+  get log() { return this.process.log; }
+
+  async ready() {
+    await until(async () => {
+      if (this.process.ended) throw new Error('it ended');
+      return (await this.get('/readyz')).status === 200;
+    }, { what: () => `${this.name} to be ready\n${this.process.tail()}`, ms: START_MS });
+  }
+
+  /** One HTTP request on a connection of its own. */
+  get(path, { method = 'GET', headers = {}, body } = {}) { return request(this.port, path, { method, headers, body, insecure: this.insecure, ca: this.cluster.ca }); }
+
+  async metrics() {
+    const r = await this.get('/metrics');
+    if (r.status !== 200) throw new Error(`/metrics answered ${r.status}`);
+    return Metrics.parse(r.text);
+  }
+
+  /** Waits until a counter has grown by at least `by` since `before` (Metrics). */
+  counted(before, name, labels = {}, by = 1) {
+    return until(async () => (await this.metrics()).sum(name, labels) >= before.sum(name, labels) + by,
+      { what: `${name}${JSON.stringify(labels)} to grow by ${by}`, ms: 10000 });
+  }
+
+  client(id, options = {}) { return Client.open(this.url, { id, ca: this.cluster.ca, ...options }); }
+
+  async stop() {
+    if (this.process.ended) return this.process.ended;
+    const end = await this.process.terminate();
+    if (end.code !== 0) this.process.problems.push(`${this.name} left with ${JSON.stringify(end)} after SIGTERM, not 0`);
+    return end;
+  }
+
+  kill() { return this.process.kill(); }
+
+  ill() {
+    const found = [...this.process.problems];
+    for (const d of DISEASES) if (d.test(this.log)) found.push(`${this.name}: the log matches ${d}`);
+    return found;
+  }
+}
+
+export function request(port, path, { method = 'GET', headers = {}, body, insecure = false, ca } = {}) {
+  return new Promise((yes, no) => {
+    const req = (insecure ? http : https).request({ host: '127.0.0.1', port, path, method, headers, ca, agent: false, timeout: 10000 }, res => {
+      const parts = [];
+      res.on('data', d => parts.push(d));
+      res.on('end', () => {
+        const text = Buffer.concat(parts).toString();
+        yes({ status: res.statusCode, headers: res.headers, text, get json() { return JSON.parse(text); } });
+      });
+      res.on('error', no);
+    });
+    req.on('timeout', () => req.destroy(new Error(`${path}: no answer in 10 s`)));
+    req.on('error', no);
+    req.end(body);
+  });
+}
+
+export class Cluster {
+  /**
+   * @param {object} o gateways: how many; redis: false for the memory broker; proxy: HAProxy in front, with the configuration we ship;
+   *                   flags, insecure, env: for every gateway.
+   */
+  static async start({ gateways = 1, redis = true, proxy = false, ...options } = {}) {
+    const c = new Cluster();
+    c.dir = mkdtempSync(join(tmpdir(), 'xd-it-'));
+    c.gateways = [];
+    try {
+      execFileSync('bash', [join(ROOT, 'deploy/make-cert.sh'), c.dir], { stdio: ['ignore', 'pipe', 'pipe'] });
+      c.cert = join(c.dir, 'cert.pem'); c.key = join(c.dir, 'key.pem');
+      c.ca = readFileSync(join(c.dir, 'ca.pem'));
+      if (redis) c.redis = await Redis.start(c.dir);
+      if (proxy) options.flags = ['--proxy-protocol', 'optional', ...(options.flags ?? [])];
+      await Promise.all(Array.from({ length: gateways }, (_, i) => c.add(`gw${i + 1}`, options)));
+      c.gateways.sort((a, b) => a.name.localeCompare(b.name));
+      if (proxy) await c.#startProxy();
+    } catch (e) {
+      await c.stop().catch(() => {});
+      throw e;
+    }
+    return c;
+  }
+
+  async add(name, options) {
+    const g = await Gateway.start(this, name, options);
+    this.gateways.push(g);
+    return g;
+  }
+
+  async #startProxy() {
+    this.proxyPort = await freePort();
+    const [a, b] = this.gateways;
+    this.proxy = new Process('haproxy', 'haproxy', ['-db', '-f', join(ROOT, 'deploy/haproxy.cfg')], {
+      env: { LB_BIND: `127.0.0.1:${this.proxyPort}`, LB_MAXCONN: '500', LB_SERVER_1: `127.0.0.1:${a.port}`, LB_SERVER_2: `127.0.0.1:${b.port}` },
+    });
+    await until(async () => {
+      if (this.proxy.ended) throw new Error('HAProxy ended');
+      return (await request(this.proxyPort, '/readyz', { ca: this.ca })).status === 200;
+    }, { what: () => `HAProxy to pass a request on\n${this.proxy.tail()}`, ms: START_MS });
+  }
+
+  /** A client of gateway n. */
+  client(n, id, options) { return this.gateways[n].client(id, options); }
+
+  async stop() {
+    const problems = [];
+    const attempt = async f => { try { await f(); } catch (e) { problems.push(e.message); } };
+    if (this.proxy) await attempt(() => this.proxy.terminate());
+    await Promise.all(this.gateways.map(g => attempt(() => g.stop())));
+    if (this.redis) await attempt(() => this.redis.stop());
+    for (const g of this.gateways) problems.push(...g.ill());
+    if (problems.length || process.env.XINDAO_KEEP_LOGS) for (const g of this.gateways) console.error(`--- ${g.name} ---\n${g.process.tail(process.env.XINDAO_KEEP_LOGS ? 5000 : 80)}`);
+    rmSync(this.dir, { recursive: true, force: true });
+    if (problems.length) throw new Error(problems.join('\n'));
+  }
+}

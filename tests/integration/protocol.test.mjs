@@ -1,0 +1,837 @@
+// protocol.test.mjs: every row of docs/protocol.md, with both brokers
+import { after, before, describe, it } from 'node:test';
+import assert from 'node:assert/strict';
+import { Cluster, request } from './lib/cluster.mjs';
+import { Refused, splitBinary, unique } from './lib/client.mjs';
+import { OP, Raw, frame, upgrade } from './lib/raw.mjs';
+
+const POLICIES = ['closed.* join=nobody', 'silent.* publish=nobody', 'small.* size=10', 'secret.* presence=off', 'quiet.* notices=off', 'slow.* rate=2', 'tiny.* max_members=2'];
+const position = p => { assert.ok(Number.isInteger(p.offset) && p.offset >= 1, JSON.stringify(p)); assert.ok(['string', 'number'].includes(typeof p.tag)); return p; };
+const recent = ms => assert.ok(Math.abs(ms - Date.now()) < 60000, `${ms} is not now in Unix milliseconds`);
+
+for (const broker of ['memory', 'redis']) {
+  describe(`protocol, ${broker} broker`, { timeout: 120000 }, () => {
+    let cluster, gw, open;
+
+    before(async () => {
+      cluster = await Cluster.start({ redis: broker === 'redis', flags: ['--max-message-size', '64k', '--max-rooms-per-session', '300', ...POLICIES.flatMap(p => ['--policy', p])] });
+      gw = cluster.gateways[0];
+      open = (...a) => gw.client(...a);
+    });
+    after(() => cluster.stop());
+
+    /** Opens clients, joins them to one new room. */
+    async function gather(...ids) {
+      const room = unique();
+      const clients = [];
+      for (const id of ids) { const c = await open(id); await c.join(room); clients.push(c); }
+      for (const c of clients) { await c.settle(); c.take('enter'); }
+      return [room, ...clients];
+    }
+
+    describe('connecting', () => {
+      it('welcomes a user', async () => {
+        const c = await open('alice');
+        const { type, session, token, user, node, heartbeat, resume_window } = c.welcome;
+        assert.equal(type, 'welcome');
+        assert.match(session, /^[A-Za-z0-9_-]{16,}$/);
+        assert.match(token, /^[A-Za-z0-9_-]{22,}$/);
+        assert.notEqual(session, token);
+        assert.equal(user, 'alice');
+        assert.match(node, /^gw1-[0-9a-f]{6}$/);
+        assert.ok(heartbeat > 0 && heartbeat <= 50);
+        assert.equal(resume_window, 0);
+        assert.equal(c.ws.protocol, 'xindao.v1.json');
+        await c.close();
+      });
+
+      it('belongs to nobody without an id', async () => {
+        const c = await open();
+        assert.equal(c.welcome.user, null);
+        assert.match(c.welcome.raw, /"user":null/);
+        await c.close();
+      });
+
+      it('gives every session its own id and token', async () => {
+        const all = await Promise.all(Array.from({ length: 5 }, () => open('same')));
+        assert.equal(new Set(all.flatMap(c => [c.session, c.welcome.token])).size, 10);
+        for (const c of all) await c.close();
+      });
+
+      it('decodes the id: percent signs, UTF-8, slashes, 128 bytes', async () => {
+        for (const id of ['小明', 'a b/c?d#e', '100%', 'x'.repeat(128), 'é'.repeat(64)]) {
+          const c = await open(id);
+          assert.equal(c.welcome.user, id);
+          await c.close();
+        }
+      });
+
+      it('refuses ids that break the rules', async () => {
+        for (const path of [`/ws/${'x'.repeat(129)}`, '/ws/a%01b', '/ws/a%00', '/ws/%ff', '/ws/%c3%28', '/ws/%ed%a0%80', '/ws/a%zz', '/ws/a%2']) {
+          await assert.rejects(open(undefined, { path }), e => {
+            assert.ok(e.status >= 400 && e.status < 500, `${path}: ${e.message}`);
+            const body = JSON.parse(e.body);
+            assert.ok(['invalid_name', 'bad_utf8', 'bad_request'].includes(body.code), e.body);
+            assert.equal(typeof body.message, 'string');
+            return true;
+          }, path);
+        }
+      });
+
+      it('echoes the subprotocol it knows, among several, and none when none was offered', async () => {
+        const several = await open('a', { protocols: ['mqtt', 'xindao.v1.json'] });
+        assert.equal(several.ws.protocol, 'xindao.v1.json');
+        const none = await open('a', { protocols: [] });
+        assert.equal(none.ws.protocol, '');
+        assert.equal(none.welcome.user, 'a');
+        const unknown = await Raw.open(gw.port, { headers: { 'Sec-WebSocket-Protocol': 'mqtt' }, ca: cluster.ca });
+        assert.doesNotMatch(unknown.head, /sec-websocket-protocol/i);
+        unknown.destroy();
+        await several.close(); await none.close();
+      });
+
+      it('refuses what is no handshake, with an HTTP error that says why', async () => {
+        const bad = [
+          ['a plain GET', upgrade('/ws/x', { Connection: null, Upgrade: null, 'Sec-WebSocket-Key': null, 'Sec-WebSocket-Version': null }), [400, 426]],
+          ['version 12', upgrade('/ws/x', { 'Sec-WebSocket-Version': '12' }), [400, 426]],
+          ['no version', upgrade('/ws/x', { 'Sec-WebSocket-Version': null }), [400, 426]],
+          ['no key', upgrade('/ws/x', { 'Sec-WebSocket-Key': null }), [400]],
+          ['a short key', upgrade('/ws/x', { 'Sec-WebSocket-Key': 'AAAA' }), [400]],
+          ['a key that is not base64', upgrade('/ws/x', { 'Sec-WebSocket-Key': '!'.repeat(24) }), [400]],
+          ['POST', upgrade('/ws/x').replace('GET', 'POST'), [400, 405]],
+          ['another upgrade', upgrade('/ws/x', { Upgrade: 'h2c' }), [400, 426]],
+          ['another path', upgrade('/elsewhere'), [400, 404]],
+        ];
+        for (const [what, text, statuses] of bad) {
+          const r = await Raw.connect(gw.port, { ca: cluster.ca });
+          r.write(text);
+          const a = await r.response();
+          assert.ok(statuses.includes(a.status), `${what}: ${a.head}`);
+          const body = JSON.parse(a.body);
+          assert.equal(typeof body.code, 'string', what);
+          assert.equal(typeof body.message, 'string', what);
+          if (/version/.test(what) && a.status === 426) assert.match(a.head, /sec-websocket-version: 13/i);
+          r.destroy();
+        }
+      });
+
+      it('takes the handshake of a picky client: odd case, extra tokens, other headers', async () => {
+        const r = await Raw.connect(gw.port, { ca: cluster.ca });
+        r.write(upgrade('/ws/x?from=test', { Connection: 'keep-alive, UPGRADE', Upgrade: 'WebSocket', 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==', 'Sec-WebSocket-Extensions': 'permessage-deflate; client_max_window_bits', Cookie: 'a=b' }));
+        const text = await r.wait(() => r.received.includes('\r\n\r\n') && r.received.toString('latin1'), 'the 101');
+        assert.match(text, /^HTTP\/1\.1 101 /);
+        assert.match(text, /sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK\+xOo=/i);
+        assert.doesNotMatch(text.split('\r\n\r\n')[0], /sec-websocket-extensions/i);
+        r.destroy();
+      });
+    });
+
+    describe('join and leave', () => {
+      it('answers with the room, its position and the total', async () => {
+        const room = unique(), a = await open('a'), b = await open('b');
+        const first = await a.join(room);
+        assert.deepEqual([first.type, first.room, first.total], ['ack', room, 1]);
+        assert.ok('position' in first);
+        assert.equal((await b.join(room)).total, 2);
+        assert.equal((await a.leave(room)).total, 1);
+        assert.equal((await b.leave(room)).total, 0);
+        await a.close(); await b.close();
+      });
+
+      it('tells where the room stands', async () => {
+        const [room, a] = await gather('a');
+        await a.publish(room, 1); const { position: at } = await a.publish(room, 2);
+        const b = await open('b');
+        const j = await b.join(room);
+        assert.deepEqual(j.position, at);
+        await a.close(); await b.close();
+      });
+
+      it('tells the others, not the one who comes or goes', async () => {
+        const [room, a] = await gather('a');
+        const b = await open('b');
+        await b.join(room);
+        const e = await a.next('enter');
+        assert.deepEqual([e.room, e.session, e.user, e.total], [room, b.session, 'b', 2]);
+        recent(e.time);
+        await b.leave(room);
+        const x = await a.next('exit');
+        assert.deepEqual([x.room, x.session, x.user, x.total, x.reason], [room, b.session, 'b', 1, 'leave']);
+        recent(x.time);
+        await b.settle();
+        assert.deepEqual(b.take(f => f.type === 'enter' || f.type === 'exit'), []);
+        await a.close(); await b.close();
+      });
+
+      it('tells of a closed and of a broken connection', async () => {
+        const [room, a, b, c] = await gather('a', 'b', undefined);
+        await b.close();
+        const first = await a.next('exit');
+        assert.deepEqual([first.room, first.session, first.user, first.total, first.reason], [room, b.session, 'b', 2, 'disconnect']);
+        await c.drop();
+        const second = await a.next('exit');
+        assert.deepEqual([second.session, second.user, second.total, second.reason], [c.session, null, 1, 'disconnect']);
+        await a.close();
+      });
+
+      it('takes a second join as it takes the first', async () => {
+        const [room, a, b] = await gather('a', 'b');
+        assert.equal((await b.join(room)).total, 2);
+        await a.publish(room, 'once');
+        await b.message(room);
+        await b.settle();
+        assert.equal(b.take('message').length, 0);
+        await a.close(); await b.close();
+      });
+
+      it('comes back after leaving', async () => {
+        const [room, a, b] = await gather('a', 'b');
+        await b.leave(room);
+        await a.publish(room, 'unheard');
+        await b.join(room);
+        await a.publish(room, 'heard');
+        assert.equal((await b.message(room)).data, 'heard');
+        await a.close(); await b.close();
+      });
+
+      it('knows who is not a member', async () => {
+        const a = await open('a');
+        assert.equal((await a.refused({ type: 'leave', room: unique() })).code, 'not_member');
+        assert.equal((await a.refused({ type: 'publish', room: unique(), data: 1 })).code, 'not_member');
+        await a.close();
+      });
+
+      it('takes every name that the rules allow', async () => {
+        const a = await open('a');
+        for (const room of ['x', '房间 №1', 'a b', '{}', '{room}', '*', '"quoted\\"', 'é'.repeat(127), 'x'.repeat(255), '😀', ':head', 'lobby:log'].map(n => (Buffer.byteLength(n) > 200 ? n : `${n}${unique('')}`))) {
+          assert.equal((await a.join(room)).room, room);
+          await a.publish(room, room);
+          assert.equal((await a.message(room)).data, room);
+          assert.equal((await a.leave(room)).total, 0);
+        }
+        await a.close();
+      });
+
+      it('refuses every name that the rules do not', async () => {
+        for (const room of ['', 'x'.repeat(256), 'é'.repeat(128), 'a\u0000b', 'a\nb', '\u001f']) {
+          const a = await open('a');
+          assert.equal((await a.refused({ type: 'join', room })).code, 'invalid_name', JSON.stringify(room));
+          await a.close();
+        }
+        for (const room of ['$all', '$user:bob', '$session:x', '$anything', '$']) {
+          const a = await open('a');
+          assert.ok(['invalid_name', 'forbidden'].includes((await a.refused({ type: 'join', room })).code), room);
+          assert.ok(['invalid_name', 'forbidden', 'not_member'].includes((await a.refused({ type: 'publish', room, data: 1 })).code), room);
+          await a.close();
+        }
+      });
+    });
+
+    describe('publish', () => {
+      it('reaches everybody in the room, the sender too, once, in one order', async () => {
+        const [room, a, b, c] = await gather('a', 'b', undefined);
+        const acks = [];
+        for (let i = 0; i < 5; i++) acks.push(await (i % 2 ? a : b).publish(room, { i }));
+        for (const client of [a, b, c]) {
+          for (let i = 0; i < 5; i++) {
+            const m = await client.message();
+            assert.equal(m.room, room);
+            assert.deepEqual(m.position, acks[i].position);
+            assert.equal(m.position.offset, i + 1);
+            assert.equal(m.event, 'message');
+            assert.deepEqual(m.from, i % 2 ? { session: a.session, user: 'a' } : { session: b.session, user: 'b' });
+            assert.deepEqual(m.data, { i });
+            recent(m.time);
+          }
+        }
+        assert.deepEqual(Object.keys(acks[0]).sort(), ['id', 'position', 'room', 'type']);
+        position(acks[0].position);
+        assert.equal(new Set(acks.map(x => x.position.tag)).size, 5);
+        await c.publish(room, 'from nobody');
+        assert.deepEqual((await a.message()).from, { session: c.session, user: null });
+        for (const x of [a, b, c]) await x.close();
+      });
+
+      it('carries an event name', async () => {
+        const [room, a] = await gather('a');
+        for (const event of ['move', '出拳', 'x'.repeat(128)]) {
+          await a.publish(room, 1, { event });
+          assert.equal((await a.message()).event, event);
+        }
+        assert.equal((await a.refused({ type: 'publish', room, data: 1, event: 'x'.repeat(129) })).code, 'invalid_name');
+        await a.close();
+      });
+
+      it('leaves the sender out with echo: false', async () => {
+        const [room, a, b] = await gather('a', 'b');
+        await a.publish(room, 'quiet', { echo: false });
+        await a.publish(room, 'loud', { echo: true });
+        assert.equal((await a.message()).data, 'loud');
+        assert.equal((await b.message()).data, 'quiet');
+        assert.equal((await b.message()).data, 'loud');
+        await a.close(); await b.close();
+      });
+
+      it('answers a repeated key with the first position and publishes nothing', async () => {
+        const [room, a, b] = await gather('a', 'b');
+        const other = unique();
+        await a.join(other);
+        const first = await a.publish(room, 'first', { key: 'k:1._-' });
+        const again = await a.publish(room, 'second', { key: 'k:1._-' });
+        assert.deepEqual(again.position, first.position);
+        const byB = await b.publish(room, 'third', { key: 'k:1._-' });
+        assert.deepEqual(byB.position, first.position);
+        const elsewhere = await a.publish(other, 'other', { key: 'k:1._-' });
+        assert.equal(elsewhere.position.offset, 1);
+        const next = await a.publish(room, 'next', { key: 'k'.repeat(64) });
+        assert.equal(next.position.offset, first.position.offset + 1);
+        assert.deepEqual([(await b.message()).data, (await b.message()).data], ['first', 'next']);
+        await a.close(); await b.close();
+      });
+
+      it('refuses bad keys', async () => {
+        const [room, a] = await gather('a');
+        for (const key of ['', 'k'.repeat(65), 'a b', 'é', 'a/b']) assert.equal((await a.refused({ type: 'publish', room, data: 1, key })).code, 'invalid_name', key);
+        assert.equal((await a.refused({ type: 'publish', room, data: 1, key: 5 })).code, 'bad_request');
+        await a.close();
+      });
+
+      it('gives no ack without an id, but its error', async () => {
+        const [room, a] = await gather('a');
+        a.send({ type: 'publish', room, data: 'x' });
+        a.send({ type: 'publish', room: 'not-joined', data: 'x' });
+        const e = await a.next('error');
+        assert.deepEqual([e.code, 'id' in e], ['not_member', false]);
+        await a.message();
+        await a.settle();
+        assert.deepEqual(a.take('ack'), []);
+        await a.close();
+      });
+
+      it('passes data through byte for byte', async () => {
+        const [room, a, b] = await gather('a', 'b');
+        const values = ['null', 'true', 'false', '0', '-0', '-0.0', '1.0', '1E5', '1e-7', '123456789012345678901234567890', '0.1000000000000000055511151231257827',
+          '""', '"\\u00e9\\/\\b\\f\\n\\r\\t\\"\\\\"', '"é😀"', '"\\ud83d\\ude00"', '"\\u0000"', '"\u2028\u2029"', '[]', '{}', '[ 1 ,\t2 , \n 3 ]', '{ "b" : 1, "a" : {"type":"ack","id":"x"} }',
+          '"]}{["', '"\\"data\\":1"', `"${'x'.repeat(60000)}"`, `${'['.repeat(30)}${']'.repeat(30)}`];
+        for (const v of values) a.raw(`{"type":"publish","room":${JSON.stringify(room)},"data": ${v} ,"id":1}`);
+        for (const v of values) {
+          const m = await b.message();
+          assert.ok(m.raw.includes(`"data":${v}}`) || m.raw.includes(`"data":${v},`), `${v.slice(0, 80)} arrived as ${m.raw.slice(0, 300)}`);
+          assert.deepEqual(m.data, JSON.parse(v));
+        }
+        await a.close(); await b.close();
+      });
+    });
+
+    describe('send', () => {
+      it('reaches one session', async () => {
+        const a = await open('a'), b = await open('bob'), other = await open('bob');
+        const ack = await a.call({ type: 'send', to: { session: b.session }, data: { hi: 1 }, event: 'note' });
+        assert.equal(ack.type, 'ack');
+        const m = await b.message();
+        assert.deepEqual([m.room, m.event, m.from, m.data], [`$session:${b.session}`, 'note', { session: a.session, user: 'a' }, { hi: 1 }]);
+        await other.settle();
+        assert.deepEqual(other.take('message'), []);
+        for (const x of [a, b, other]) await x.close();
+      });
+
+      it('reaches every session of a user, and nobody else', async () => {
+        const user = unique('user');
+        const a = await open('a'), one = await open(user), two = await open(user), stranger = await open(`${user}x`);
+        await a.call({ type: 'send', to: { user }, data: 'both' });
+        for (const c of [one, two]) {
+          const m = await c.message();
+          assert.deepEqual([m.room, m.data, m.from.user], [`$user:${user}`, 'both', 'a']);
+        }
+        await stranger.settle();
+        assert.deepEqual(stranger.take('message'), []);
+        for (const c of [a, one, two, stranger]) await c.close();
+      });
+
+      it('says when the target is not there, and when it has gone', async () => {
+        const a = await open('a'), user = unique('user');
+        assert.equal((await a.refused({ type: 'send', to: { user }, data: 1 })).code, 'not_found');
+        assert.equal((await a.refused({ type: 'send', to: { session: 'A'.repeat(22) }, data: 1 })).code, 'not_found');
+        const b = await open(user);
+        await a.call({ type: 'send', to: { user }, data: 1 });
+        await b.close();
+        await gw.client('watch').then(async w => { await w.settle(); await w.close(); });
+        const gone = async target => { for (let i = 0; i < 50; i++) { try { await a.call({ type: 'send', to: target, data: 1 }); } catch (e) { return e instanceof Refused && e.code; } await new Promise(r => setTimeout(r, 40)); } return 'still there'; };
+        assert.equal(await gone({ user }), 'not_found');
+        assert.equal(await gone({ session: b.session }), 'not_found');
+        await a.close();
+      });
+
+      it('knows what a target is', async () => {
+        for (const more of [{}, { to: null }, { to: 'bob' }, { to: {} }, { to: { user: 5 } }, { to: [] }]) {
+          const a = await open('a');
+          assert.equal((await a.refused({ type: 'send', data: 1, ...more })).code, 'bad_request', JSON.stringify(more));
+          await a.close();
+        }
+        for (const to of [{ user: '' }, { user: 'x'.repeat(129) }, { user: 'a\u0001' }]) {
+          const a = await open('a');
+          assert.equal((await a.refused({ type: 'send', data: 1, to })).code, 'invalid_name', JSON.stringify(to));
+          await a.close();
+        }
+        const a = await open('a');
+        assert.equal((await a.refused({ type: 'send', to: { user: 'a' } })).code, 'bad_request', 'no data');
+        await a.close();
+      });
+
+      it('keeps its keys too', async () => {
+        const user = unique('user'), a = await open('a'), b = await open(user);
+        await a.call({ type: 'send', to: { user }, data: 1, key: 'k' });
+        await a.call({ type: 'send', to: { user }, data: 2, key: 'k' });
+        await a.call({ type: 'send', to: { user }, data: 3 });
+        assert.deepEqual([(await b.message()).data, (await b.message()).data], [1, 3]);
+        await a.close(); await b.close();
+      });
+    });
+
+    it('broadcast reaches every session, in rooms or not', async () => {
+      const [, a, b] = await gather('a', 'b');
+      const c = await open();
+      const ack = await a.call({ type: 'broadcast', data: 'all of you', event: 'notice' });
+      position(ack.position);
+      for (const x of [a, b, c]) {
+        const m = await x.next(f => f.type === 'message' && f.data === 'all of you');
+        assert.deepEqual([m.room, m.event, m.from, m.position], ['$all', 'notice', { session: a.session, user: 'a' }, ack.position]);
+      }
+      const again = [await a.call({ type: 'broadcast', data: 'k', key: 'bk' }), await a.call({ type: 'broadcast', data: 'k', key: 'bk' })];
+      assert.deepEqual(again[0].position, again[1].position);
+      assert.equal((await a.refused({ type: 'broadcast' })).code, 'bad_request');
+      for (const x of [a, b, c]) await x.close();
+    });
+
+    describe('presence', () => {
+      it('lists who is there, page by page', async () => {
+        const ids = Array.from({ length: 25 }, (_, i) => (i % 5 ? `user${i}` : undefined));
+        const [room, ...all] = await gather(...ids);
+        const whole = await all[0].call({ type: 'presence', room });
+        assert.deepEqual([whole.room, whole.total, whole.members.length, whole.next ?? null], [room, 25, 25, null]);
+        for (const m of whole.members) {
+          assert.deepEqual(Object.keys(m).sort(), ['session', 'since', 'state', 'user']);
+          assert.equal(m.state, 'active');
+          recent(m.since);
+        }
+        assert.deepEqual(whole.members.map(m => [m.session, m.user]).sort(), all.map((c, i) => [c.session, ids[i] ?? null]).sort());
+        const seen = [];
+        let cursor, pages = 0;
+        do {
+          const p = await all[0].call({ type: 'presence', room, limit: 10, ...(cursor !== undefined ? { cursor } : {}) });
+          assert.equal(p.total, 25);
+          assert.ok(p.members.length <= 10);
+          seen.push(...p.members.map(m => m.session));
+          cursor = p.next ?? undefined;
+          assert.ok(++pages < 20);
+        } while (cursor !== undefined);
+        assert.deepEqual(seen.sort(), all.map(c => c.session).sort());
+        for (const c of all) c.ws.terminate();
+      });
+
+      it('knows an empty room, and bad limits and cursors', async () => {
+        const a = await open('a');
+        const p = await a.call({ type: 'presence', room: unique() });
+        assert.deepEqual([p.total, p.members], [0, []]);
+        for (const limit of [0, 1001, -1, 1.5, '5']) assert.equal((await a.refused({ type: 'presence', room: 'x', limit })).code, 'bad_request', String(limit));
+        assert.equal((await a.refused({ type: 'presence' })).code, 'bad_request');
+        assert.equal((await a.refused({ type: 'presence', room: 'x', cursor: 7 })).code, 'bad_request');
+        await a.close();
+      });
+    });
+
+    it('history and resume are known but not offered', async () => {
+      const a = await open('a');
+      for (const frameOf of [{ type: 'history', room: 'x', limit: 5 }, { type: 'resume', session: 'x', token: 'y', positions: {} }])
+        assert.equal((await a.refused(frameOf)).code, 'unsupported');
+      await a.close();
+    });
+
+    describe('ping', () => {
+      it('answers the JSON kind with the time', async () => {
+        const a = await open('a');
+        const p = await a.call({ type: 'ping' });
+        assert.deepEqual(Object.keys(p).sort(), ['id', 'time', 'type']);
+        recent(p.time);
+        a.send({ type: 'ping' });
+        const q = await a.next('pong');
+        assert.equal('id' in q, false);
+        await a.close();
+      });
+
+      it('answers the text kind with exactly pong', async () => {
+        const a = await open('a');
+        for (const text of ['ping', 'abcdefghij012345ping', 'ABCDEFGHIJKLMNOPping', '0123456789abcdefping']) {
+          a.raw(text);
+          await a.next('text.pong');
+        }
+        await a.settle();
+        assert.deepEqual(a.inbox, []);
+        await a.close();
+      });
+
+      it('takes nothing else for a heartbeat', async () => {
+        for (const text of ['Ping', 'ping ', ' ping', '0123456789abcdeping', '0123456789abcdefgping', '0123456789abcde-ping', '0123456789abcdé1ping', 'pong']) {
+          const a = await open('a');
+          a.raw(text);
+          assert.equal((await a.next('error')).code, 'bad_request', text);
+          await a.close();
+        }
+      });
+
+      it('answers the WebSocket kind', async () => {
+        const a = await open('a');
+        a.ws.ping('payload');
+        assert.equal((await a.next('ws.pong')).data, 'payload');
+        await a.close();
+      });
+    });
+
+    describe('ids', () => {
+      it('come back as they were written', async () => {
+        const a = await open('a');
+        for (const id of ['"x"', '""', '"\\u0041\\/\\u00e9é😀"', '1', '0', '-0.0', '1e3', '1E+3', '12345678901234567890', '0.10', `"${'x'.repeat(64)}"`]) {
+          a.raw(`{"id" : ${id} ,"type":"ping"}`);
+          const p = await a.next('pong');
+          assert.ok(p.raw.includes(`"id":${id},`) || p.raw.includes(`"id":${id}}`), `${id} came back as ${p.raw}`);
+          a.raw(`{"type":"nonsense","id":${id}}`);
+          const e = await a.next('error');
+          assert.ok(e.raw.includes(`"id":${id},`) || e.raw.includes(`"id":${id}}`), `${id} came back as ${e.raw}`);
+        }
+        await a.close();
+      });
+
+      it('are strings or numbers', async () => {
+        for (const id of ['null', 'true', '{}', '[]', `"${'x'.repeat(65)}"`]) {
+          const a = await open('a');
+          a.raw(`{"type":"ping","id":${id}}`);
+          const e = await a.next(f => f.type === 'error' || f.type === 'pong');
+          assert.equal(e.type, 'error', `${id} was taken`);
+          await a.close();
+        }
+      });
+    });
+
+    describe('JSON', () => {
+      const bad = ['', ' ', '{', '}', '[]', '[{"type":"ping"}]', '"ping"', '1', 'null', '{"type":"ping",}', "{'type':'ping'}", '{type:"ping"}', '{"type":"ping"} x', '{"type":"ping"}{"type":"ping"}',
+        '{"type":"ping","a":NaN}', '{"type":"ping","a":01}', '{"type":"ping","a":1.}', '{"type":"ping","a":.5}', '{"type":"ping","a":+1}', '{"type":"ping","a":1e}', '{"type":"ping","a":"\\x"}', '{"type":"ping","a":"\\u12"}',
+        '{"type":"ping","a":"tab\there"}', '{"type":"ping","a":tru}', '{"type":"ping","a":[1,]}', '{"type":"ping" "a":1}', '{"type":"ping","a"}', '\ufeff{"type":"ping"}', '{"type":"ping"/**/}', '{"type":"ping"}\u0000', '{"type":"ping","a":"unfinished}'];
+
+      it('must be an object of RFC 8259', async () => {
+        for (let i = 0; i < bad.length; i += 4) {
+          const a = await open('a');
+          for (const text of bad.slice(i, i + 4)) {
+            a.raw(text);
+            assert.equal((await a.next(f => f.type === 'error' || f.type === 'pong')).code, 'bad_request', JSON.stringify(text));
+          }
+          await a.settle();
+          await a.close();
+        }
+      });
+
+      it('is judged inside data as well', async () => {
+        const [room, a, b] = await gather('a', 'b');
+        for (const value of ['[1,]', '01', '{"a":}', 'nul', '"\\q"']) {
+          a.raw(`{"type":"publish","room":${JSON.stringify(room)},"data":${value}}`);
+          assert.equal((await a.next('error')).code, 'bad_request', value);
+        }
+        await a.publish(room, 'good');
+        assert.equal((await b.message()).data, 'good');
+        await a.close(); await b.close();
+      });
+
+      it('has members of the right type, once', async () => {
+        const room = unique();
+        for (const [text, code] of [['{}', 'bad_request'], ['{"type":5}', 'bad_request'], ['{"type":null}', 'bad_request'], ['{"type":"shout"}', 'unknown_type'], ['{"type":""}', 'unknown_type'], ['{"type":"PING"}', 'unknown_type'],
+          ['{"type":"ping","type":"ping"}', 'bad_request'], ['{"type":"join"}', 'bad_request'], ['{"type":"join","room":5}', 'bad_request'], ['{"type":"join","room":null}', 'bad_request'],
+          ['{"type":"join","room":"a","room":"b"}', 'bad_request'], ['{"type":"join","room":"a","\\u0072oom":"b"}', 'bad_request'], [`{"type":"publish","room":"${room}"}`, 'bad_request'],
+          [`{"type":"publish","room":"${room}","data":1,"data":2}`, 'bad_request'], [`{"type":"publish","room":"${room}","data":1,"echo":"no"}`, 'bad_request'], [`{"type":"publish","room":"${room}","data":1,"event":5}`, 'bad_request']]) {
+          const a = await open('a');
+          await a.join(room);
+          a.raw(text);
+          assert.equal((await a.next('error')).code, code, text);
+          await a.close();
+        }
+      });
+
+      it('may be written any way, with members we do not know', async () => {
+        const a = await open('a'), room = unique();
+        a.raw(` {\r\n\t"future" : {"a":[1,{}]} , "\\u0074ype" : "j\\u006fin", "id":1, "room" : "${room.replace('r', '\\u0072')}" }\n`);
+        assert.equal((await a.next('ack')).room, room);
+        await a.close();
+      });
+
+      it('nests 32 deep and no deeper', async () => {
+        const [room, a] = await gather('a');
+        const nested = n => `{"type":"publish","room":${JSON.stringify(room)},"id":1,"data":${'['.repeat(n - 1)}${']'.repeat(n - 1)}}`;
+        a.raw(nested(32));
+        assert.equal((await a.next(f => f.type === 'ack' || f.type === 'error')).type, 'ack');
+        for (const n of [34, 1000, 20000]) {
+          a.raw(nested(n));
+          const e = await a.next(f => f.type === 'ack' || f.type === 'error');
+          assert.ok(['bad_request', 'too_large'].includes(e.code), JSON.stringify(e));
+        }
+        await a.close();
+      });
+
+      it('names must be whole characters', async () => {
+        for (const text of ['\\ud800', '\\udc00x', 'a\\ud83d']) {
+          const a = await open('a');
+          a.raw(`{"type":"join","room":"${text}"}`);
+          assert.ok(['bad_utf8', 'invalid_name', 'bad_request'].includes((await a.next('error')).code), text);
+          await a.close();
+        }
+      });
+    });
+
+    describe('binary', () => {
+      it('carries any bytes', async () => {
+        const [room, a, b] = await gather('a', 'b');
+        for (const bytes of [Buffer.from([0, 1, 2, 0, 255, 254]), Buffer.alloc(0), Buffer.alloc(60000, 7), Buffer.from('{"text":"not JSON to us"}')]) {
+          const ack = await a.callBinary({ type: 'publish', room, event: 'blob' }, bytes);
+          for (const c of [a, b]) {
+            const m = await c.message();
+            assert.equal(m.binary, true);
+            assert.deepEqual([m.room, m.event, m.from, m.position], [room, 'blob', { session: a.session, user: 'a' }, ack.position]);
+            assert.equal('data' in JSON.parse(m.head), false);
+            assert.deepEqual(m.bytes, bytes);
+            recent(m.time);
+          }
+        }
+        await a.close(); await b.close();
+      });
+
+      it('goes to one, to all, and keeps its place among text', async () => {
+        const [room, a, b] = await gather('a', 'b');
+        await a.publish(room, 'text 1');
+        await a.callBinary({ type: 'publish', room }, Buffer.from('bytes 2'));
+        await a.publish(room, 'text 3');
+        assert.deepEqual([(await b.message()).data, (await b.message()).bytes.toString(), (await b.message()).data], ['text 1', 'bytes 2', 'text 3']);
+        await a.callBinary({ type: 'send', to: { session: b.session } }, Buffer.from('psst'));
+        assert.equal((await b.message()).bytes.toString(), 'psst');
+        await a.callBinary({ type: 'broadcast' }, Buffer.from('hear'));
+        assert.equal((await b.next(f => f.room === '$all' && f.binary)).bytes.toString(), 'hear');
+        await a.close(); await b.close();
+      });
+
+      it('is only for what has data, and well formed', async () => {
+        const [room, a] = await gather('a');
+        const wrong = [Buffer.from('{"type":"ping"}\0'), Buffer.from('{"type":"join","room":"x"}\0x'), Buffer.from(`{"type":"publish","room":"${room}"}`), Buffer.from(`{"type":"publish","room":"${room}","data":1}\0x`), Buffer.from('nonsense\0x'), Buffer.from('\0x'), Buffer.alloc(0)];
+        for (const w of wrong) {
+          const c = await open('a');
+          c.ws.send(w, { binary: true });
+          const e = await c.next('error');
+          assert.ok(['bad_request', 'unsupported'].includes(e.code), `${w}: ${e.code}`);
+          await c.close();
+        }
+        await a.close();
+      });
+    });
+
+    describe('limits and policies', () => {
+      it('forbids what a policy forbids', async () => {
+        const a = await open('a'), n = unique('');
+        assert.equal((await a.refused({ type: 'join', room: `closed.${n}` })).code, 'forbidden');
+        await a.join(`silent.${n}`);
+        assert.equal((await a.refused({ type: 'publish', room: `silent.${n}`, data: 1 })).code, 'forbidden');
+        await a.join(`secret.${n}`);
+        assert.equal((await a.refused({ type: 'presence', room: `secret.${n}` })).code, 'forbidden');
+        await a.close();
+      });
+
+      it('keeps enter and exit to itself in a quiet room', async () => {
+        const room = `quiet.${unique('')}`, a = await open('a'), b = await open('b');
+        await a.join(room); await b.join(room);
+        await b.publish(room, 'here');
+        await a.message(room);
+        await b.leave(room);
+        await a.publish(room, 'still here');
+        await a.message(room);
+        assert.deepEqual(a.take(f => f.type === 'enter' || f.type === 'exit'), []);
+        await a.close(); await b.close();
+      });
+
+      it('names the limit that data is over', async () => {
+        const room = `small.${unique('')}`, a = await open('a');
+        await a.join(room);
+        await a.publish(room, '12345678');
+        const e = await a.refused({ type: 'publish', room, data: '123456789' });
+        assert.equal(e.code, 'too_large');
+        assert.match(e.message, /10/);
+        await a.close();
+      });
+
+      it('closes with 1009 over the size of a frame', async () => {
+        const a = await open('a');
+        a.raw(JSON.stringify({ type: 'ping', pad: 'x'.repeat(65536) }));
+        assert.deepEqual(await a.closed, { code: 1009, reason: 'too_large' });
+      });
+
+      it('takes a frame of just the allowed size', async () => {
+        const a = await open('a'), shell = '{"type":"ping","pad":""}';
+        a.raw(shell.replace('""', `"${'x'.repeat(65536 - shell.length)}"`));
+        await a.next('pong');
+        await a.close();
+      });
+
+      it('holds a room to its rate, retryably', async () => {
+        const room = `slow.${unique('')}`, a = await open('a');
+        await a.join(room);
+        const answers = await Promise.all(Array.from({ length: 20 }, (_, i) => a.publish(room, i).catch(e => e)));
+        const refused = answers.filter(x => x instanceof Refused);
+        assert.ok(refused.length >= 10 && refused.length < 20, `${refused.length} of 20 refused at 2 per second`);
+        for (const r of refused) assert.deepEqual([r.code, r.retry, r.frame.room], ['rate_limited', true, room]);
+        await a.close();
+      });
+
+      it('holds a room to its size', async () => {
+        const room = `tiny.${unique('')}`, all = await Promise.all(['a', 'b', 'c'].map(i => open(i)));
+        await all[0].join(room); await all[1].join(room);
+        const e = await all[2].refused({ type: 'join', room });
+        assert.equal(e.code, 'limit_exceeded');
+        await all[0].leave(room);
+        await all[2].join(room);
+        for (const c of all) await c.close();
+      });
+
+      it('limits the rooms of a session', async () => {
+        const a = await open('a'), prefix = unique();
+        const rooms = Array.from({ length: 300 }, (_, i) => `${prefix}-${i}`);
+        await Promise.all(rooms.map(r => a.join(r)));
+        assert.equal((await a.refused({ type: 'join', room: `${prefix}-over` })).code, 'limit_exceeded');
+        await a.leave(rooms[7]);
+        await a.join(`${prefix}-over`);
+        await a.close();
+      });
+    });
+
+    describe('RFC 6455', () => {
+      it('joins fragments, and control frames between them', async () => {
+        const r = await Raw.open(gw.port, { ca: cluster.ca });
+        r.send(OP.text, '{"type":', { fin: false });
+        r.send(OP.ping, 'in between');
+        r.send(OP.cont, '"ping",', { fin: false });
+        r.send(OP.cont, '', { fin: false });
+        r.send(OP.cont, '"id":7}');
+        assert.equal((await r.json('pong')).id, 7);
+        assert.equal(r.reader.frames.find(f => f.opcode === OP.pong).payload.toString(), 'in between');
+        r.destroy();
+      });
+
+      it('joins characters that were cut in two', async () => {
+        const r = await Raw.open(gw.port, { ca: cluster.ca }), text = Buffer.from('{"type":"join","room":"信道","id":1}'), cut = text.indexOf('信') + 1;
+        r.send(OP.text, text.subarray(0, cut), { fin: false });
+        r.send(OP.cont, text.subarray(cut));
+        assert.equal((await r.json('ack')).room, '信道');
+        r.destroy();
+      });
+
+      it('takes frames byte by byte, and many at once', async () => {
+        const r = await Raw.open(gw.port, { ca: cluster.ca });
+        r.socket.setNoDelay(true);
+        for (const byte of frame(OP.text, '{"type":"ping","id":"slow"}')) r.write(Buffer.from([byte]));
+        assert.equal((await r.json('pong')).id, 'slow');
+        r.write(Buffer.concat(Array.from({ length: 50 }, (_, i) => frame(OP.text, `{"type":"ping","id":${i}}`))));
+        await r.wait(() => r.reader.frames.filter(f => f.payload.includes('"pong"')).length === 51, '51 pongs');
+        const ids = r.reader.frames.slice(-50).map(f => JSON.parse(f.payload).id);
+        assert.deepEqual(ids, Array.from({ length: 50 }, (_, i) => i));
+        r.destroy();
+      });
+
+      it('answers a close with its code', async () => {
+        for (const [code, want] of [[1000, 1000], [1001, 1001], [3000, 3000], [4999, 4999], [1013, 1013]]) {
+          const r = await Raw.open(gw.port, { ca: cluster.ca });
+          r.send(OP.close, Buffer.from([code >> 8, code & 255]));
+          assert.equal((await r.end())?.code, want);
+        }
+        const empty = await Raw.open(gw.port, { ca: cluster.ca });
+        empty.send(OP.close, '');
+        assert.ok([1000, 1005].includes((await empty.end()).code));
+      });
+    });
+
+    describe('HTTP beside it', () => {
+      it('lists rooms and shows one', async () => {
+        const [room, a, b] = await gather('a', 'b');
+        await a.publish(room, 1);
+        const { position: at } = await a.publish(room, 2);
+        const all = [];
+        let next = null, pages = 0;
+        do {
+          const r = await gw.get(`/api/v1/rooms?limit=2${next ? `&cursor=${encodeURIComponent(next)}` : ''}`);
+          assert.equal(r.status, 200);
+          assert.match(r.headers['content-type'], /^application\/json/);
+          all.push(...r.json.rooms);
+          next = r.json.next;
+          assert.ok(next === null || typeof next === 'string');
+          assert.ok(++pages < 200);
+        } while (next !== null);
+        assert.deepEqual(all.filter(x => x.room === room), [{ room, total: 2 }]);
+        assert.deepEqual(all.filter(x => x.room.startsWith('$')), []);
+        const one = await gw.get(`/api/v1/rooms/${encodeURIComponent(room)}`);
+        assert.equal(one.status, 200);
+        assert.deepEqual([one.json.room, one.json.total, one.json.position], [room, 2, at]);
+        assert.deepEqual(one.json.members.map(m => [m.session, m.user, m.state]).sort(), [[a.session, 'a', 'active'], [b.session, 'b', 'active']].sort());
+        await a.close(); await b.close();
+      });
+
+      it('decodes the room of the path', async () => {
+        const a = await open('a'), room = `${unique()}/信道 %`;
+        await a.join(room);
+        const r = await gw.get(`/api/v1/rooms/${encodeURIComponent(room)}`);
+        assert.deepEqual([r.status, r.json.room, r.json.total], [200, room, 1]);
+        await a.close();
+      });
+
+      it('answers what it does not know', async () => {
+        for (const [path, options, statuses] of [['/nothing', {}, [404]], [`/api/v1/rooms/${'x'.repeat(256)}`, {}, [400]], ['/api/v1/rooms/%ff', {}, [400]], ['/api/v1/nothing', {}, [404]], ['/api/v1/rooms?limit=0', {}, [400]],
+          ['/api/v1/rooms?limit=x', {}, [400]], ['/healthz', { method: 'DELETE' }, [400, 404, 405]], ['/api/v1/rooms', { method: 'POST', body: '{}' }, [400, 404, 405]]]) {
+          const r = await gw.get(path, options);
+          assert.ok(statuses.includes(r.status), `${path}: ${r.status} ${r.text}`);
+          assert.deepEqual(Object.keys(r.json).sort(), ['code', 'message'], path);
+        }
+      });
+
+      it('keeps a connection alive for several requests', async () => {
+        const r = await Raw.connect(gw.port, { ca: cluster.ca });
+        for (let i = 0; i < 3; i++) {
+          r.received = Buffer.alloc(0);
+          r.write('GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n');
+          assert.equal((await r.response()).status, 200);
+        }
+        r.received = Buffer.alloc(0);
+        r.write('GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
+        await r.wait(() => r.received.toString().split('HTTP/1.1 200').length === 3, 'two answers');
+        await r.gone;
+      });
+    });
+
+    it('a rate for one client, that others do not feel', async () => {
+      const other = await cluster.add(unique('rate'), { flags: ['--message-rate', '10'] });
+      const a = await other.client('a'), b = await other.client('b');
+      const answers = await Promise.all(Array.from({ length: 300 }, () => a.call({ type: 'ping' }).catch(e => e)));
+      const refused = answers.filter(x => x instanceof Refused);
+      assert.ok(refused.length > 0, 'nothing was refused at 10 per second');
+      for (const r of refused) assert.deepEqual([r.code, r.retry], ['rate_limited', true]);
+      await b.settle();
+      await b.close();
+      a.ws.terminate();
+      await other.stop();
+    });
+  });
+}
+
+describe('protocol, behind a proxy that ends TLS', { timeout: 30000 }, () => {
+  it('speaks plain ws when asked to', async () => {
+    const cluster = await Cluster.start({ redis: false, insecure: true });
+    try {
+      const [gw] = cluster.gateways, a = await gw.client('a');
+      await a.join('plain');
+      await a.publish('plain', 1);
+      assert.equal((await a.message()).data, 1);
+      assert.equal((await request(gw.port, '/healthz', { insecure: true })).status, 200);
+      await a.close();
+      assert.ok(splitBinary(Buffer.from('{}\0')));
+    } finally { await cluster.stop(); }
+  });
+});
