@@ -206,17 +206,17 @@ static bool scan_word(struct scanner *s, struct slice word)
     return true;
 }
 
-static enum json_type type_at(char c)
+static enum json_kind kind_at(char c)
 {
     switch (c) {
-    case '{': return JSON_OBJECT;
-    case '[': return JSON_ARRAY;
-    case '"': return JSON_STRING;
-    case 't': return JSON_TRUE;
-    case 'f': return JSON_FALSE;
-    case 'n': return JSON_NULL;
-    case '-': return JSON_NUMBER;
-    default: return digit(c) ? JSON_NUMBER : JSON_NONE;
+    case '{': return JSON_KIND_OBJECT;
+    case '[': return JSON_KIND_ARRAY;
+    case '"': return JSON_KIND_STRING;
+    case 't': return JSON_KIND_TRUE;
+    case 'f': return JSON_KIND_FALSE;
+    case 'n': return JSON_KIND_NULL;
+    case '-': return JSON_KIND_NUMBER;
+    default: return digit(c) ? JSON_KIND_NUMBER : JSON_KIND_NONE;
     }
 }
 
@@ -277,18 +277,18 @@ static bool close_containers(struct scanner *s, struct nesting *n, unsigned outs
 }
 
 /* Scans what stands at `at`, a container only as far as its first value. */
-static bool scan_begin(struct scanner *s, enum json_type type, struct nesting *n, bool *ret_ended)
+static bool scan_begin(struct scanner *s, enum json_kind kind, struct nesting *n, bool *ret_ended)
 {
     *ret_ended = true;
-    switch (type) {
-    case JSON_OBJECT: return open_container(s, n, OBJECT, ret_ended);
-    case JSON_ARRAY: return open_container(s, n, ARRAY, ret_ended);
-    case JSON_STRING: return scan_string(s);
-    case JSON_NUMBER: return scan_number(s);
-    case JSON_TRUE: return scan_word(s, SLICE("true"));
-    case JSON_FALSE: return scan_word(s, SLICE("false"));
-    case JSON_NULL: return scan_word(s, SLICE("null"));
-    case JSON_NONE: break;
+    switch (kind) {
+    case JSON_KIND_OBJECT: return open_container(s, n, OBJECT, ret_ended);
+    case JSON_KIND_ARRAY: return open_container(s, n, ARRAY, ret_ended);
+    case JSON_KIND_STRING: return scan_string(s);
+    case JSON_KIND_NUMBER: return scan_number(s);
+    case JSON_KIND_TRUE: return scan_word(s, SLICE("true"));
+    case JSON_KIND_FALSE: return scan_word(s, SLICE("false"));
+    case JSON_KIND_NULL: return scan_word(s, SLICE("null"));
+    case JSON_KIND_NONE: break;
     }
     return refuse(s, "value expected");
 }
@@ -300,15 +300,15 @@ static bool scan_value(struct scanner *s, unsigned outside, struct json_value *r
     bool ended;
     skip_blanks(s);
     const char *begin = s->at;
-    enum json_type type = type_at(peek(s));
+    enum json_kind kind = kind_at(peek(s));
     do {
         skip_blanks(s);
-        if (!scan_begin(s, type_at(peek(s)), &n, &ended))
+        if (!scan_begin(s, kind_at(peek(s)), &n, &ended))
             return false;
         if (ended && !close_containers(s, &n, outside))
             return false;
     } while (n.depth > outside);
-    *ret = (struct json_value){type, {begin, (size_t)(s->at - begin)}};
+    *ret = (struct json_value){kind, {begin, (size_t)(s->at - begin)}};
     return true;
 }
 
@@ -378,7 +378,7 @@ static bool scan_member(struct scanner *s, const char *const *names, size_t coun
     for (size_t i = 0; i < count; i++) {
         if ((key.p[1] != names[i][0] && key.p[1] != '\\') || !key_is(key, names[i]))
             continue; /* most differ in the first byte */
-        if (values[i].type == JSON_NONE)
+        if (values[i].kind == JSON_KIND_NONE)
             return scan_value(s, 1, &values[i]);
         s->at = key.p;
         return refuse(s, "member given twice");
@@ -428,12 +428,12 @@ static struct scanner scanner_of(struct slice text)
     return (struct scanner){p, p, p + text.n, NULL};
 }
 
-enum err json_object(struct slice text, const char *const *names, size_t count, struct json_value *values,
-                     struct error *reterr)
+enum err json_members(struct slice text, const char *const *names, size_t count, struct json_value *values,
+                      struct error *reterr)
 {
     struct scanner s = scanner_of(text);
     for (size_t i = 0; i < count; i++)
-        values[i] = (struct json_value){JSON_NONE, SLICE_NONE};
+        values[i] = (struct json_value){JSON_KIND_NONE, SLICE_NONE};
     (void)scan_object(&s, names, count, values);
     return finish(&s, reterr);
 }
@@ -446,7 +446,7 @@ enum err json_check(struct slice text, struct error *reterr)
     return finish(&s, reterr);
 }
 
-enum err json_string(struct json_value v, struct arena *a, struct slice *ret, struct error *reterr)
+enum err json_unquote(struct json_value v, struct arena *a, struct slice *ret, struct error *reterr)
 {
     struct slice raw = inside(v.raw);
     const char *at = raw.p, *end = raw.p + raw.n;
@@ -478,7 +478,7 @@ enum err json_string(struct json_value v, struct arena *a, struct slice *ret, st
 bool json_uint(struct json_value v, uint64_t max, uint64_t *ret)
 {
     uint64_t value = 0;
-    if (v.type != JSON_NUMBER)
+    if (v.kind != JSON_KIND_NUMBER)
         return false;
     for (size_t i = 0; i < v.raw.n; i++) {
         if (!digit(v.raw.p[i]))

@@ -55,10 +55,10 @@ const char *command_name(enum command_kind kind)
 /* The characters of v, at most max bytes of them. */
 static enum err read_string(struct decoding *d, struct json_value v, const char *name, size_t max, struct slice *ret)
 {
-    if (v.type != JSON_STRING)
+    if (v.kind != JSON_KIND_STRING)
         return fail(d->reterr, ERR_BAD_REQUEST, "member \"%s\" must be a string", name);
     struct slice s;
-    enum err err = json_string(v, d->arena, &s, d->reterr);
+    enum err err = json_unquote(v, d->arena, &s, d->reterr);
     if (err != OK)
         return err;
     if (s.n > max)
@@ -102,7 +102,7 @@ static enum err read_word(struct decoding *d, struct json_value v, const char *n
 
 static enum err read_id(struct decoding *d, struct json_value v)
 {
-    if (v.type != JSON_STRING && v.type != JSON_NUMBER)
+    if (v.kind != JSON_KIND_STRING && v.kind != JSON_KIND_NUMBER)
         return fail(d->reterr, ERR_BAD_REQUEST, "member \"id\" must be a string or a number");
     if (v.raw.n > NAME_MAX_ID)
         return fail(d->reterr, ERR_TOO_LARGE, "\"id\" has %zu bytes as written, at most %d allowed", v.raw.n,
@@ -144,9 +144,9 @@ static enum err read_key(struct decoding *d, struct json_value v)
 
 static enum err read_echo(struct decoding *d, struct json_value v)
 {
-    if (v.type != JSON_TRUE && v.type != JSON_FALSE)
+    if (v.kind != JSON_KIND_TRUE && v.kind != JSON_KIND_FALSE)
         return fail(d->reterr, ERR_BAD_REQUEST, "member \"echo\" must be true or false");
-    d->command->echo = v.type == JSON_TRUE;
+    d->command->echo = v.kind == JSON_KIND_TRUE;
     return OK;
 }
 
@@ -154,14 +154,14 @@ static enum err read_to(struct decoding *d, struct json_value v)
 {
     static const char *const target_names[] = {"user", "session"};
     struct json_value targets[ARRAY_LEN(target_names)];
-    if (v.type != JSON_OBJECT)
+    if (v.kind != JSON_KIND_OBJECT)
         return fail(d->reterr, ERR_BAD_REQUEST, "member \"to\" must be an object");
-    enum err err = json_object(v.raw, target_names, ARRAY_LEN(targets), targets, d->reterr);
+    enum err err = json_members(v.raw, target_names, ARRAY_LEN(targets), targets, d->reterr);
     if (err != OK)
         return err;
-    if ((targets[0].type == JSON_NONE) == (targets[1].type == JSON_NONE))
+    if ((targets[0].kind == JSON_KIND_NONE) == (targets[1].kind == JSON_KIND_NONE))
         return fail(d->reterr, ERR_BAD_REQUEST, "member \"to\" must have one of \"user\" and \"session\"");
-    if (targets[0].type != JSON_NONE)
+    if (targets[0].kind != JSON_KIND_NONE)
         return read_name(d, targets[0], "user", NAME_MAX_USER, &d->command->to_user);
     return read_word(d, targets[1], "session", &d->command->to_session);
 }
@@ -203,7 +203,7 @@ static const struct {
 static enum err read_type(struct decoding *d)
 {
     struct slice type;
-    if (d->values[TYPE].type == JSON_NONE)
+    if (d->values[TYPE].kind == JSON_KIND_NONE)
         return fail(d->reterr, ERR_BAD_REQUEST, "member \"type\" is missing");
     enum err err = read_string(d, d->values[TYPE], "type", SIZE_MAX, &type);
     if (err != OK)
@@ -229,7 +229,7 @@ static enum err read_members(struct decoding *d)
     for (enum member m = ID; m < MEMBERS; m++) {
         if ((taken & BIT(m)) == 0)
             continue;
-        if (d->values[m].type != JSON_NONE) {
+        if (d->values[m].kind != JSON_KIND_NONE) {
             enum err err = readers[m](d, d->values[m]);
             if (err != OK)
                 return err;
@@ -246,9 +246,9 @@ static void salvage(const struct json_value *values, struct arena *a, struct com
     struct error ignored;
     struct decoding d = {.arena = a, .command = ret, .reterr = &ignored};
     *ret = (struct command){0};
-    if (values[ID].type != JSON_NONE)
+    if (values[ID].kind != JSON_KIND_NONE)
         (void)read_id(&d, values[ID]);
-    if (values[ROOM].type != JSON_NONE)
+    if (values[ROOM].kind != JSON_KIND_NONE)
         (void)read_room(&d, values[ROOM]);
 }
 
@@ -283,7 +283,7 @@ enum err native_decode(struct slice frame, bool binary, struct arena *a, struct 
         .limit = LIMIT_DEFAULT,
         .echo = true,
     };
-    enum err err = json_object(json, names, MEMBERS, d.values, reterr);
+    enum err err = json_members(json, names, MEMBERS, d.values, reterr);
     if (err == OK)
         err = read_type(&d);
     if (err == OK)
