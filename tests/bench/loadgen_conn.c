@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define RX_BYTES (256 * 1024) /* also the longest frame a server may send */
+#define RX_BYTES ((size_t)256 * 1024) /* also the longest frame a server may send */
 #define TX_BYTES (MAX_PAYLOAD + 1024)
 
 enum ws_opcode { WS_CONTINUATION = 0, WS_TEXT = 1, WS_BINARY = 2, WS_CLOSE = 8, WS_PING = 9, WS_PONG = 10 };
@@ -75,8 +75,7 @@ static void conn_fail(struct conn_env *env, struct conn *c, const char *what, co
         [CONN_CONNECTING] = "connecting",
         [CONN_TLS] = "in TLS handshake",
         [CONN_UPGRADING] = "waiting for 101",
-        [CONN_GREETING] = "waiting for welcome",
-        [CONN_JOINING] = "joining",
+        [CONN_ENTERING] = "entering the room",
         [CONN_OPEN] = "open",
     };
     if (c->state == CONN_CLOSED)
@@ -165,18 +164,13 @@ static bool conn_send_frame(struct conn_env *env, struct conn *c, enum ws_opcode
 
 static bool conn_send_upgrade(struct conn_env *env, struct conn *c)
 {
-    char request[512], path[64];
-    const char *subprotocol = "";
-    if (env->options->dialect == DIALECT_NATIVE) {
-        snprintf(path, sizeof path, "/ws/bench-%" PRIu32, c->index);
-        subprotocol = "Sec-WebSocket-Protocol: xindao.v1.json\r\n";
-    } else {
-        snprintf(path, sizeof path, "/r/%" PRIu32, c->room);
-    }
+    const struct dialect *d = env->options->dialect;
+    char request[512], path[128];
+    (void)d->path(path, sizeof path, c->index, c->room);
     int n = snprintf(request, sizeof request,
                      "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                      "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n",
-                     path, subprotocol);
+                     path, d->headers);
     c->state = CONN_UPGRADING;
     return conn_send(env, c, (const uint8_t *)request, (size_t)n);
 }
@@ -184,24 +178,13 @@ static bool conn_send_upgrade(struct conn_env *env, struct conn *c)
 bool conn_publish(struct conn_env *env, struct conn *c, uint64_t stamp_ns, uint32_t sequence)
 {
     static char body[MAX_PAYLOAD + 512];
-    size_t n = 0, size = env->options->size;
-    bool native = env->options->dialect == DIALECT_NATIVE;
-    if (native)
-        n = (size_t)snprintf(body, sizeof body, "{\"type\":\"publish\",\"room\":\"bench-%" PRIu32 "\",\"data\":\"",
-                             c->room);
+    const struct dialect *d = env->options->dialect;
+    size_t size = env->options->size, n = d->publish_head(body, sizeof body, c->room);
     snprintf(body + n, STAMP_SIZE + 1, STAMP_MARK "%016" PRIx64 "%08" PRIx32, stamp_ns, sequence);
     memset(body + n + STAMP_SIZE, 'x', size - STAMP_SIZE);
     n += size;
-    if (native) {
-        memcpy(body + n, "\"}", 2);
-        n += 2;
-    }
+    n += (size_t)snprintf(body + n, sizeof body - n, "%s", d->publish_tail);
     return conn_send_frame(env, c, WS_TEXT, body, n);
-}
-
-static bool has(const uint8_t *p, size_t n, const char *what)
-{
-    return memmem(p, n, what, strlen(what)) != NULL;
 }
 
 static uint64_t parse_hex16(const uint8_t *p)
@@ -224,40 +207,42 @@ static const uint8_t *conn_find_stamp(struct conn_env *env, const uint8_t *p, si
     return at;
 }
 
-static void conn_on_message(struct conn_env *env, struct conn *c, const uint8_t *p, size_t n)
-{
-    const uint8_t *stamp = conn_find_stamp(env, p, n);
-    uint64_t sequence;
-    if (stamp != NULL) {
-        memcpy(&sequence, stamp + 20, sizeof sequence);
-        c->order = (c->order ^ sequence) * 0x9e3779b97f4a7c15u;
-        c->received++;
-        env->events->message(env->owner, c, parse_hex16(stamp + 4));
-    } else if (has(p, n, "\"type\":\"error\"") || has(p, n, "\"type\":\"goodbye\"")) {
-        char text[160];
-        snprintf(text, sizeof text, "%.*s", (int)(n < sizeof text ? n : sizeof text - 1), (const char *)p);
-        conn_fail(env, c, "server says ", text);
-    }
-}
-
 static void conn_opened(struct conn_env *env, struct conn *c)
 {
     c->state = CONN_OPEN;
     env->events->opened(env->owner, c);
 }
 
+static void conn_on_other(struct conn_env *env, struct conn *c, const uint8_t *p, size_t n)
+{
+    const struct dialect *d = env->options->dialect;
+    char text[256];
+    switch (d->read != NULL ? d->read((struct frame_text){p, n}, c->room, text, sizeof text) : MEANS_NOTHING) {
+    case MEANS_NOTHING: break;
+    case MEANS_REPLY: (void)conn_send_frame(env, c, WS_TEXT, text, strlen(text)); break; /* a failure closes c */
+    case MEANS_ENTERED:
+        if (c->state == CONN_ENTERING)
+            conn_opened(env, c);
+        break;
+    case MEANS_ERROR:
+        snprintf(text, sizeof text, "%.*s", (int)(n < sizeof text ? n : sizeof text - 1), (const char *)p);
+        conn_fail(env, c, "server says ", text);
+        break;
+    }
+}
+
 static void conn_on_text(struct conn_env *env, struct conn *c, const uint8_t *p, size_t n)
 {
-    if (c->state == CONN_GREETING && has(p, n, "\"type\":\"welcome\"")) {
-        char join[96];
-        int len = snprintf(join, sizeof join, "{\"type\":\"join\",\"id\":1,\"room\":\"bench-%" PRIu32 "\"}", c->room);
-        c->state = CONN_JOINING;
-        (void)conn_send_frame(env, c, WS_TEXT, join, (size_t)len); /* a failure has closed c */
-    } else if (c->state == CONN_JOINING && has(p, n, "\"type\":\"ack\"")) {
-        conn_opened(env, c);
-    } else {
-        conn_on_message(env, c, p, n);
+    const uint8_t *stamp = conn_find_stamp(env, p, n);
+    uint64_t sequence;
+    if (stamp == NULL) {
+        conn_on_other(env, c, p, n);
+        return;
     }
+    memcpy(&sequence, stamp + STAMP_SIZE - sizeof sequence, sizeof sequence);
+    c->order = (c->order ^ sequence) * 0x9e3779b97f4a7c15u;
+    c->received++;
+    env->events->message(env->owner, c, parse_hex16(stamp + strlen(STAMP_MARK)));
 }
 
 static void conn_on_frame(struct conn_env *env, struct conn *c, unsigned first, const uint8_t *p, size_t n)
@@ -320,8 +305,8 @@ static size_t conn_take_answer(struct conn_env *env, struct conn *c, const uint8
         conn_fail(env, c, "refused: ", line);
         return 0;
     }
-    if (env->options->dialect == DIALECT_NATIVE && env->options->mode != MODE_HANDSHAKE)
-        c->state = CONN_GREETING;
+    if (env->options->dialect->read != NULL && env->options->mode != MODE_HANDSHAKE)
+        c->state = CONN_ENTERING;
     else
         conn_opened(env, c);
     return (size_t)(end - p) + 4;

@@ -85,9 +85,12 @@ static void options_help(void)
     fputs("  --connect IP:PORT    server; repeatable, connections are spread over all\n"
           "  --pid PID            server process whose CPU time and memory count (with children); repeatable\n"
           "  --helper-pid PID     process reported separately, such as redis-server; repeatable\n"
-          "  --dialect NAME       native: Xindao's JSON protocol (default); plain: every frame goes to the room in\n"
-          "                       the URL, /r/<room>\n"
-          "  --no-tls             ws instead of wss\n"
+          "  --dialect NAME       what the server speaks, one of:\n",
+          stdout);
+    for (size_t i = 0; dialects[i] != NULL; i++)
+        printf("                         %-10s %s%s\n", dialects[i]->name, dialects[i]->help,
+               i == 0 ? " (default)" : "");
+    fputs("  --no-tls             ws instead of wss\n"
           "  --warmup SECONDS     before measuring (default 2)\n"
           "  --duration SECONDS   measuring window (default 10)\n"
           "  --rooms N, --members N, --rate N, --window N\n"
@@ -169,13 +172,14 @@ static bool parse_target(const char *text, struct options *o)
     return true;
 }
 
-static bool parse_dialect(const char *text, enum dialect *ret)
+static bool parse_dialect(const char *text, const struct dialect **ret)
 {
-    if (strcmp(text, "native") != 0 && strcmp(text, "plain") != 0) {
-        fprintf(stderr, "xindao-loadgen: --dialect %s: not native or plain\n", text);
+    const struct dialect *d = dialect_find(text);
+    if (d == NULL) {
+        fprintf(stderr, "xindao-loadgen: --dialect %s: unknown; see --help\n", text);
         return false;
     }
-    *ret = text[0] == 'n' ? DIALECT_NATIVE : DIALECT_PLAIN;
+    *ret = d;
     return true;
 }
 
@@ -255,6 +259,7 @@ enum options_result options_parse(int argc, char **argv, struct options *ret)
 {
     struct overrides over = {0};
     struct options o = {
+        .dialect = dialects[0],
         .tls = true,
         .size = 128,
         .concurrency = 32,

@@ -6,9 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "loadgen_dialect.h"
 #include "loadgen_proc.h"
 
-enum dialect { DIALECT_NATIVE, DIALECT_PLAIN };
 /* RATE: open loop on a fixed schedule. CLOSED: a fixed number of messages under way per room. */
 enum mode { MODE_RATE, MODE_CLOSED, MODE_IDLE, MODE_HANDSHAKE };
 
@@ -17,7 +17,7 @@ enum mode { MODE_RATE, MODE_CLOSED, MODE_IDLE, MODE_HANDSHAKE };
 struct options {
     const char *workload; /* name of the preset */
     enum mode mode;
-    enum dialect dialect;
+    const struct dialect *dialect;
     bool tls;
     struct sockaddr_in targets[MAX_TARGETS]; /* connections are spread over them in turn */
     unsigned n_targets;

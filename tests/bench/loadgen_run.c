@@ -177,7 +177,7 @@ static bool run_check(struct run *r)
         uint64_t sent = r->rooms[c->room].sent;
         lost += c->received < sent ? sent - c->received : 0;
         repeated += c->received > sent ? c->received - sent : 0;
-        reordered += c->received == sent && c->order != r->conns[c->room * r->o->members].order;
+        reordered += c->received == sent && c->order != r->conns[(size_t)c->room * r->o->members].order;
     }
     printf("lost=%" PRIu64 "\nrepeated=%" PRIu64 "\nreordered_members=%" PRIu64 "\n", lost, repeated, reordered);
     if (lost + repeated + reordered == 0)

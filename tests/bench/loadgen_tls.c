@@ -16,9 +16,10 @@ static char last_error[160];
 
 struct ssl_ctx_st *tls_client_context(const char *ciphersuites)
 {
+    char groups[] = "X25519:P-256"; /* writable, because the macro below casts const away */
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
     if (ctx == NULL || SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) != 1 ||
-        SSL_CTX_set_ciphersuites(ctx, ciphersuites) != 1 || SSL_CTX_set1_groups_list(ctx, "X25519:P-256") != 1) {
+        SSL_CTX_set_ciphersuites(ctx, ciphersuites) != 1 || SSL_CTX_set1_groups_list(ctx, groups) != 1) {
         fprintf(stderr, "xindao-loadgen: TLS set-up failed (suites %s): %s\n", ciphersuites,
                 ERR_reason_error_string(ERR_peek_error()));
         SSL_CTX_free(ctx);

@@ -6,7 +6,7 @@
 
 #include "loadgen_run.h"
 
-#define EVENTS_PER_TURN 64
+#define EVENTS_PER_TURN 256
 
 bool poller_turn(const struct poller *p, uint64_t timeout_ns)
 {
