@@ -217,7 +217,6 @@ static void on_timer(struct wheel_entry *e)
     uint64_t period_ms = c->gw->cfg->heartbeat_s * 1000u;
     uint64_t silent_ms = loop_now_ms(c->gw->loop) - c->last_input_ms;
     if (silent_ms < period_ms) {
-        c->pinged = false;
         wheel_set(&c->gw->wheel, e, period_ms - silent_ms);
         return;
     }
@@ -273,6 +272,7 @@ void conn_input(struct conn *c, char *p, size_t n)
     struct error error = {0};
     int close_code = 0;
     c->last_input_ms = loop_now_ms(c->gw->loop);
+    c->pinged = false;
     metrics->bytes_in += n;
     if (c->state == CONN_OPENING)
         buf_append(&c->early, (struct slice){p, n});

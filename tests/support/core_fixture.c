@@ -1,0 +1,248 @@
+/* tests/support/core_fixture.c: a gateway without a network. */
+#include "tests/support/core_fixture.h"
+
+#include "base/mem.h"
+#include "base/random.h"
+#include "gateway/session.h"
+
+/* after our headers: cmocka defines a macro called fail */
+#include <cmocka.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* --- a store that can be down --- */
+
+static struct broker_ops ops;
+static const struct broker_ops *memory_ops;
+static struct core *core_now;
+
+struct refusal {
+    struct timer timer;
+    broker_done *done;
+    void *arg;
+};
+
+static void on_refusal(struct timer *t)
+{
+    struct refusal *r = container_of(t, struct refusal, timer);
+    broker_done *done = r->done;
+    void *arg = r->arg;
+    timer_stop(t);
+    free(r);
+    done(arg, &(struct broker_result){.err = ERR_UNAVAILABLE, .why = "the store is down"});
+}
+
+static bool refuse(broker_done *done, void *arg)
+{
+    if (!core_now->store_down)
+        return false;
+    struct refusal *r = xcalloc(1, sizeof *r);
+    r->done = done;
+    r->arg = arg;
+    timer_init(&r->timer, &core_now->loop.loop, on_refusal);
+    timer_start(&r->timer, 0);
+    return true;
+}
+
+static void join(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done, void *arg)
+{
+    if (!refuse(done, arg))
+        memory_ops->join(b, room, sid, user, done, arg);
+}
+
+static void leave(struct broker *b, struct slice room, struct slice sid, struct slice user, enum exit_reason reason,
+                  broker_done *done, void *arg)
+{
+    core_now->leaves++;
+    if (!refuse(done, arg))
+        memory_ops->leave(b, room, sid, user, reason, done, arg);
+}
+
+static void session_put(struct broker *b, const struct session_record *s, broker_done *done, void *arg)
+{
+    core_now->puts++;
+    if (!refuse(done, arg))
+        memory_ops->session_put(b, s, done, arg);
+}
+
+static void session_remove(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg)
+{
+    if (!refuse(done, arg))
+        memory_ops->session_remove(b, sid, user, done, arg);
+}
+
+static void intercept(struct core *c)
+{
+    core_now = c;
+    memory_ops = c->gw->broker->ops;
+    ops = *memory_ops;
+    ops.join = join;
+    ops.leave = leave;
+    ops.session_put = session_put;
+    ops.session_remove = session_remove;
+    c->gw->broker->ops = &ops;
+}
+
+/* --- the gateway --- */
+
+static char *no_environment(const char *name)
+{
+    (void)name;
+    return NULL;
+}
+
+void core_init(struct core *c, char *const *args)
+{
+    char *argv[32] = {"xindao-gateway", "--insecure"};
+    int argc = 2;
+    for (; args != NULL && *args != NULL; args++)
+        argv[argc++] = *args;
+    struct error error = {0};
+    enum config_action action;
+    *c = (struct core){0};
+    table_seed();
+    log_setup(LOG_ERROR, LOG_TEXT, NULL);
+    loop_fake_init(&c->loop);
+    if (config_load(argc, argv, no_environment, &c->cfg, &action, &error) != OK)
+        fail_msg("config: %s", error.text);
+    c->gw = gateway_create(&c->loop.loop, &c->cfg, "test-node", &error);
+    if (c->gw == NULL)
+        fail_msg("gateway: %s", error.text);
+    intercept(c);
+    loop_fake_run(&c->loop);
+}
+
+void core_fini(struct core *c)
+{
+    gateway_destroy(&c->gw);
+    config_fini(&c->cfg);
+    loop_fake_fini(&c->loop);
+}
+
+/* --- clients --- */
+
+static ssize_t client_write(struct transport *t, const char *p, size_t n)
+{
+    struct client *cl = container_of(t, struct client, transport);
+    if (cl->window != SIZE_MAX) {
+        n = n < cl->window ? n : cl->window;
+        cl->window -= n;
+    }
+    buf_append(&cl->raw, (struct slice){p, n});
+    return (ssize_t)n;
+}
+
+static void client_close(struct transport *t)
+{
+    container_of(t, struct client, transport)->close_asked = true;
+}
+
+static void client_pause(struct transport *t, bool paused)
+{
+    container_of(t, struct client, transport)->paused = paused;
+}
+
+void client_connect(struct client *cl, struct core *c, const char *path)
+{
+    static const struct transport_ops transport_ops = {client_write, client_close, client_pause};
+    struct error error = {0};
+    struct slice subprotocol;
+    *cl = (struct client){.transport.ops = &transport_ops, .core = c, .window = SIZE_MAX};
+    struct http_request r = {.path = slice_str(path), .ip = SLICE("192.0.2.1"), .user_agent = SLICE("test")};
+    if (gateway_upgrade(c->gw, &r, &cl->transport, &cl->conn, &subprotocol, &error) != OK)
+        fail_msg("upgrade: %s", error.text);
+    memcpy(cl->sid, cl->conn->session->sid, sizeof cl->sid);
+}
+
+void client_open(struct client *cl, struct core *c, const char *path)
+{
+    client_connect(cl, c, path);
+    client_expect(cl, "\"welcome\"", cl->sid);
+}
+
+void client_send(struct client *cl, const char *text)
+{
+    static const unsigned char mask[4] = {0x12, 0x34, 0x56, 0x78};
+    size_t n = strlen(text), at = 0;
+    AUTO_FREE unsigned char *frame = xmalloc(n + 14);
+    frame[at++] = 0x81;
+    if (n < 126) {
+        frame[at++] = (unsigned char)(0x80 | n);
+    } else {
+        assert_true(n < 65536);
+        frame[at++] = 0x80 | 126;
+        frame[at++] = (unsigned char)(n >> 8);
+        frame[at++] = (unsigned char)n;
+    }
+    memcpy(frame + at, mask, 4);
+    at += 4;
+    for (size_t i = 0; i < n; i++)
+        frame[at + i] = (unsigned char)text[i] ^ mask[i % 4];
+    if (cl->conn != NULL)
+        conn_input(cl->conn, (char *)frame, at + n);
+}
+
+int client_next(struct client *cl, struct slice *ret_payload)
+{
+    static char payload[70000];
+    const unsigned char *p = (const unsigned char *)cl->raw.p;
+    size_t head = 2;
+    if (cl->raw.n < 2)
+        return -1;
+    size_t n = p[1];
+    assert_true(n <= 126); /* unmasked, and no test needs more than 64 KB */
+    if (n == 126) {
+        if (cl->raw.n < 4)
+            return -1;
+        n = (size_t)p[2] << 8 | p[3];
+        head = 4;
+    }
+    if (cl->raw.n < head + n)
+        return -1;
+    int opcode = p[0];
+    memcpy(payload, p + head, n);
+    payload[n] = '\0';
+    *ret_payload = (struct slice){payload, n};
+    buf_consume(&cl->raw, head + n);
+    return opcode & 0x0f;
+}
+
+void client_expect_(struct client *cl, const char *where, ...)
+{
+    struct slice payload;
+    loop_fake_run(&cl->core->loop);
+    if (client_next(cl, &payload) < 0)
+        fail_msg("%s: nothing arrived", where);
+    va_list ap;
+    va_start(ap, where);
+    for (const char *want = va_arg(ap, const char *); want != NULL; want = va_arg(ap, const char *))
+        if (memmem(payload.p, payload.n, want, strlen(want)) == NULL)
+            fail_msg("%s: no `%s` in `%s`", where, want, payload.p);
+    va_end(ap);
+}
+
+void client_expect_nothing(struct client *cl)
+{
+    struct slice payload;
+    loop_fake_run(&cl->core->loop);
+    if (client_next(cl, &payload) >= 0)
+        fail_msg("unexpected: `%s`", payload.p);
+}
+
+void client_take(struct client *cl, size_t window)
+{
+    cl->window = window;
+    if (cl->conn != NULL)
+        conn_writable(cl->conn);
+}
+
+void client_vanish(struct client *cl)
+{
+    struct conn *c = TAKE(cl->conn);
+    buf_fini(&cl->raw);
+    if (c != NULL)
+        conn_gone(c, "peer");
+}

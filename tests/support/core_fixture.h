@@ -1,0 +1,55 @@
+/* tests/support/core_fixture.h: a gateway with the embedded broker, a clock that only the test moves, and clients without sockets. */
+#ifndef XD_TESTS_CORE_FIXTURE_H
+#define XD_TESTS_CORE_FIXTURE_H
+
+#include "base/buf.h"
+#include "gateway/conn.h"
+#include "gateway/gateway.h"
+#include "tests/support/loop_fake.h"
+
+/* A client: what the gateway wrote to it, and how much it is willing to take. */
+struct client {
+    struct transport transport;
+    struct core *core;
+    struct conn *conn; /* NULL when gone */
+    struct buf raw;    /* bytes received, frames not taken yet */
+    size_t window;     /* bytes it still takes; SIZE_MAX: all */
+    bool close_asked, paused;
+    char sid[SID_LEN + 1];
+};
+
+struct core {
+    struct loop_fake loop;
+    struct config cfg;
+    struct gateway *gw;
+    bool store_down; /* joins, leaves, puts and removals fail with ERR_UNAVAILABLE */
+    unsigned leaves, puts;
+    bool drained;
+};
+
+/* args: further command-line options, NULL-terminated, or NULL. */
+void core_init(struct core *c, char *const *args);
+/* Closes what is open; fails the test on anything left behind. */
+void core_fini(struct core *c);
+
+/* Connects to path ("/ws/alice"); nothing has run yet. */
+void client_connect(struct client *cl, struct core *c, const char *path);
+/* Connects, runs, takes the welcome. */
+void client_open(struct client *cl, struct core *c, const char *path);
+/* Sends one masked text frame. */
+void client_send(struct client *cl, const char *text);
+/* Lets the loop run, then expects the next frame to contain every given substring (NULL-terminated). */
+void client_expect_(struct client *cl, const char *where, ...);
+#define client_expect(cl, ...) client_expect_(cl, __FILE__ ":" XD_STRING(__LINE__), __VA_ARGS__, NULL)
+#define XD_STRING_(x)          #x
+#define XD_STRING(x)           XD_STRING_(x)
+/* Lets the loop run, then expects that nothing arrived. */
+void client_expect_nothing(struct client *cl);
+/* Takes the next frame; returns its opcode, or -1. The payload is valid until the next call. */
+int client_next(struct client *cl, struct slice *ret_payload);
+/* The client takes so many more bytes. */
+void client_take(struct client *cl, size_t window);
+/* The connection breaks. */
+void client_vanish(struct client *cl);
+
+#endif
