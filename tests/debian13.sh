@@ -36,8 +36,13 @@ copy_source()
 {
     mkdir -p "$chroot_dir/src"
     # What git would commit now; times are kept, so that a second run builds only what changed.
-    (cd "$root" && git ls-files -z --cached --others --exclude-standard | xargs -0 -r ls -d 2>/dev/null |
-        tar -c --files-from=- --no-recursion) >"$chroot_dir/src.tar"
+    (
+        cd "$root"
+        git ls-files -z --cached --others --exclude-standard |
+            while IFS= read -r -d '' file; do
+                [[ ! -e $file ]] || printf '%s\0' "$file"
+            done | tar -c --no-recursion --null --files-from=-
+    ) >"$chroot_dir/src.tar"
     find "$chroot_dir/src" -mindepth 1 -maxdepth 1 ! -name build -exec rm -rf {} +
     tar -C "$chroot_dir/src" -x --file "$chroot_dir/src.tar"
 }
