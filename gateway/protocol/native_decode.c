@@ -62,7 +62,7 @@ static enum err read_string(struct decoding *d, struct json_value v, const char 
     if (err != OK)
         return err;
     if (s.n > max)
-        return fail(d->reterr, ERR_TOO_LARGE, "\"%s\" has %zu bytes, at most %zu allowed", name, s.n, max);
+        return fail(d->reterr, ERR_INVALID_NAME, "\"%s\" has %zu bytes, at most %zu allowed", name, s.n, max);
     *ret = s;
     return OK;
 }
