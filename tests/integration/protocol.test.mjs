@@ -5,7 +5,7 @@ import { Cluster, request } from './lib/cluster.mjs';
 import { Refused, splitBinary, unique } from './lib/client.mjs';
 import { OP, Raw, frame, upgrade } from './lib/raw.mjs';
 
-const POLICIES = ['closed.* join=nobody', 'silent.* publish=nobody', 'small.* size=10', 'secret.* presence=off', 'quiet.* notices=off', 'slow.* rate=2', 'tiny.* max_members=2'];
+const POLICIES = ['closed.* join=nobody', 'silent.* publish=nobody', 'small.* size=10', 'secret.* presence=off', 'quiet.* notices=off', 'slow.* rate=2', 'tiny.* max-members=2'];
 const position = p => { assert.ok(Number.isInteger(p.offset) && p.offset >= 1, JSON.stringify(p)); assert.ok(['string', 'number'].includes(typeof p.tag)); return p; };
 const recent = ms => assert.ok(Math.abs(ms - Date.now()) < 60000, `${ms} is not now in Unix milliseconds`);
 

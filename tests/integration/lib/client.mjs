@@ -125,7 +125,7 @@ export class Client {
 
   join(room) { return this.call({ type: 'join', room }); }
   leave(room) { return this.call({ type: 'leave', room }); }
-  publish(room, data, more = {}) { return this.call({ type: 'publish', room, data, ...more }); }
+  publish(room, data, more = {}, ms = undefined) { return this.call({ type: 'publish', room, data, ...more }, ms); }
 
   async close(code = 1000) { this.ws.close(code); return within(this.closed, 10000, 'the close handshake'); }
   async drop() { this.ws.terminate(); return this.closed; }
