@@ -81,7 +81,7 @@ static void on_listener(struct io *io, int events);
 static enum err open_address(struct net *n, const char *text, struct error *reterr)
 {
     char host[256];
-    const char *port;
+    const char *port = NULL; /* gcc 14 does not see that it is set */
     if (split_address(text, host, sizeof host, &port, reterr) != OK)
         return reterr->code;
     struct addrinfo hints = {
