@@ -31,7 +31,8 @@ static void audience_flush(struct room *r, struct audience *a)
     a->batched = 0;
     list_for_each (it, &a->members) {
         const struct member *member = list_entry(it, struct member, in_room);
-        conn_send(member->session->conn, m, r->policy->slow);
+        if (member->session->conn != NULL) /* gone: this flush is part of its leaving */
+            conn_send(member->session->conn, m, r->policy->slow);
     }
     msg_unref(&m);
 }
