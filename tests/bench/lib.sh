@@ -1,4 +1,5 @@
 # lib.sh: shared by run.sh and selftest.sh: peers' packages, certificate, ports, processes. To be sourced.
+# shellcheck shell=bash disable=SC2034 # variables are for those who source it
 
 bench_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$bench_dir/../.." && pwd)
@@ -15,8 +16,9 @@ die() {
 }
 
 build_loadgen() {
-    cmake -S "$bench_dir" -B "$root/build/bench" >/dev/null && cmake --build "$root/build/bench" -j2 >/dev/null ||
+    if ! cmake -S "$bench_dir" -B "$root/build/bench" >/dev/null || ! cmake --build "$root/build/bench" -j2 >/dev/null; then
         die "the load generator does not build: cmake --build build/bench"
+    fi
 }
 
 # Peers are used as published; nothing of them is copied into the tree.
@@ -59,6 +61,7 @@ started=()
 start() {
     local log=$1
     shift
+    : >"$log" # before anyone looks for "ready" in the log of the last server
     "$@" >"$log" 2>&1 </dev/null &
     pid=$!
     started+=("$pid")
@@ -67,7 +70,7 @@ start() {
 # wait_ready PID LOG: until the log says ready.
 wait_ready() {
     for _ in {1..150}; do
-        if grep -qi ready "$2"; then
+        if grep -qiw ready "$2"; then
             return 0
         fi
         if ! kill -0 "$1" 2>/dev/null; then

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # selftest.sh: the load generator must accept a correct server and fail, with the right reason, on each kind of wrong one.
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 work=$(mktemp -d)
