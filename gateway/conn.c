@@ -238,7 +238,7 @@ static void answer_close(struct conn *c, struct slice payload)
     struct slice reason;
     if (!ws_close_parse(payload, &code, &reason)) {
         metrics->drops[DROP_PROTOCOL]++;
-        conn_close(c, 1002, SLICE("bad close frame"));
+        conn_close(c, 1002, slice_str(err_name(ERR_BAD_REQUEST)));
         return;
     }
     conn_close(c, code == 1005 ? 1000 : code, SLICE_NONE);
@@ -283,7 +283,7 @@ void conn_input(struct conn *c, char *p, size_t n)
     metrics->drops[close_code == 1009 ? DROP_TOO_LARGE : close_code == 1007 ? DROP_UTF8 : DROP_PROTOCOL]++;
     LOG_PEER(INFO, "bad websocket input", "session=%s peer=%s code=%d why=%s", session_sid(c->session), c->ip,
              close_code, log_q(slice_str(error.text)));
-    conn_close(c, close_code, slice_str(error.text));
+    conn_close(c, close_code, slice_str(err_name(error.code)));
 }
 
 void conn_writable(struct conn *c)

@@ -14,7 +14,7 @@
 #define NAME_MAX_USER  128
 #define NAME_MAX_EVENT 128
 #define NAME_MAX_KEY   64
-#define NAME_MAX_ID    64 /* the id a client gives a frame, as written, quotes included */
+#define NAME_MAX_ID    66 /* the id a client gives a frame, as written: 64 bytes and two quotes */
 
 #define COMMAND_MAP(X)                                                                                                 \
     X(CMD_JOIN, "join")                                                                                                \
