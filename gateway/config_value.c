@@ -106,7 +106,10 @@ void value_format_size(uint32_t bytes, char ret[VALUE_TEXT])
 
 void value_format_time(uint64_t ms, char ret[VALUE_TEXT])
 {
-    format(ms, times + 1, ARRAY_LEN(times) - 1, ret); /* without the bare number: the unit is worth showing */
+    if (ms == 0)
+        (void)snprintf(ret, VALUE_TEXT, "0s");
+    else
+        format(ms, times + 1, ARRAY_LEN(times) - 1, ret); /* without the bare number: the unit is worth showing */
 }
 
 unsigned value_distance(struct slice a, struct slice b)
