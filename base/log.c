@@ -16,14 +16,14 @@
 enum log_level log_threshold = LOG_INFO;
 
 static enum log_format format = LOG_TEXT;
-static char node_name[128];
+static char node_name[QUOTED_MAX * 4 + 8];
 static const char *const level_names[] = {"ERROR", "WARN", "INFO", "DEBUG"};
 
 void log_setup(enum log_level level, enum log_format fmt, const char *node)
 {
     log_threshold = level;
     format = fmt;
-    (void)snprintf(node_name, sizeof node_name, "%s", node != NULL ? node : "");
+    (void)snprintf(node_name, sizeof node_name, "%s", node != NULL ? log_q(slice_str(node)) : "");
 }
 
 static bool plain(struct slice s)
@@ -98,6 +98,17 @@ static void append_json_member(struct buf *b, struct slice key, struct slice val
         buf_append_char(b, '"');
 }
 
+/* Where the value at p ends: behind its closing quote, or before the next space. */
+static const char *value_end(const char *p)
+{
+    if (*p != '"')
+        return p + strcspn(p, " ");
+    for (p++; *p != '\0' && *p != '"'; p++)
+        if (*p == '\\' && p[1] != '\0')
+            p++;
+    return p + (*p == '"');
+}
+
 /* Turns `k=v k2="v 2"` into JSON members; the values come from log_q or are plain words and numbers. */
 static void append_json_fields(struct buf *b, const char *at)
 {
@@ -107,18 +118,26 @@ static void append_json_fields(struct buf *b, const char *at)
             at += key + (at[key] == ' ');
             continue;
         }
-        const char *value = at + key + 1, *end = value;
-        if (*end == '"') {
-            for (end++; *end != '\0' && *end != '"'; end++)
-                if (*end == '\\' && end[1] != '\0')
-                    end++;
-            end += *end == '"';
-        } else {
-            end += strcspn(end, " ");
-        }
+        const char *value = at + key + 1, *end = value_end(value);
         append_json_member(b, (struct slice){at, key}, (struct slice){value, (size_t)(end - value)});
         at = end + (*end == ' ');
     }
+}
+
+/* More fields than fit: the last one is cut somewhere, perhaps inside its quotes, so it goes. */
+static void drop_cut_field(char *text)
+{
+    char *at = text, *last = text;
+    while (*at != '\0') {
+        last = at;
+        at += strcspn(at, "= ");
+        if (*at == '=')
+            at = text + (value_end(at + 1) - text);
+        at += *at == ' ';
+    }
+    if (last > text)
+        last--; /* the space before it */
+    *last = '\0';
 }
 
 static void append_time(struct buf *b, const struct timespec *now)
@@ -164,8 +183,13 @@ void log_line(enum log_level level, struct log_limit *limit, const char *message
     va_start(ap, fields);
     int n = vsnprintf(text, sizeof text, fields, ap);
     va_end(ap);
-    if (swallowed != 0 && n >= 0 && (size_t)n < sizeof text)
-        (void)snprintf(text + n, sizeof text - (size_t)n, " swallowed=%u", swallowed);
+    if (n < 0)
+        text[0] = '\0';
+    else if ((size_t)n >= sizeof text)
+        drop_cut_field(text);
+    size_t used = strlen(text);
+    if (swallowed != 0)
+        (void)snprintf(text + used, sizeof text - used, "%sswallowed=%u", used != 0 ? " " : "", swallowed);
 
     struct buf line = BUF_INIT;
     compose(&line, level, &now, message, text);

@@ -30,7 +30,8 @@ static inline void wheel_entry_init(struct wheel_entry *e, void (*run)(struct wh
     list_init(&e->link);
 }
 
-/* Sets or moves an entry to fire delay_ms from now. */
+/* Sets or moves an entry to fire delay_ms from now, which is as old as the last wheel_advance: after a pause of several ticks advance
+ * first, or the delay is shorter by the pause. */
 void wheel_set(struct wheel *w, struct wheel_entry *e, uint64_t delay_ms);
 
 static inline void wheel_unset(struct wheel_entry *e)
