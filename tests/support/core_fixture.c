@@ -1,17 +1,13 @@
 /* tests/support/core_fixture.c: a gateway without a network. */
 #include "tests/support/core_fixture.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "base/mem.h"
 #include "base/random.h"
 #include "gateway/session.h"
-
-/* after our headers: cmocka defines a macro called fail */
-#include <cmocka.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "tests/support/check.h"
 
 /* --- a store that can be down --- */
 
@@ -94,9 +90,9 @@ static char *no_environment(const char *name)
     return NULL;
 }
 
-void core_init(struct core *c, char *const *args)
+void core_init(struct core *c, const char *const *args)
 {
-    char *argv[32] = {"xindao-gateway", "--insecure"};
+    const char *argv[32] = {"xindao-gateway", "--insecure"};
     int argc = 2;
     for (; args != NULL && *args != NULL; args++)
         argv[argc++] = *args;
@@ -106,7 +102,7 @@ void core_init(struct core *c, char *const *args)
     table_seed();
     log_setup(LOG_ERROR, LOG_TEXT, NULL);
     loop_fake_init(&c->loop);
-    if (config_load(argc, argv, no_environment, &c->cfg, &action, &error) != OK)
+    if (config_load(argc, (char *const *)(uintptr_t)argv, no_environment, &c->cfg, &action, &error) != OK)
         fail_msg("config: %s", error.text);
     c->gw = gateway_create(&c->loop.loop, &c->cfg, "test-node", &error);
     if (c->gw == NULL)

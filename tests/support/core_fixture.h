@@ -28,7 +28,7 @@ struct core {
 };
 
 /* args: further command-line options, NULL-terminated, or NULL. */
-void core_init(struct core *c, char *const *args);
+void core_init(struct core *c, const char *const *args);
 /* Closes what is open; fails the test on anything left behind. */
 void core_fini(struct core *c);
 

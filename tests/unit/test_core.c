@@ -1,20 +1,15 @@
 /* tests/unit/test_core.c: sessions, rooms and commands, on the embedded broker with a fake clock and without sockets. */
 
-#include "base/mem.h"
-#include "gateway/metrics.h"
-#include "gateway/session.h"
-#include "tests/support/core_fixture.h"
-
-/* after our headers: cmocka defines a macro called fail */
-#include <cmocka.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ARGS(...) ((char *const[]){__VA_ARGS__, NULL})
+#include "base/mem.h"
+#include "gateway/metrics.h"
+#include "gateway/session.h"
+#include "tests/support/check.h"
+#include "tests/support/core_fixture.h"
+
+#define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 static void hang_up(struct core *c, struct client *clients, size_t n)
 {
