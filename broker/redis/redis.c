@@ -1,13 +1,217 @@
-/* broker/redis/redis.c: the broker that joins nodes through Redis. */
-#include "broker/internal.h"
+/* broker/redis/redis.c: the broker that joins nodes through Redis: its parts put together. */
+#include "broker/redis/redis.h"
+
+#include <stdio.h>
+
+#include "base/list.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#define LEASE_MIN_MS 300
+#define CLOSE_ROUNDS 100
+
+static void tell_link(struct redis *r)
+{
+    bool up = redis_link_is_up(r->link) && pubsub_is_up(r->pubsub);
+    if (up == r->told_up || r->closing)
+        return;
+    r->told_up = up;
+    if (up)
+        lease_up(r);
+    r->b.events->link(r->b.owner, up);
+}
+
+static void on_link_changed(void *owner)
+{
+    struct redis *r = owner;
+    if (r->pubsub != NULL)
+        tell_link(r);
+}
+
+static void on_pubsub_changed(void *owner)
+{
+    tell_link(owner);
+}
+
+/* On a room's channel only that room's envelopes count, in the inbox only what is for this node: a stray PUBLISH is counted, not believed. */
+static bool belongs(bool inbox, struct slice room, const struct envelope *e)
+{
+    if (inbox)
+        return e->kind == ENVELOPE_PROBE || (e->kind == ENVELOPE_MESSAGE && room_is_session(e->room));
+    return e->kind != ENVELOPE_PROBE && slice_eq(e->room, room);
+}
+
+static void on_message(void *owner, bool inbox, struct slice room, struct slice body)
+{
+    struct redis *r = owner;
+    struct arena arena;
+    struct envelope e;
+    struct error error;
+    arena_init(&arena, 2 * body.n + 16384);
+    if (envelope_unpack(body, &arena, &e, &error) != OK || !belongs(inbox, room, &e)) {
+        r->b.stats.undecodable++;
+        LOG_PEER(WARN, "a message on our channel is not an envelope", "room=%s bytes=%zu", log_q(room), body.n);
+    } else if (e.kind == ENVELOPE_PROBE) {
+        lease_heard(r, &e);
+    } else {
+        r->b.stats.received++;
+        r->b.events->envelope(r->b.owner, &e);
+    }
+    arena_reset(&arena);
+}
+
+static void redis_subscribe(struct broker *b, struct slice room, broker_done *done, void *arg)
+{
+    pubsub_subscribe(redis_of(b)->pubsub, room, done, arg);
+}
+
+static void redis_unsubscribe(struct broker *b, struct slice room)
+{
+    pubsub_unsubscribe(redis_of(b)->pubsub, room);
+}
+
+static void redis_session_park(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg)
+{
+    (void)sid;
+    (void)ttl_ms;
+    redis_complete_later(redis_of(b), done, arg, ERR_UNSUPPORTED, "sessions are not parked by this version");
+}
+
+static void redis_session_resume(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done,
+                                 void *arg)
+{
+    (void)sid;
+    (void)token_hash;
+    redis_complete_later(redis_of(b), done, arg, ERR_UNSUPPORTED, "sessions are not parked by this version");
+}
+
+static void on_task(struct task *t)
+{
+    (void)deferred_run(container_of(t, struct redis, task));
+}
+
+static void redis_destroy(struct broker *b)
+{
+    struct redis *r = redis_of(b);
+    r->closing = true;
+    lease_fini(r);
+    bool any = true;
+    for (int i = 0; any && i < CLOSE_ROUNDS; i++) { /* completions may ask for more */
+        any = redis_link_close(r->link);
+        any = pubsub_close(r->pubsub) || any;
+        any = deferred_run(r) || any;
+    }
+    redis_link_destroy(&r->link);
+    pubsub_destroy(&r->pubsub);
+    task_cancel(&r->task);
+    sessions_fini(r);
+    redis_url_fini(&r->url);
+    free(r->prefix);
+    free(r->node);
+    free(r->address);
+    free(r->version);
+    free(r->session_prefix);
+    free(r->user_prefix);
+    free(r->node_prefix);
+    free(r->rooms_key);
+    free(r->nodes_key);
+    free(r);
+}
+
+static const struct broker_ops redis_ops = {
+    .name = "redis",
+    .publish = redis_publish,
+    .subscribe = redis_subscribe,
+    .unsubscribe = redis_unsubscribe,
+    .join = redis_join,
+    .leave = redis_leave,
+    .presence = redis_presence,
+    .rooms = redis_rooms,
+    .history = redis_history,
+    .session_put = redis_session_put,
+    .session_park = redis_session_park,
+    .session_resume = redis_session_resume,
+    .session_remove = redis_session_remove,
+    .not_ready = redis_not_ready,
+    .retire = redis_retire,
+    .destroy = redis_destroy,
+};
+
+static const struct redis_link_events link_events = {.up = on_link_changed, .down = on_link_changed};
+static const struct pubsub_events pubsub_events = {
+    .message = on_message, .up = on_pubsub_changed, .down = on_pubsub_changed};
+
+static char *join(const char *a, const char *b)
+{
+    size_t n = strlen(a) + strlen(b) + 1;
+    char *s = xmalloc(n);
+    (void)snprintf(s, n, "%s%s", a, b);
+    return s;
+}
+
+static void configure(struct redis *r, const struct broker_config *cfg)
+{
+    r->prefix = xstrdup(cfg->key_prefix);
+    r->node = xstrdup(cfg->node);
+    r->address = xstrdup(cfg->address != NULL ? cfg->address : "");
+    r->version = xstrdup(cfg->version != NULL ? cfg->version : "");
+    r->session_prefix = join(r->prefix, "session:");
+    r->user_prefix = join(r->prefix, "user:");
+    r->node_prefix = join(r->prefix, "node:");
+    r->rooms_key = join(r->prefix, "rooms");
+    r->nodes_key = join(r->prefix, "nodes");
+    r->lease_ms = cfg->lease_ms > LEASE_MIN_MS ? cfg->lease_ms : LEASE_MIN_MS;
+    r->once_ttl_ms = cfg->once_ttl_ms != 0 ? cfg->once_ttl_ms : 1;
+    /* The time to live is the last resort: a reaper must always come first. */
+    r->session_ttl_ms = cfg->session_ttl_ms > 10 * r->lease_ms ? cfg->session_ttl_ms : 10 * r->lease_ms;
+    r->started_ms = loop_wall_ms(r->b.loop);
+    r->link_cfg = (struct redis_link_config){.name = r->node,
+                                             .url = &r->url,
+                                             .timeout_ms = cfg->timeout_ms,
+                                             .queue_bytes = cfg->queue_bytes,
+                                             .queue_commands = cfg->queue_commands,
+                                             .scripts = redis_scripts,
+                                             .script_count = SCRIPT_COUNT};
+    r->pubsub_cfg = (struct pubsub_config){.link = {.name = r->node, .url = &r->url, .timeout_ms = cfg->timeout_ms},
+                                           .prefix = r->prefix,
+                                           .inbox_prefix = r->node_prefix,
+                                           .node = r->node,
+                                           .waiters_max = cfg->queue_commands};
+}
+
+/* These end up inside keys and channels, next to braces that must stay the only ones. */
+static bool plain_name(const char *s)
+{
+    for (; *s != '\0'; s++) {
+        if (!((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') ||
+              strchr("._:-", *s) != NULL))
+            return false;
+    }
+    return true;
+}
 
 struct broker *broker_redis_create(struct loop *loop, const struct broker_config *cfg,
                                    const struct broker_events *events, void *owner, struct error *reterr)
 {
-    (void)loop;
-    (void)cfg;
-    (void)events;
-    (void)owner;
-    fail(reterr, ERR_UNSUPPORTED, "the redis broker is not built yet");
-    return NULL;
+    struct redis_url url;
+    if (!redis_url_parse(cfg->url, &url, reterr))
+        return NULL;
+    if (cfg->node[0] == '\0' || !plain_name(cfg->node) || !plain_name(cfg->key_prefix)) {
+        redis_url_fini(&url);
+        fail(reterr, ERR_INVALID_NAME, "node names and key prefixes are made of letters, digits and . _ : -");
+        return NULL;
+    }
+    struct redis *r = xcalloc(1, sizeof *r);
+    r->b = (struct broker){.ops = &redis_ops, .events = events, .owner = owner, .loop = loop};
+    r->url = url;
+    configure(r, cfg);
+    list_init(&r->deferred);
+    task_init(&r->task, on_task);
+    sessions_init(r);
+    lease_init(r);
+    r->link = redis_link_create(loop, &r->link_cfg, &link_events, r, &r->b.stats);
+    r->pubsub = pubsub_create(loop, &r->pubsub_cfg, &pubsub_events, r, &r->b.stats);
+    pubsub_open_inbox(r->pubsub);
+    pubsub_subscribe(r->pubsub, SLICE("$all"), NULL, NULL);
+    return &r->b;
 }

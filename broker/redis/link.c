@@ -1,0 +1,557 @@
+/* broker/redis/link.c: one pipelined connection: connecting, our own queue of requests over hiredis' parser, timeouts, coming back. */
+#include "broker/redis/link.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+#include "base/list.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+
+#define BACKOFF_FIRST_MS 50
+#define BACKOFF_MAX_MS   2000
+#define FLUSH_DELAY_US   100
+#define WRITE_CHUNK      (64 * 1024) /* handed to hiredis at once; what it holds counts as sent */
+
+enum link_state { LINK_WAITING, LINK_CONNECTING, LINK_SETUP, LINK_UP };
+
+struct request {
+    struct link link;
+    uint64_t due_ms;
+    redis_done *done;
+    void *arg;
+    unsigned flags;
+    bool retried; /* once, after NOSCRIPT */
+    bool setup;
+    char *bytes;
+    size_t n;
+};
+
+struct redis_link {
+    const struct redis_link_config *cfg;
+    const struct redis_link_events *events;
+    void *owner;
+    struct loop *loop;
+    struct broker_stats *stats;
+    enum link_state state;
+    redisContext *ctx; /* NULL while waiting */
+    struct io io;
+    struct timer connect_timer; /* the next attempt; while connecting, its end */
+    struct timer request_timer;
+    bool request_timer_set;
+    struct task task;
+    struct link queue, sent, refused;
+    size_t waiting_bytes, waiting_count; /* queue and sent */
+    size_t setup_left;
+    uint32_t failures;
+    char drop_why[128]; /* not empty: to be given up at the next chance */
+};
+
+static void connect_now(struct timer *t);
+
+static void request_free(struct request *q)
+{
+    redisFreeCommand(q->bytes);
+    free(q);
+}
+
+static void waiting_add(struct redis_link *l, const struct request *q)
+{
+    l->waiting_bytes += q->n;
+    l->waiting_count++;
+    l->stats->queued_bytes += q->n;
+    l->stats->queued_commands++;
+}
+
+static void waiting_sub(struct redis_link *l, const struct request *q)
+{
+    l->waiting_bytes -= q->n;
+    l->waiting_count--;
+    l->stats->queued_bytes -= q->n;
+    l->stats->queued_commands--;
+}
+
+/* q is off every list and not counted any more. */
+static void complete(struct request *q, const redisReply *r, enum err err, const char *why)
+{
+    if (q->done != NULL)
+        q->done(q->arg, r, err, why);
+    request_free(q);
+}
+
+static void finish(struct redis_link *l, struct request *q, enum err err, const char *why)
+{
+    list_del(&q->link);
+    waiting_sub(l, q);
+    if (err == ERR_TIMEOUT)
+        l->stats->timeouts++;
+    complete(q, NULL, err, why);
+}
+
+static uint64_t min_due(const struct link *list, uint64_t due)
+{
+    if (list_empty(list))
+        return due;
+    uint64_t first = list_entry(list->next, struct request, link)->due_ms;
+    return first < due ? first : due;
+}
+
+/* Requests have the same patience, so the first of each list is the first to run out. */
+static void request_timer_arm(struct redis_link *l)
+{
+    uint64_t now = loop_now_ms(l->loop), due = min_due(&l->queue, min_due(&l->sent, UINT64_MAX));
+    l->request_timer_set = due != UINT64_MAX;
+    if (l->request_timer_set)
+        timer_start(&l->request_timer, due > now ? due - now : 0);
+}
+
+static void append_setup(struct redis_link *l, struct args *a, redis_done *done)
+{
+    struct request *q = xcalloc(1, sizeof *q);
+    q->bytes = args_format(a, &q->n);
+    q->setup = true;
+    q->done = done;
+    q->arg = l;
+    q->due_ms = UINT64_MAX; /* connect_timer watches the whole set-up */
+    list_append(&l->sent, &q->link);
+    waiting_add(l, q);
+    l->setup_left++;
+    (void)redisAppendFormattedCommand(l->ctx, q->bytes, q->n);
+}
+
+/* Puts back in front of the queue what may be repeated and still has time; leaves the rest in *lost. */
+static void sort_out(struct redis_link *l, struct link *lost)
+{
+    struct link again;
+    list_init(&again);
+    list_splice(lost, &l->sent);
+    list_for_each_safe (it, lost) {
+        struct request *q = list_entry(it, struct request, link);
+        if ((q->flags & REQUEST_REPEATABLE) != 0 && q->due_ms > loop_now_ms(l->loop)) {
+            list_del(&q->link);
+            list_append(&again, &q->link);
+        }
+    }
+    list_splice(&again, &l->queue);
+    list_for_each_safe (it, &again) {
+        struct request *q = list_entry(it, struct request, link);
+        list_del(&q->link);
+        /* What pushes answer belongs to one connection; the next begins with a new set of subscriptions. */
+        list_append((q->flags & REQUEST_UNANSWERED) != 0 ? lost : &l->queue, &q->link);
+    }
+}
+
+static uint32_t backoff_ms(struct redis_link *l)
+{
+    uint32_t ms = BACKOFF_FIRST_MS << (l->failures < 6 ? l->failures : 6);
+    l->failures++;
+    if (ms > BACKOFF_MAX_MS)
+        ms = BACKOFF_MAX_MS;
+    return ms / 2 + random_below(ms / 2 + 1);
+}
+
+static void lose(struct redis_link *l, const char *why)
+{
+    bool was_up = l->state == LINK_UP;
+    if (was_up || l->failures == 0)
+        LOG(WARN, was_up ? "redis link lost" : "redis cannot be reached", "link=%s redis=%s:%d reason=%s", l->cfg->name,
+            l->cfg->url->host, l->cfg->url->port, log_q(slice_str(why)));
+    l->state = LINK_WAITING;
+    l->drop_why[0] = '\0';
+    l->setup_left = 0;
+    io_set(&l->io, 0);
+    redisFree(l->ctx);
+    l->ctx = NULL;
+    l->connect_timer.run = connect_now;
+    timer_start(&l->connect_timer, backoff_ms(l));
+    struct link lost;
+    list_init(&lost);
+    sort_out(l, &lost);
+    if (was_up)
+        l->events->down(l->owner);
+    uint64_t now = loop_now_ms(l->loop);
+    while (!list_empty(&lost)) {
+        struct request *q = list_first(&lost, struct request, link);
+        bool late = q->due_ms <= now;
+        finish(l, q, late ? ERR_TIMEOUT : ERR_UNAVAILABLE,
+               late ? "Redis did not answer in time; whether it was done is unknown"
+                    : "the link to Redis was lost; whether it was done is unknown");
+    }
+}
+
+/* Error replies that mean "not now" rather than "never". */
+static enum err reply_error(const redisReply *r)
+{
+    static const char *const not_now[] = {"LOADING",     "BUSY",     "READONLY",   "MASTERDOWN", "MISCONF",
+                                          "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "OOM",        "NOAUTH"};
+    for (size_t i = 0; i < ARRAY_LEN(not_now); i++) {
+        if (strstr(r->str, not_now[i]) != NULL)
+            return ERR_UNAVAILABLE;
+    }
+    return ERR_INTERNAL;
+}
+
+static void on_setup(void *arg, const redisReply *r, enum err err, const char *why)
+{
+    struct redis_link *l = arg;
+    if (r == NULL)
+        return;
+    if (err != OK) {
+        redis_link_drop(l, why);
+        return;
+    }
+    if (l->setup_left != 0)
+        return;
+    l->state = LINK_UP;
+    if (l->failures != 0)
+        LOG(INFO, "redis link restored", "link=%s attempts=%u", l->cfg->name, l->failures);
+    l->failures = 0;
+    timer_stop(&l->connect_timer);
+    l->events->up(l->owner);
+}
+
+static void append_scripts(struct redis_link *l, redis_done *done)
+{
+    for (size_t i = 0; i < l->cfg->script_count; i++) {
+        struct args a;
+        args_init(&a);
+        arg_str(&a, "SCRIPT");
+        arg_str(&a, "LOAD");
+        arg_str(&a, l->cfg->scripts[i].text);
+        append_setup(l, &a, done);
+    }
+}
+
+static void begin_setup(struct redis_link *l)
+{
+    const struct redis_url *url = l->cfg->url;
+    struct args a;
+    l->state = LINK_SETUP;
+    if (url->password != NULL) {
+        args_init(&a);
+        arg_str(&a, "AUTH");
+        if (url->user != NULL)
+            arg_str(&a, url->user);
+        arg_str(&a, url->password);
+        append_setup(l, &a, on_setup);
+    }
+    if (url->db != 0) {
+        args_init(&a);
+        arg_str(&a, "SELECT");
+        arg_u64(&a, url->db);
+        append_setup(l, &a, on_setup);
+    }
+    args_init(&a);
+    arg_str(&a, "CLIENT");
+    arg_str(&a, "SETNAME");
+    arg_str(&a, l->cfg->name);
+    append_setup(l, &a, NULL); /* a convenience that an ACL may deny */
+    append_scripts(l, on_setup);
+    args_init(&a);
+    arg_str(&a, "PING"); /* refused while Redis loads its data */
+    append_setup(l, &a, on_setup);
+}
+
+/* Moves what fits from the queue to hiredis; false when there was nothing. */
+static bool fill(struct redis_link *l)
+{
+    size_t n = 0;
+    while (l->state == LINK_UP && !list_empty(&l->queue) && n < WRITE_CHUNK) {
+        struct request *q = list_first(&l->queue, struct request, link);
+        list_del(&q->link);
+        n += q->n;
+        (void)redisAppendFormattedCommand(l->ctx, q->bytes, q->n);
+        l->stats->commands++;
+        if ((q->flags & REQUEST_UNANSWERED) != 0) {
+            waiting_sub(l, q);
+            request_free(q);
+        } else {
+            list_append(&l->sent, &q->link);
+        }
+    }
+    return n != 0;
+}
+
+static void flush(struct redis_link *l)
+{
+    int done;
+    do {
+        done = 0;
+        if (redisBufferWrite(l->ctx, &done) != REDIS_OK) {
+            lose(l, l->ctx->errstr);
+            return;
+        }
+    } while (done != 0 && fill(l));
+    io_set(&l->io, done != 0 ? IO_READ : IO_READ | IO_WRITE);
+}
+
+static bool is_push(const struct redis_link *l, const redisReply *r)
+{
+    static const char *const kinds[] = {"message",  "subscribe",  "unsubscribe",
+                                        "smessage", "ssubscribe", "sunsubscribe"};
+    if (l->events->push == NULL || r->type != REDIS_REPLY_ARRAY || r->elements != 3 ||
+        r->element[0]->type != REDIS_REPLY_STRING)
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        if (strcmp(r->element[0]->str, kinds[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Redis has forgotten its scripts (SCRIPT FLUSH): load them all and ask again. */
+static void retry_with_scripts(struct redis_link *l, struct request *q)
+{
+    append_scripts(l, NULL);
+    q->retried = true;
+    list_append(&l->queue, &q->link);
+    waiting_add(l, q);
+}
+
+static void answer(struct redis_link *l, const redisReply *r)
+{
+    struct request *q = list_first(&l->sent, struct request, link);
+    list_del(&q->link);
+    waiting_sub(l, q);
+    if (q->setup)
+        l->setup_left--;
+    if (r->type != REDIS_REPLY_ERROR) {
+        complete(q, r, OK, NULL);
+    } else if (strncmp(r->str, "NOSCRIPT", 8) == 0 && !q->retried) {
+        retry_with_scripts(l, q);
+    } else {
+        l->stats->command_errors++;
+        LOG_PEER(WARN, "redis refused a command", "link=%s error=%s", l->cfg->name, log_q(slice_str(r->str)));
+        complete(q, r, reply_error(r), r->str);
+    }
+}
+
+static bool tell_replies(struct redis_link *l)
+{
+    void *reply = NULL;
+    while (l->drop_why[0] == '\0') {
+        if (redisGetReplyFromReader(l->ctx, &reply) != REDIS_OK)
+            return false;
+        if (reply == NULL)
+            return true;
+        if (is_push(l, reply)) {
+            l->events->push(l->owner, reply);
+        } else if (!list_empty(&l->sent)) {
+            answer(l, reply);
+        } else {
+            redis_link_drop(l, "an answer nobody asked for");
+        }
+        freeReplyObject(reply);
+    }
+    return true;
+}
+
+static void on_connected(struct redis_link *l)
+{
+    int error = 0;
+    socklen_t n = sizeof error;
+    if (getsockopt(l->io.fd, SOL_SOCKET, SO_ERROR, &error, &n) != 0)
+        error = errno;
+    if (error != 0) {
+        lose(l, strerror(error));
+        return;
+    }
+    begin_setup(l);
+    flush(l);
+}
+
+static void on_io(struct io *io, int events)
+{
+    struct redis_link *l = container_of(io, struct redis_link, io);
+    if (l->state == LINK_CONNECTING) {
+        on_connected(l);
+        return;
+    }
+    if ((events & IO_READ) != 0 && (redisBufferRead(l->ctx) != REDIS_OK || !tell_replies(l))) {
+        lose(l, l->ctx->errstr);
+        return;
+    }
+    if (l->drop_why[0] != '\0')
+        lose(l, l->drop_why);
+    else
+        flush(l);
+}
+
+static void connect_late(struct timer *t)
+{
+    struct redis_link *l = container_of(t, struct redis_link, connect_timer);
+    lose(l, l->state == LINK_CONNECTING ? "connecting timed out" : "no answer to the first commands");
+}
+
+static void connect_now(struct timer *t)
+{
+    struct redis_link *l = container_of(t, struct redis_link, connect_timer);
+    l->ctx = redisConnectNonBlock(l->cfg->url->host, l->cfg->url->port);
+    if (l->ctx == NULL)
+        abort();
+    l->state = LINK_CONNECTING;
+    io_init(&l->io, l->loop, l->ctx->fd, on_io);
+    if (l->ctx->err != 0) {
+        lose(l, l->ctx->errstr);
+        return;
+    }
+    if (l->failures != 0)
+        l->stats->reconnects++;
+    (void)redisEnableKeepAlive(l->ctx);
+    l->connect_timer.run = connect_late;
+    timer_start(&l->connect_timer, l->cfg->timeout_ms);
+    io_set(&l->io, IO_WRITE);
+}
+
+static void on_request_timer(struct timer *t)
+{
+    struct redis_link *l = container_of(t, struct redis_link, request_timer);
+    uint64_t now = loop_now_ms(l->loop);
+    bool stuck = min_due(&l->sent, UINT64_MAX) <= now;
+    while (!stuck && min_due(&l->queue, UINT64_MAX) <= now) {
+        struct request *q = list_first(&l->queue, struct request, link);
+        stuck = (q->flags & REQUEST_UNANSWERED) != 0; /* it cannot be dropped alone: nobody would ask again */
+        if (!stuck)
+            finish(l, q, ERR_TIMEOUT, "Redis could not be reached in time");
+    }
+    if (stuck)
+        lose(l, "a command was not answered in time");
+    request_timer_arm(l);
+}
+
+static void on_task(struct task *t)
+{
+    struct redis_link *l = container_of(t, struct redis_link, task);
+    struct link refused;
+    list_init(&refused);
+    list_splice(&refused, &l->refused);
+    while (!list_empty(&refused)) {
+        struct request *q = list_first(&refused, struct request, link);
+        list_del(&q->link);
+        complete(q, NULL, ERR_UNAVAILABLE, "too many requests wait for Redis");
+    }
+    if (l->drop_why[0] != '\0')
+        lose(l, l->drop_why);
+    else if (l->state == LINK_UP && (l->io.events & IO_WRITE) == 0)
+        flush(l);
+}
+
+static bool full(const struct redis_link *l, const struct request *q)
+{
+    const struct redis_link_config *cfg = l->cfg;
+    return (q->flags & REQUEST_UNBOUNDED) == 0 &&
+           ((cfg->queue_commands != 0 && l->waiting_count >= cfg->queue_commands) ||
+            (cfg->queue_bytes != 0 && l->waiting_bytes + q->n > cfg->queue_bytes));
+}
+
+char *args_format(struct args *a, size_t *ret_n)
+{
+    char *bytes;
+    int n = redisFormatCommandArgv(&bytes, a->n, a->v, a->len);
+    args_fini(a);
+    if (n < 0)
+        abort();
+    *ret_n = (size_t)n;
+    return bytes;
+}
+
+void redis_link_send_bytes(struct redis_link *l, char *bytes, size_t n, unsigned flags, redis_done *done, void *arg)
+{
+    struct request *q = xcalloc(1, sizeof *q);
+    q->flags = flags;
+    q->done = done;
+    q->arg = arg;
+    q->due_ms = loop_now_ms(l->loop) + l->cfg->timeout_ms;
+    q->bytes = bytes;
+    q->n = n;
+    loop_idle(l->loop, &l->task, FLUSH_DELAY_US);
+    if (full(l, q)) {
+        l->stats->refused++;
+        list_append(&l->refused, &q->link);
+        return;
+    }
+    waiting_add(l, q);
+    list_append(&l->queue, &q->link);
+    if (!l->request_timer_set) {
+        l->request_timer_set = true;
+        timer_start(&l->request_timer, l->cfg->timeout_ms);
+    }
+}
+
+void redis_link_send(struct redis_link *l, struct args *a, unsigned flags, redis_done *done, void *arg)
+{
+    size_t n;
+    char *bytes = args_format(a, &n);
+    redis_link_send_bytes(l, bytes, n, flags, done, arg);
+}
+
+void redis_link_drop(struct redis_link *l, const char *why)
+{
+    if (l->ctx == NULL || l->drop_why[0] != '\0')
+        return;
+    (void)snprintf(l->drop_why, sizeof l->drop_why, "%s", why);
+    loop_idle(l->loop, &l->task, 0);
+}
+
+bool redis_link_is_up(const struct redis_link *l)
+{
+    return l->state == LINK_UP;
+}
+
+struct redis_link *redis_link_create(struct loop *loop, const struct redis_link_config *cfg,
+                                     const struct redis_link_events *events, void *owner, struct broker_stats *stats)
+{
+    struct redis_link *l = xcalloc(1, sizeof *l);
+    l->cfg = cfg;
+    l->events = events;
+    l->owner = owner;
+    l->loop = loop;
+    l->stats = stats;
+    list_init(&l->queue);
+    list_init(&l->sent);
+    list_init(&l->refused);
+    task_init(&l->task, on_task);
+    timer_init(&l->request_timer, loop, on_request_timer);
+    timer_init(&l->connect_timer, loop, connect_now);
+    timer_start(&l->connect_timer, 0);
+    return l;
+}
+
+static bool complete_all(struct redis_link *l, struct link *list, bool counted)
+{
+    bool any = !list_empty(list);
+    while (!list_empty(list)) {
+        struct request *q = list_first(list, struct request, link);
+        list_del(&q->link);
+        if (counted)
+            waiting_sub(l, q);
+        complete(q, NULL, ERR_UNAVAILABLE, "the broker is closing");
+    }
+    return any;
+}
+
+bool redis_link_close(struct redis_link *l)
+{
+    l->state = LINK_WAITING;
+    timer_stop(&l->connect_timer);
+    timer_stop(&l->request_timer);
+    l->request_timer_set = true; /* stays off */
+    if (l->ctx != NULL) {
+        io_set(&l->io, 0);
+        redisFree(l->ctx);
+        l->ctx = NULL;
+    }
+    bool any = complete_all(l, &l->sent, true);
+    any = complete_all(l, &l->queue, true) || any;
+    any = complete_all(l, &l->refused, false) || any;
+    task_cancel(&l->task);
+    return any;
+}
+
+void redis_link_destroy(struct redis_link **link)
+{
+    free(*link);
+    *link = NULL;
+}

@@ -1,0 +1,74 @@
+/* broker/redis/link.h: one pipelined connection to Redis that comes back by itself.
+ *
+ * Requests are answered in the order they were sent. While the link is down they wait in a bounded queue. When it is lost,
+ * requests that were not sent yet, and sent ones that may be repeated, go out again on the next connection if they still have time;
+ * what was sent and must not be repeated completes with ERR_UNAVAILABLE. Completions come from the loop only.
+ * hiredis writes without MSG_NOSIGNAL: the process must ignore SIGPIPE. */
+#ifndef XD_BROKER_REDIS_LINK_H
+#define XD_BROKER_REDIS_LINK_H
+
+#include <hiredis/hiredis.h>
+
+#include "base/loop.h"
+#include "broker/broker.h"
+#include "broker/redis/args.h"
+
+struct redis_link;
+
+struct redis_script {
+    const char *text, *sha1;
+};
+
+struct redis_url {
+    char *host, *user, *password; /* user and password are NULL when not given */
+    int port;
+    uint32_t db;
+};
+
+/* Fills *ret with what redis_url_fini frees; false with *reterr, which never quotes the url: it may hold a password. */
+bool redis_url_parse(const char *url, struct redis_url *ret, struct error *reterr);
+void redis_url_fini(struct redis_url *url);
+
+/* All borrowed while the link lives. */
+struct redis_link_config {
+    const char *name; /* for logs and CLIENT SETNAME */
+    const struct redis_url *url;
+    uint32_t timeout_ms;                  /* of one request, and of connecting */
+    uint32_t queue_bytes, queue_commands; /* bound of what waits or is unanswered; 0: no bound */
+    const struct redis_script *scripts;   /* loaded on every connection, and again when Redis has forgotten them */
+    size_t script_count;
+};
+
+struct redis_link_events {
+    void (*up)(void *owner);
+    void (*down)(void *owner);
+    /* What is no answer to a request: messages and confirmations of a subscriber's link. NULL when there is no such thing. */
+    void (*push)(void *owner, const redisReply *r);
+};
+
+/* REPEATABLE: doing it twice is as good as once. UNANSWERED: answered by pushes only. UNBOUNDED: never refused for a full queue. */
+enum { REQUEST_REPEATABLE = 1, REQUEST_UNANSWERED = 2, REQUEST_UNBOUNDED = 4 };
+
+/* r is the reply, an error reply (err set, why its text), or NULL (err says why). Borrowed until return. */
+typedef void redis_done(void *arg, const redisReply *r, enum err err, const char *why);
+
+/* Starts connecting at once. */
+struct redis_link *redis_link_create(struct loop *loop, const struct redis_link_config *cfg,
+                                     const struct redis_link_events *events, void *owner, struct broker_stats *stats);
+/* Disconnects for good and completes everything with ERR_UNAVAILABLE; false when there was nothing. What completions send meanwhile needs
+ * another call. Not from within a completion or event. */
+bool redis_link_close(struct redis_link *l);
+/* After redis_link_close. NULL-safe, clears the pointer. */
+void redis_link_destroy(struct redis_link **l);
+
+/* Takes the arguments: a is finished. done may be NULL. */
+void redis_link_send(struct redis_link *l, struct args *a, unsigned flags, redis_done *done, void *arg);
+/* The same with what args_format made, which is taken. */
+void redis_link_send_bytes(struct redis_link *l, char *bytes, size_t n, unsigned flags, redis_done *done, void *arg);
+/* A command's bytes, for redisFreeCommand; a is finished. */
+char *args_format(struct args *a, size_t *ret_n);
+/* Gives this connection up and makes a new one, from the loop. */
+void redis_link_drop(struct redis_link *l, const char *why);
+bool redis_link_is_up(const struct redis_link *l);
+
+#endif

@@ -1,0 +1,290 @@
+/* broker/redis/read.c: pages of members, rooms and logs. Nothing here writes to a room, so it may go to a replica one day. */
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "broker/redis/redis.h"
+
+#define PAGE_MAX 1000
+
+struct page_call {
+    struct call call;
+    struct broker_result result;
+    char why[160];
+    uint32_t limit, skip;
+    struct buf cursor;
+    uint64_t scan;             /* HSCAN's own cursor */
+    struct room_record *rooms; /* filled in by one HLEN each */
+    size_t room_at;
+    char *names;
+};
+
+static struct page_call *page_new(struct redis *r, uint32_t limit, broker_done *done, void *arg)
+{
+    struct page_call *p = xcalloc(1, sizeof *p);
+    p->call = (struct call){.r = r, .done = done, .arg = arg};
+    p->limit = limit == 0 ? 1 : limit < PAGE_MAX ? limit : PAGE_MAX;
+    return p;
+}
+
+/* Keeps the first error; what it quotes does not live long. */
+static bool page_ok(struct page_call *p, enum err err, const char *why)
+{
+    if (err != OK && p->result.err == OK) {
+        p->result.err = err;
+        (void)snprintf(p->why, sizeof p->why, "%s", why);
+    }
+    return p->result.err == OK;
+}
+
+static void page_end(struct page_call *p)
+{
+    p->result.cursor = buf_slice(&p->cursor);
+    p->result.more = p->cursor.n != 0;
+    if (p->result.err != OK)
+        p->result = (struct broker_result){.err = p->result.err, .why = p->why};
+    broker_complete(p->call.done, p->call.arg, &p->result);
+    buf_fini(&p->cursor);
+    free(p->rooms);
+    free(p->names);
+    free(p);
+}
+
+static void on_head(void *arg, const redisReply *r, enum err err, const char *why)
+{
+    struct page_call *p = arg;
+    if (page_ok(p, err, why) && !reply_position(r, 0, &p->result.position))
+        page_ok(p, ERR_INTERNAL, "the room's head is not readable");
+}
+
+static void ask_head(struct redis *r, struct slice room, struct page_call *p)
+{
+    struct args a;
+    args_init(&a);
+    arg_str(&a, "HMGET");
+    (void)arg_key(&a, r->prefix, room, ":head");
+    arg_str(&a, "offset");
+    arg_str(&a, "tag");
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_head, p);
+}
+
+/* Members. HSCAN may give more than it is asked for (all of a small hash), so a cursor of ours is `<its cursor>:<how many of that batch
+ * were told>`. */
+
+static void on_members(void *arg, const redisReply *r, enum err err, const char *why)
+{
+    struct page_call *p = arg;
+    uint64_t next = 0;
+    const redisReply *batch = reply_at(r, 1);
+    if (page_ok(p, err, why) &&
+        (!reply_u64(reply_at(r, 0), &next) || batch == NULL || batch->type != REDIS_REPLY_ARRAY))
+        page_ok(p, ERR_INTERNAL, "the room's members are not readable");
+    if (p->result.err != OK) {
+        page_end(p);
+        return;
+    }
+    AUTO_FREE struct member_record *members = xcalloc(p->limit, sizeof *members);
+    size_t at = 2 * (size_t)p->skip;
+    for (; at + 1 < batch->elements && p->result.count < p->limit; at += 2) {
+        struct slice sid = reply_slice(batch->element[at]), value = reply_slice(batch->element[at + 1]);
+        if (member_parse(sid, value, &members[p->result.count]))
+            p->result.count++;
+        else
+            p->call.r->b.stats.undecodable++;
+    }
+    p->result.members = members;
+    if (at + 1 < batch->elements)
+        buf_printf(&p->cursor, "%lu:%zu", (unsigned long)p->scan, at / 2);
+    else if (next != 0)
+        buf_printf(&p->cursor, "%lu:0", (unsigned long)next);
+    page_end(p);
+}
+
+static void on_member_count(void *arg, const redisReply *r, enum err err, const char *why)
+{
+    struct page_call *p = arg;
+    if (page_ok(p, err, why) && !reply_u64(r, &p->result.total))
+        page_ok(p, ERR_INTERNAL, "the room's members cannot be counted");
+}
+
+static bool cursor_parse(struct slice cursor, uint64_t *ret_scan, uint32_t *ret_skip)
+{
+    uint64_t numbers[2] = {0, 0};
+    int which = 0;
+    if (cursor.n == 0)
+        return true;
+    for (size_t i = 0; i < cursor.n; i++) {
+        char c = cursor.p[i];
+        if (c == ':' && which == 0) {
+            which = 1;
+            continue;
+        }
+        if (c < '0' || c > '9' || numbers[which] > UINT64_MAX / 16)
+            return false;
+        numbers[which] = numbers[which] * 10 + (uint64_t)(c - '0');
+    }
+    if (which == 0 || numbers[1] > UINT32_MAX / 2)
+        return false;
+    *ret_scan = numbers[0];
+    *ret_skip = (uint32_t)numbers[1];
+    return true;
+}
+
+void redis_presence(struct broker *b, struct slice room, struct slice cursor, uint32_t limit, broker_done *done,
+                    void *arg)
+{
+    struct redis *r = redis_of(b);
+    struct page_call *p = page_new(r, limit, done, arg);
+    if (!cursor_parse(cursor, &p->scan, &p->skip)) {
+        free(p);
+        redis_complete_later(r, done, arg, ERR_BAD_REQUEST, "not a cursor of this list");
+        return;
+    }
+    ask_head(r, room, p);
+    struct args a;
+    args_init(&a);
+    arg_str(&a, "HLEN");
+    (void)arg_key(&a, r->prefix, room, ":members");
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_member_count, p);
+    args_init(&a);
+    arg_str(&a, "HSCAN");
+    (void)arg_key(&a, r->prefix, room, ":members");
+    arg_u64(&a, p->scan);
+    arg_str(&a, "COUNT");
+    arg_u64(&a, p->limit);
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_members, p);
+}
+
+/* Rooms. The directory is a sorted set with equal scores, so it pages by name; the cursor is the last name told. */
+
+static void drop_empty_rooms(struct page_call *p, size_t asked)
+{
+    struct redis *r = p->call.r;
+    size_t kept = 0;
+    for (size_t i = 0; i < asked; i++) {
+        if (p->rooms[i].total != 0) {
+            p->rooms[kept++] = p->rooms[i];
+            continue;
+        }
+        struct args a;
+        args_init(&a);
+        arg_str(&a, "ZREM");
+        arg_str(&a, r->rooms_key);
+        arg_slice(&a, p->rooms[i].room);
+        redis_link_send(r->link, &a, REQUEST_REPEATABLE, NULL, NULL);
+    }
+    p->result.count = kept;
+    p->result.rooms = p->rooms;
+}
+
+static void on_room_count(void *arg, const redisReply *r, enum err err, const char *why)
+{
+    struct page_call *p = arg;
+    uint64_t total = 0;
+    /* A room whose members cannot be counted is shown as empty rather than spoiling the list. */
+    if (err != ERR_INTERNAL && page_ok(p, err, why))
+        (void)reply_u64(r, &total);
+    p->rooms[p->room_at++].total = total;
+    if (p->room_at < p->result.count)
+        return;
+    if (p->result.err == OK)
+        drop_empty_rooms(p, p->room_at);
+    page_end(p);
+}
+
+static void on_room_names(void *arg, const redisReply *r, enum err err, const char *why)
+{
+    struct page_call *p = arg;
+    if (page_ok(p, err, why) && r->type != REDIS_REPLY_ARRAY)
+        page_ok(p, ERR_INTERNAL, "the directory of rooms is not readable");
+    if (p->result.err != OK || r->elements == 0) {
+        page_end(p);
+        return;
+    }
+    struct redis *redis = p->call.r;
+    size_t count = r->elements < p->limit ? r->elements : p->limit, bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += reply_slice(r->element[i]).n;
+    p->rooms = xcalloc(count, sizeof *p->rooms);
+    p->names = xmalloc(bytes + 1);
+    char *at = p->names;
+    p->result.count = count;
+    for (size_t i = 0; i < count; i++) {
+        struct slice name = reply_slice(r->element[i]);
+        if (name.n != 0)
+            memcpy(at, name.p, name.n);
+        p->rooms[i].room = (struct slice){at, name.n};
+        at += name.n;
+        struct args a;
+        args_init(&a);
+        arg_str(&a, "HLEN");
+        (void)arg_key(&a, redis->prefix, p->rooms[i].room, ":members");
+        redis_link_send(redis->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_room_count, p);
+    }
+    if (r->elements > p->limit)
+        buf_append(&p->cursor, p->rooms[count - 1].room);
+}
+
+void redis_rooms(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg)
+{
+    struct redis *r = redis_of(b);
+    struct page_call *p = page_new(r, limit, done, arg);
+    struct args a;
+    args_init(&a);
+    arg_str(&a, "ZRANGEBYLEX");
+    arg_str(&a, r->rooms_key);
+    if (cursor.n == 0)
+        arg_str(&a, "-");
+    else
+        arg_join(&a, SLICE("("), cursor);
+    arg_str(&a, "+");
+    arg_str(&a, "LIMIT");
+    arg_str(&a, "0");
+    arg_u64(&a, (uint64_t)p->limit + 1);
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_room_names, p);
+}
+
+/* The log. */
+
+static void on_entries(void *arg, const redisReply *r, enum err err, const char *why)
+{
+    struct page_call *p = arg;
+    if (page_ok(p, err, why) && r->type != REDIS_REPLY_ARRAY)
+        page_ok(p, ERR_INTERNAL, "the room's log is not readable");
+    if (p->result.err != OK) {
+        page_end(p);
+        return;
+    }
+    AUTO_FREE struct message_record *messages = xcalloc(p->limit, sizeof *messages);
+    for (size_t i = 0; i < r->elements && i < p->limit; i++) {
+        if (message_parse(r->element[i], &messages[p->result.count]))
+            p->result.count++;
+        else
+            p->call.r->b.stats.undecodable++;
+    }
+    p->result.messages = messages;
+    bool more = r->elements > p->limit;
+    p->result.more = more;
+    p->result.err = OK;
+    broker_complete(p->call.done, p->call.arg, &p->result);
+    buf_fini(&p->cursor);
+    free(p);
+}
+
+void redis_history(struct broker *b, struct slice room, const struct position *after, uint32_t limit, broker_done *done,
+                   void *arg)
+{
+    struct redis *r = redis_of(b);
+    struct page_call *p = page_new(r, limit, done, arg);
+    ask_head(r, room, p);
+    struct args a;
+    char from[32];
+    (void)snprintf(from, sizeof from, "%lu-0", (unsigned long)after->offset + 1);
+    args_init(&a);
+    arg_str(&a, "XRANGE");
+    (void)arg_key(&a, r->prefix, room, ":log");
+    arg_str(&a, from);
+    arg_str(&a, "+");
+    arg_str(&a, "COUNT");
+    arg_u64(&a, (uint64_t)p->limit + 1);
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_entries, p);
+}

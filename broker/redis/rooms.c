@@ -1,0 +1,327 @@
+/* broker/redis/rooms.c: publishing, joining, leaving: each one script on the keys of one room. */
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "broker/redis/redis.h"
+
+#define ONCE_KEY_MAX 64
+
+static void arg_room_key(struct args *a, const struct redis *r, struct slice room, const char *after)
+{
+    (void)arg_key(a, r->prefix, room, after);
+}
+
+static struct slice type_name(enum data_type type)
+{
+    return type == DATA_BINARY ? SLICE("binary") : SLICE("json");
+}
+
+/* Publishing: to a room, to a user (first asking whether there is one), to a session. */
+
+struct publish_call {
+    struct call call;
+    uint64_t total;
+    bool retained;
+    unsigned flags;
+    char *bytes; /* the publish itself, while the user is looked up */
+    size_t n;
+};
+
+static void published(void *arg, const redisReply *r, enum err err, const char *why)
+{
+    struct publish_call *p = arg;
+    struct broker_result result = {.err = err, .why = why, .total = p->total};
+    uint64_t repeated = 0;
+    const redisReply *offset = reply_at(r, 0);
+    if (err == OK && offset != NULL && offset->type == REDIS_REPLY_INTEGER && offset->integer < 0) {
+        bool unknown = offset->integer == -1;
+        result.err = unknown ? ERR_NOT_FOUND : ERR_UNAVAILABLE;
+        result.why = unknown ? "no such session" : "the node of this session does not listen at the moment";
+    } else if (err == OK && (!reply_position(r, 0, &result.position) || !reply_u64(reply_at(r, 2), &repeated))) {
+        result.err = ERR_INTERNAL;
+        result.why = "the publish script gave a strange answer";
+    }
+    result.repeated = repeated != 0;
+    if (result.err == OK)
+        p->call.r->b.stats.published++;
+    broker_complete(p->call.done, p->call.arg, &result);
+    free(p);
+}
+
+static void user_looked_up(void *arg, const redisReply *r, enum err err, const char *why)
+{
+    struct publish_call *p = arg;
+    if (err == OK && !reply_u64(r, &p->total)) {
+        err = ERR_INTERNAL;
+        why = "the user directory gave a strange answer";
+    }
+    if (err == OK && p->total == 0 && !p->retained) {
+        err = ERR_NOT_FOUND;
+        why = "no such user";
+    }
+    if (err != OK) {
+        redisFreeCommand(p->bytes);
+        broker_fail(p->call.done, p->call.arg, err, why);
+        free(p);
+        return;
+    }
+    redis_link_send_bytes(p->call.r->link, TAKE(p->bytes), p->n, p->flags, published, p);
+}
+
+static void pack_message(const struct redis *r, const struct publish *p, const char *tag, struct buf *ret)
+{
+    struct envelope e = {.kind = ENVELOPE_MESSAGE,
+                         .data_type = p->data_type,
+                         .room = p->room,
+                         .event = p->event,
+                         .id = p->key,
+                         .from = p->from,
+                         .user = p->user,
+                         .node = slice_str(r->node),
+                         .except = p->except,
+                         .data = p->data};
+    memcpy(e.position.tag, tag, TAG_LEN + 1);
+    envelope_pack_head(&e, ret);
+}
+
+static void arg_once_key(struct args *a, const char *before, struct slice name, struct slice key)
+{
+    if (key.n == 0)
+        return;
+    char after[8 + ONCE_KEY_MAX];
+    (void)snprintf(after, sizeof after, ":once:%.*s", SLICE_FMT(key));
+    (void)arg_key(a, before, name, after);
+}
+
+static void whisper_args(struct args *a, const struct redis *r, const struct publish *p, const struct buf *head,
+                         const char *tag)
+{
+    struct slice sid = slice_from(p->room, sizeof "$session:" - 1);
+    script_args(a, SCRIPT_WHISPER, p->key.n != 0 ? 2 : 1);
+    (void)arg_key(a, r->session_prefix, sid, "");
+    arg_once_key(a, r->session_prefix, sid, p->key);
+    arg_join(a, slice_str(r->node_prefix), SLICE("{"));
+    arg_str(a, "}");
+    arg_slice(a, buf_slice(head));
+    arg_slice(a, p->data);
+    arg_str(a, tag);
+    arg_u64(a, r->once_ttl_ms);
+}
+
+static void publish_args(struct args *a, const struct redis *r, const struct publish *p, const struct buf *head,
+                         const char *tag)
+{
+    script_args(a, SCRIPT_PUBLISH, p->key.n != 0 ? 4 : 3);
+    arg_room_key(a, r, p->room, ":head");
+    arg_room_key(a, r, p->room, ":log");
+    arg_room_key(a, r, p->room, ":members");
+    arg_once_key(a, r->prefix, p->room, p->key);
+    arg_room_key(a, r, p->room, "");
+    arg_slice(a, buf_slice(head));
+    arg_slice(a, p->data);
+    arg_str(a, tag);
+    arg_u64(a, p->retain_count);
+    arg_u64(a, p->retain_age_s * 1000ull);
+    arg_u64(a, KEEP_MS);
+    arg_u64(a, r->once_ttl_ms);
+    if (p->retain_count == 0)
+        return;
+    const struct {
+        const char *name;
+        struct slice value;
+    } fields[] = {
+        {"id", p->key},   {"from", p->from}, {"user", p->user}, {"event", p->event}, {"type", type_name(p->data_type)},
+        {"data", p->data}};
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        arg_str(a, fields[i].name);
+        arg_slice(a, fields[i].value);
+    }
+}
+
+void redis_publish(struct broker *b, const struct publish *p, broker_done *done, void *arg)
+{
+    struct redis *r = redis_of(b);
+    if (p->replicas != 0) {
+        redis_complete_later(r, done, arg, ERR_UNSUPPORTED, "replicated durability is not supported by this version");
+        return;
+    }
+    if (p->key.n > ONCE_KEY_MAX) {
+        redis_complete_later(r, done, arg, ERR_INVALID_NAME, "the idempotency key is too long");
+        return;
+    }
+    struct publish_call *c = xcalloc(1, sizeof *c);
+    c->call = (struct call){.r = r, .done = done, .arg = arg};
+    c->retained = p->retain_count != 0;
+    /* Without a key nobody could tell a repetition from a second message. */
+    c->flags = p->key.n != 0 ? REQUEST_REPEATABLE : 0;
+    struct buf head = BUF_INIT;
+    char tag[TAG_LEN + 1];
+    broker_tag(tag);
+    pack_message(r, p, tag, &head);
+    struct args a;
+    if (room_is_session(p->room)) {
+        whisper_args(&a, r, p, &head, tag);
+        c->total = 1;
+        redis_link_send(r->link, &a, c->flags, published, c);
+    } else if (room_is_user(p->room)) {
+        publish_args(&a, r, p, &head, tag);
+        c->bytes = args_format(&a, &c->n);
+        args_init(&a);
+        arg_str(&a, "SCARD");
+        (void)arg_key(&a, r->user_prefix, slice_from(p->room, sizeof "$user:" - 1), "");
+        redis_link_send(r->link, &a, REQUEST_REPEATABLE, user_looked_up, c);
+    } else {
+        publish_args(&a, r, p, &head, tag);
+        redis_link_send(r->link, &a, c->flags, published, c);
+    }
+    buf_fini(&head);
+}
+
+/* Membership. The directory of rooms (xd:rooms) lies elsewhere in a cluster, so it follows in a command of its own; listing
+ * drops rooms that are empty, and nodes add theirs again now and then. */
+
+struct member_call {
+    struct call call;
+    bool joins, owed_on_failure;
+    enum exit_reason reason;
+    size_t sid_n, user_n, room_n;
+    char names[]; /* sid, user, room */
+};
+
+static struct slice call_sid(const struct member_call *m)
+{
+    return (struct slice){m->names, m->sid_n};
+}
+
+static struct slice call_user(const struct member_call *m)
+{
+    return (struct slice){m->names + m->sid_n, m->user_n};
+}
+
+static struct slice call_room(const struct member_call *m)
+{
+    return (struct slice){m->names + m->sid_n + m->user_n, m->room_n};
+}
+
+static void directory(struct redis *r, const char *command, struct slice room)
+{
+    struct args a;
+    args_init(&a);
+    arg_str(&a, command);
+    arg_str(&a, r->rooms_key);
+    if (strcmp(command, "ZADD") == 0)
+        arg_str(&a, "0");
+    arg_slice(&a, room);
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE, NULL, NULL);
+}
+
+static void member_changed(void *arg, const redisReply *reply, enum err err, const char *why)
+{
+    struct member_call *m = arg;
+    struct redis *r = m->call.r;
+    struct broker_result result = {.err = err, .why = why};
+    if (err == OK && (!reply_position(reply, 0, &result.position) || !reply_u64(reply_at(reply, 2), &result.total))) {
+        result.err = ERR_INTERNAL;
+        result.why = "the membership script gave a strange answer";
+    }
+    if (result.err == OK && !r->closing) {
+        if (m->joins && result.total == 1)
+            directory(r, "ZADD", call_room(m));
+        else if (!m->joins && result.total == 0)
+            directory(r, "ZREM", call_room(m));
+    }
+    if (m->owed_on_failure && result.err != OK && !r->closing)
+        sessions_owe(r, call_sid(m), call_room(m), call_user(m), m->reason);
+    broker_complete(m->call.done, m->call.arg, &result);
+    free(m);
+}
+
+static struct member_call *member_call_new(struct redis *r, const struct member_id *id, broker_done *done, void *arg)
+{
+    struct member_call *m = xcalloc(1, sizeof *m + id->sid.n + id->user.n + id->room.n);
+    m->call = (struct call){.r = r, .done = done, .arg = arg};
+    m->sid_n = id->sid.n;
+    m->user_n = id->user.n;
+    m->room_n = id->room.n;
+    memcpy(m->names, id->sid.p, id->sid.n);
+    if (id->user.n != 0)
+        memcpy(m->names + m->sid_n, id->user.p, id->user.n);
+    memcpy(m->names + m->sid_n + m->user_n, id->room.p, id->room.n);
+    return m;
+}
+
+static void member_args(struct args *a, const struct redis *r, enum script script, const struct member_id *id)
+{
+    script_args(a, script, 3);
+    arg_room_key(a, r, id->room, ":members");
+    arg_room_key(a, r, id->room, ":head");
+    arg_room_key(a, r, id->room, ":log");
+    arg_room_key(a, r, id->room, "");
+    arg_slice(a, id->sid);
+    arg_slice(a, id->node);
+}
+
+static void pack_notice(enum envelope_kind kind, const struct member_id *id, enum exit_reason reason, struct buf *ret)
+{
+    struct envelope e = {
+        .kind = kind, .reason = reason, .room = id->room, .from = id->sid, .user = id->user, .node = id->node};
+    envelope_pack_head(&e, ret);
+}
+
+/* The session's hash names its rooms before it is a member of them: whoever cleans up after it finds every room. */
+static void note_room(struct redis *r, const struct member_id *id)
+{
+    struct args a;
+    script_args(&a, SCRIPT_TOUCH, 1);
+    (void)arg_key(&a, r->session_prefix, id->sid, "");
+    arg_u64(&a, r->session_ttl_ms);
+    arg_join(&a, SLICE("room:"), id->room);
+    arg_u64(&a, loop_wall_ms(r->b.loop));
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE, NULL, NULL);
+}
+
+void redis_join(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done, void *arg)
+{
+    struct redis *r = redis_of(b);
+    struct member_id id = {.room = room, .sid = sid, .user = user, .node = slice_str(r->node)};
+    sessions_owe_no_more(r, sid, room);
+    note_room(r, &id);
+    struct member_call *m = member_call_new(r, &id, done, arg);
+    m->joins = true;
+    struct buf head = BUF_INIT;
+    pack_notice(ENVELOPE_ENTER, &id, EXIT_LEAVE, &head);
+    struct args a;
+    member_args(&a, r, SCRIPT_JOIN, &id);
+    arg_slice(&a, user);
+    arg_slice(&a, buf_slice(&head));
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE, member_changed, m);
+    buf_fini(&head);
+}
+
+void redis_leave_as(struct redis *r, const struct member_id *id, enum exit_reason reason, broker_done *done, void *arg)
+{
+    struct member_call *m = member_call_new(r, id, done, arg);
+    m->reason = reason;
+    m->owed_on_failure = slice_eq(id->node, slice_str(r->node));
+    struct buf head = BUF_INIT;
+    pack_notice(ENVELOPE_EXIT, id, reason, &head);
+    struct args a;
+    member_args(&a, r, SCRIPT_LEAVE, id);
+    arg_slice(&a, buf_slice(&head));
+    arg_u64(&a, KEEP_MS);
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, member_changed, m);
+    buf_fini(&head);
+    args_init(&a);
+    arg_str(&a, "HDEL");
+    (void)arg_key(&a, r->session_prefix, id->sid, "");
+    arg_join(&a, SLICE("room:"), id->room);
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
+}
+
+void redis_leave(struct broker *b, struct slice room, struct slice sid, struct slice user, enum exit_reason reason,
+                 broker_done *done, void *arg)
+{
+    struct redis *r = redis_of(b);
+    struct member_id id = {.room = room, .sid = sid, .user = user, .node = slice_str(r->node)};
+    redis_leave_as(r, &id, reason, done, arg);
+}

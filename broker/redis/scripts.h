@@ -1,0 +1,31 @@
+/* broker/redis/scripts.h: the Lua scripts, embedded at build time from broker/redis/scripts/. Each touches keys of one hash tag only. */
+#ifndef XD_BROKER_REDIS_SCRIPTS_H
+#define XD_BROKER_REDIS_SCRIPTS_H
+
+#include "broker/redis/link.h"
+
+enum script {
+    SCRIPT_PUBLISH,
+    SCRIPT_WHISPER,
+    SCRIPT_JOIN,
+    SCRIPT_LEAVE,
+    SCRIPT_TOUCH,
+    SCRIPT_FORGET,
+    SCRIPT_HEARTBEAT,
+    SCRIPT_CLAIM,
+    SCRIPT_RETIRE,
+    SCRIPT_COUNT
+};
+
+extern const struct redis_script redis_scripts[SCRIPT_COUNT];
+
+/* Begins a call of the script; its keys, then its other arguments follow. */
+static inline void script_args(struct args *a, enum script script, unsigned keys)
+{
+    args_init(a);
+    arg_str(a, "EVALSHA");
+    arg_str(a, redis_scripts[script].sha1);
+    arg_u64(a, keys);
+}
+
+#endif

@@ -1,0 +1,18 @@
+# Makes a C file out of the Lua scripts: prelude and script joined, and the SHA1 by which EVALSHA knows it.
+# cmake -DOUT=FILE -DDIR=SCRIPTS -DNAMES=a,b,c -P embed.cmake
+string(REPLACE "," ";" names "${NAMES}")
+file(READ ${DIR}/prelude.lua prelude)
+set(c "/* Generated from broker/redis/scripts/. */\n#include \"broker/redis/scripts.h\"\n\n")
+string(APPEND c "const struct redis_script redis_scripts[SCRIPT_COUNT] = {\n")
+foreach(name IN LISTS names)
+  file(READ ${DIR}/${name}.lua script)
+  set(text "${prelude}${script}")
+  string(SHA1 sha "${text}")
+  string(REPLACE "\\" "\\\\" text "${text}")
+  string(REPLACE "\"" "\\\"" text "${text}")
+  string(REPLACE "\n" "\\n\"\n     \"" text "${text}")
+  string(TOUPPER ${name} upper)
+  string(APPEND c "    [SCRIPT_${upper}] =\n    {\"${text}\",\n     \"${sha}\"},\n")
+endforeach()
+string(APPEND c "};\n")
+file(WRITE ${OUT} "${c}")

@@ -1,0 +1,181 @@
+/* tests/support/redis_fixture.c: starting, hurting and stopping a real redis-server. */
+#include "tests/support/redis_fixture.h"
+
+#include <arpa/inet.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(2);
+}
+
+static int free_port(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof a;
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, n) != 0 || getsockname(fd, (struct sockaddr *)&a, &n) != 0)
+        die("free port");
+    close(fd);
+    return ntohs(a.sin_port);
+}
+
+static void nap(void)
+{
+    struct timespec ts = {.tv_nsec = 5 * 1000 * 1000};
+    (void)nanosleep(&ts, NULL);
+}
+
+static void run_server(const struct redis_fixture *f)
+{
+    char port[16], log[96];
+    (void)snprintf(port, sizeof port, "%d", f->port);
+    (void)snprintf(log, sizeof log, "%s/log", f->dir);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const char *server = getenv("REDIS_SERVER");
+    if (server == NULL)
+        server = "redis-server";
+    (void)execlp(server, server, "--port", port, "--bind", "127.0.0.1", "--dir", f->dir, "--appendonly", "yes",
+                 "--appendfsync", "always", "--save", "", "--logfile", log, (char *)NULL);
+    die(server);
+}
+
+static bool answers(struct redis_fixture *f)
+{
+    struct timeval patience = {.tv_sec = 1};
+    redisContext *c = redisConnectWithTimeout("127.0.0.1", f->port, patience);
+    bool ok = false;
+    if (c != NULL && c->err == 0) {
+        (void)redisSetTimeout(c, patience);
+        redisReply *r = redisCommand(c, "PING");
+        ok = r != NULL && r->type == REDIS_REPLY_STATUS && strcmp(r->str, "PONG") == 0;
+        if (r != NULL)
+            freeReplyObject(r);
+    }
+    redisFree(c);
+    return ok;
+}
+
+void redis_fixture_restart(struct redis_fixture *f)
+{
+    f->pid = fork();
+    if (f->pid < 0)
+        die("fork");
+    if (f->pid == 0)
+        run_server(f);
+    for (int i = 0; i < 2000; i++) {
+        if (waitpid(f->pid, NULL, WNOHANG) != 0)
+            die("redis-server ended");
+        if (answers(f))
+            return;
+        nap();
+    }
+    die("redis-server does not answer");
+}
+
+void redis_fixture_start(struct redis_fixture *f)
+{
+    *f = (struct redis_fixture){.port = free_port()};
+    (void)snprintf(f->dir, sizeof f->dir, "/tmp/xindao-redis-XXXXXX");
+    if (mkdtemp(f->dir) == NULL)
+        die("mkdtemp");
+    (void)snprintf(f->url, sizeof f->url, "redis://127.0.0.1:%d", f->port);
+    redis_fixture_restart(f);
+}
+
+static void disconnect(struct redis_fixture *f)
+{
+    if (f->ctx != NULL)
+        redisFree(f->ctx);
+    f->ctx = NULL;
+}
+
+void redis_fixture_kill(struct redis_fixture *f)
+{
+    disconnect(f);
+    if (f->pid == 0)
+        return;
+    (void)kill(f->pid, SIGKILL);
+    (void)waitpid(f->pid, NULL, 0);
+    f->pid = 0;
+}
+
+void redis_fixture_pause(struct redis_fixture *f)
+{
+    int status;
+    (void)kill(f->pid, SIGSTOP);
+    (void)waitpid(f->pid, &status, WUNTRACED);
+}
+
+void redis_fixture_resume(struct redis_fixture *f)
+{
+    (void)kill(f->pid, SIGCONT);
+}
+
+void redis_fixture_stop(struct redis_fixture *f)
+{
+    redis_fixture_kill(f);
+    char command[128];
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", f->dir);
+    if (system(command) !=
+        0) // NOLINT(cert-env33-c,concurrency-mt-unsafe): a directory of our own, a test's only thread
+        die("rm");
+}
+
+static redisReply *command_v(struct redis_fixture *f, const char *fmt, va_list ap)
+{
+    struct timeval patience = {.tv_sec = 5};
+    if (f->ctx == NULL)
+        f->ctx = redisConnectWithTimeout("127.0.0.1", f->port, patience);
+    if (f->ctx == NULL || f->ctx->err != 0)
+        die("connecting to redis");
+    (void)redisSetTimeout(f->ctx, patience);
+    redisReply *r = redisvCommand(f->ctx, fmt, ap);
+    if (r == NULL)
+        die("redis command");
+    return r;
+}
+
+redisReply *redis_fixture_command(struct redis_fixture *f, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    redisReply *r = command_v(f, fmt, ap);
+    va_end(ap);
+    return r;
+}
+
+long long redis_fixture_number(struct redis_fixture *f, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    redisReply *r = command_v(f, fmt, ap);
+    va_end(ap);
+    if (r->type != REDIS_REPLY_INTEGER) {
+        fprintf(stderr, "not a number: %s: %s\n", fmt, r->str != NULL ? r->str : "");
+        exit(2);
+    }
+    long long n = r->integer;
+    freeReplyObject(r);
+    return n;
+}
+
+void redis_fixture_text(struct redis_fixture *f, char *ret, size_t n, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    redisReply *r = command_v(f, fmt, ap);
+    va_end(ap);
+    (void)snprintf(ret, n, "%s", r->str != NULL ? r->str : "");
+    freeReplyObject(r);
+}

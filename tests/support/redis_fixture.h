@@ -1,0 +1,35 @@
+/* tests/support/redis_fixture.h: a real Redis of the test's own: a free port on 127.0.0.1, its data in a temporary directory. */
+#ifndef XD_TESTS_REDIS_FIXTURE_H
+#define XD_TESTS_REDIS_FIXTURE_H
+
+#include <hiredis/hiredis.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct redis_fixture {
+    pid_t pid; /* 0 while it does not run */
+    int port;
+    char dir[64], url[64];
+    redisContext *ctx; /* our own connection, made when first needed */
+};
+
+/* Starts redis-server (or what REDIS_SERVER names) with AOF, every write synced; fails the test when it cannot. */
+void redis_fixture_start(struct redis_fixture *f);
+/* Kills it without a chance to say anything. */
+void redis_fixture_kill(struct redis_fixture *f);
+/* Starts it again: same port, same data. */
+void redis_fixture_restart(struct redis_fixture *f);
+/* Stops it from running, connections and all, and lets it run again. */
+void redis_fixture_pause(struct redis_fixture *f);
+void redis_fixture_resume(struct redis_fixture *f);
+/* Kills it and removes the directory. */
+void redis_fixture_stop(struct redis_fixture *f);
+
+/* A command, printf-like as in hiredis; the reply must be freed. Fails the test when there is none. */
+redisReply *redis_fixture_command(struct redis_fixture *f, const char *fmt, ...);
+/* The same for replies that are numbers. */
+long long redis_fixture_number(struct redis_fixture *f, const char *fmt, ...);
+/* The same for strings, copied to ret; empty for nil. */
+void redis_fixture_text(struct redis_fixture *f, char *ret, size_t n, const char *fmt, ...);
+
+#endif

@@ -1,0 +1,84 @@
+/* tests/unit/broker_world.h: a broker under test with everything it tells recorded. Shared by the tests of all backends. */
+#ifndef XD_TESTS_BROKER_WORLD_H
+#define XD_TESTS_BROKER_WORLD_H
+
+#include "broker/broker.h"
+#include "tests/support/loop_fake.h"
+
+#define SEEN_MAX 4096
+
+struct seen {
+    enum envelope_kind kind;
+    enum data_type data_type;
+    enum exit_reason reason;
+    uint32_t total;
+    uint64_t time_ms;
+    struct position position;
+    char prev[TAG_LEN + 1];
+    char *room, *event, *id, *from, *user, *node, *except, *data; /* NUL after the end */
+    size_t data_n;
+};
+
+/* One node. */
+struct world {
+    struct loop_fake *loop;
+    struct broker *broker;
+    struct seen seen[SEEN_MAX];
+    size_t count;
+    int ups, downs, expelled;
+    bool up;
+};
+
+/* What a completion said, copied. */
+struct answer {
+    int times;
+    enum err err;
+    char why[200];
+    struct position position;
+    uint64_t total;
+    bool repeated, more;
+    char cursor[400];
+    size_t cursor_n, count;
+    struct {
+        char name[300], user[150], node[100], event[130], id[70]; /* name: session, room, or sender */
+        uint64_t total, since_ms, time_ms;
+        enum member_state state;
+        enum data_type data_type;
+        struct position position;
+        char data[300];
+        size_t data_n;
+    } entries[1000];
+};
+
+/* The defaults of every test; change what you like before world_init. */
+struct broker_config world_config(const char *url, const char *node);
+void world_init(struct world *w, struct loop_fake *loop, const struct broker_config *cfg);
+void world_fini(struct world *w);
+/* Fails the test unless the broker becomes ready within some seconds of real time. */
+void world_ready(struct world *w);
+/* Waits for that many envelopes. */
+void world_expect(struct world *w, size_t count);
+/* Lets everything under way arrive: a message of our own goes through the store and back. */
+void world_settle(struct world *w);
+void world_clear(struct world *w);
+
+/* The completion to pass with an answer. */
+void answered(void *arg, const struct broker_result *r);
+/* Waits for the answer. */
+struct answer *await(struct world *w, struct answer *a);
+struct answer *await_ok(struct world *w, struct answer *a);
+
+/* Requests that wait. The answer is one of a few static ones, good until some more requests were made. */
+struct answer *do_publish(struct world *w, const struct publish *p);
+struct answer *do_say(struct world *w, const char *room, const char *data);
+struct answer *do_subscribe(struct world *w, const char *room);
+struct answer *do_join(struct world *w, const char *room, const char *sid, const char *user);
+struct answer *do_leave(struct world *w, const char *room, const char *sid, const char *user, enum exit_reason reason);
+struct answer *do_put(struct world *w, const char *sid, const char *user);
+struct answer *do_remove(struct world *w, const char *sid, const char *user);
+struct answer *do_presence(struct world *w, const char *room, struct slice cursor, uint32_t limit);
+struct answer *do_rooms(struct world *w, struct slice cursor, uint32_t limit);
+struct answer *do_history(struct world *w, const char *room, uint64_t after, uint32_t limit);
+struct answer *answer_new(void);
+
+#endif
