@@ -210,20 +210,26 @@ static bool accept_allowed(struct net *n)
 /* --- accepting --- */
 
 /* No descriptor is left for a new connection: gives up the reserve to accept it, and closes it, which tells the client more than a connection that
- * nobody ever looks at. */
-static void shed(struct net *n, int listener_fd)
+ * nobody ever looks at. False when none is waiting: accept4() complains of descriptors before it looks. */
+static bool shed(struct net *n, int listener_fd)
 {
-    static const struct peer_address nobody;
-    net_refused(&nobody, 0, DROP_FD_LIMIT, "raise the limit of open files (ulimit -n)");
     if (n->reserve_fd < 0) {
         pause_listening(n, OUT_OF_MEMORY_MS);
-        return;
+        return false;
     }
     (void)close(n->reserve_fd);
-    int fd = accept4(listener_fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd >= 0)
+    struct sockaddr_storage sa = {0};
+    socklen_t size = sizeof sa;
+    struct peer_address a = {0};
+    uint16_t port = 0;
+    int fd = accept4(listener_fd, (struct sockaddr *)&sa, &size, SOCK_CLOEXEC);
+    if (fd >= 0) {
+        (void)peer_address_of(&sa, &a, &port);
+        net_refused(&a, port, DROP_FD_LIMIT, "raise the limit of open files (ulimit -n)");
         (void)close(fd);
+    }
     n->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return fd >= 0;
 }
 
 static void admit(struct net *n, int fd, const struct sockaddr_storage *sa)
@@ -256,7 +262,7 @@ static bool accept_one(struct listener *l)
     }
     switch (errno) {
     case EMFILE:
-    case ENFILE: shed(n, l->io.fd); return l->io.events != 0;
+    case ENFILE: return shed(n, l->io.fd);
     case ENOBUFS:
     case ENOMEM: pause_listening(n, OUT_OF_MEMORY_MS); return false;
     case EAGAIN: return false;

@@ -127,7 +127,7 @@ enum err gateway_upgrade(struct gateway *g, const struct http_request *r, struct
     s->opened++;
     (void)snprintf(s->last_ip, sizeof s->last_ip, "%.*s", SLICE_FMT(r->ip));
     (void)snprintf(s->last_subprotocols, sizeof s->last_subprotocols, "%.*s", SLICE_FMT(r->subprotocols));
-    if (memmem(r->subprotocols.p, r->subprotocols.n, "echo.v1", 7) != NULL)
+    if (strstr(s->last_subprotocols, "echo.v1") != NULL)
         *ret_subprotocol = SLICE("echo.v1");
     if (shut)
         t->ops->close(t);

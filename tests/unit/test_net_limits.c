@@ -1,0 +1,322 @@
+/* tests/unit/test_net_limits.c: what strangers may cost: connections, time, rate, descriptors; and who they say they are. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "gateway/net/net.h"
+#include "tests/support/check.h"
+#include "tests/support/net_client.h"
+#include "tests/support/net_server.h"
+
+struct fixture {
+    struct server server;
+    struct client client, other;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = xcalloc(1, sizeof *f);
+    f->client.fd = f->other.fd = -1;
+    server_init(&f->server, *state != NULL);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    client_close(&f->client);
+    client_close(&f->other);
+    server_stop(&f->server);
+    free(f);
+    return 0;
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void total_of_connections_is_limited(void **state)
+{
+    struct fixture *f = *state;
+    f->server.cfg.max_connections = 1;
+    server_start(&f->server);
+    client_open(&f->client, f->server.port, false);
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+    client_connect(&f->other, f->server.port);
+    assert_true(client_ended(&f->other));
+    server_wait_count(&f->server, &metrics->drops[DROP_MAX_CONNECTIONS], 1);
+    client_close(&f->other);
+    client_close(&f->client);
+    server_wait_open(&f->server, 0);
+    client_open(&f->client, f->server.port, false);
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+}
+
+static void connections_per_address_are_limited(void **state)
+{
+    struct fixture *f = *state;
+    f->server.cfg.max_connections_per_ip = 1;
+    server_start(&f->server);
+    client_open(&f->client, f->server.port, false);
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+    client_connect(&f->other, f->server.port);
+    assert_true(client_ended(&f->other));
+    assert_int_equal(metrics->drops[DROP_PER_IP], 1);
+    client_close(&f->client);
+    client_close(&f->other);
+    server_wait_open(&f->server, 0);
+    client_open(&f->client, f->server.port, false);
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+}
+
+static void proxy_header_names_the_client(void **state)
+{
+    struct fixture *f = *state;
+    f->server.cfg.proxy_protocol = PROXY_ON;
+    f->server.cfg.max_connections_per_ip = 1;
+    server_start(&f->server);
+    client_connect(&f->client, f->server.port);
+    client_send_str(&f->client, "PROXY TCP4 203.0.113.7 10.0.0.1 51234 443\r\n");
+    assert_true(client_tls(&f->client, 0));
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+    assert_string_equal(f->server.last_ip, "203.0.113.7");
+    /* The limit is for the client's address, not the proxy's. Header and ClientHello may come in one segment, or in pieces. */
+    client_connect(&f->other, f->server.port);
+    static const char v2[] = "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x08\x0a\0\0\1\xc8\x22\x01\xbb";
+    for (size_t i = 0; i < sizeof v2 - 1; i += 7) {
+        client_send(&f->other, v2 + i, sizeof v2 - 1 - i < 7 ? sizeof v2 - 1 - i : 7);
+        usleep(2000);
+    }
+    assert_true(client_tls(&f->other, 0));
+    assert_int_equal(client_upgrade(&f->other, "/ws"), 101);
+    assert_string_equal(f->server.last_ip, "203.0.113.8");
+    client_close(&f->other);
+    client_connect(&f->other, f->server.port);
+    client_send_str(&f->other, "PROXY TCP4 203.0.113.7 10.0.0.1 51235 443\r\n");
+    assert_true(client_ended(&f->other));
+    assert_int_equal(metrics->drops[DROP_PER_IP], 1);
+}
+
+static void missing_or_bad_proxy_header_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    f->server.cfg.proxy_protocol = PROXY_ON;
+    server_start(&f->server);
+    client_connect(&f->client, f->server.port);
+    assert_false(client_tls(&f->client, 0));
+    server_wait_count(&f->server, &metrics->drops[DROP_PROXY], 1);
+    client_connect(&f->other, f->server.port);
+    client_send_str(&f->other, "PROXY TCP4 nobody 10.0.0.1 51235 443\r\n");
+    assert_true(client_ended(&f->other));
+    assert_int_equal(metrics->drops[DROP_PROXY], 2);
+}
+
+static void proxy_header_may_be_optional(void **state)
+{
+    struct fixture *f = *state;
+    f->server.cfg.proxy_protocol = PROXY_OPTIONAL;
+    server_start(&f->server);
+    client_open(&f->client, f->server.port, true);
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+    assert_string_equal(f->server.last_ip, "127.0.0.1");
+    client_connect(&f->other, f->server.port);
+    client_send_str(&f->other, "PROXY TCP6 2001:db8::5 2001:db8::1 51234 443\r\n");
+    assert_true(client_tls(&f->other, 0));
+    assert_int_equal(client_upgrade(&f->other, "/ws"), 101);
+    assert_string_equal(f->server.last_ip, "2001:db8::5");
+}
+
+static void silent_connection_is_closed(void **state)
+{
+    struct fixture *f = *state;
+    f->server.cfg.handshake_timeout_s = 1;
+    server_start(&f->server);
+    uint64_t start = now_ms();
+    client_connect(&f->client, f->server.port);
+    assert_true(client_ended(&f->client));
+    assert_in_range(now_ms() - start, 900, 1800);
+    assert_int_equal(metrics->drops[DROP_HANDSHAKE_TIMEOUT], 1);
+}
+
+/* A byte now and then does not buy more time. */
+static void slow_header_is_answered_and_closed(void **state)
+{
+    struct fixture *f = *state;
+    f->server.cfg.handshake_timeout_s = 1;
+    server_start(&f->server);
+    uint64_t start = now_ms();
+    client_open(&f->client, f->server.port, true);
+    client_send_str(&f->client, "GET / HTTP/1.1\r\nHost: t\r\nX-Slow: ");
+    for (int i = 0; i < 8; i++) {
+        usleep(100000);
+        client_send_str(&f->client, "x");
+    }
+    assert_int_equal(client_response(&f->client, false), 408);
+    assert_non_null(strstr(f->client.text, "\"code\":\"timeout\""));
+    assert_in_range(now_ms() - start, 900, 1800);
+    assert_true(client_ended(&f->client));
+    assert_int_equal(metrics->drops[DROP_HANDSHAKE_TIMEOUT], 1);
+}
+
+static void half_a_tls_handshake_is_closed(void **state)
+{
+    struct fixture *f = *state;
+    f->server.cfg.handshake_timeout_s = 1;
+    server_start(&f->server);
+    client_connect(&f->client, f->server.port);
+    client_send(&f->client, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc", 9);
+    assert_true(client_ended(&f->client));
+    assert_int_equal(metrics->drops[DROP_HANDSHAKE_TIMEOUT], 1);
+    assert_int_equal(metrics->tls_handshakes, 0);
+}
+
+static void idle_websocket_is_left_alone(void **state)
+{
+    struct fixture *f = *state;
+    f->server.cfg.handshake_timeout_s = 1;
+    server_start(&f->server);
+    client_open(&f->client, f->server.port, true);
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+    usleep(1500000);
+    client_send_str(&f->client, "hello");
+    char got[5];
+    client_recv_all(&f->client, got, sizeof got);
+}
+
+/* The wheel of deadlines stands still without connections; it must not run ahead when one comes. */
+static void deadlines_are_right_after_a_quiet_time(void **state)
+{
+    struct fixture *f = *state;
+    f->server.cfg.handshake_timeout_s = 1;
+    server_start(&f->server);
+    client_open(&f->client, f->server.port, false);
+    client_close(&f->client);
+    server_wait_open(&f->server, 0);
+    usleep(1500000);
+    client_open(&f->client, f->server.port, false);
+    usleep(600000);
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+}
+
+static void accepts_are_paced(void **state)
+{
+    struct fixture *f = *state;
+    f->server.cfg.max_accepts_per_second = 40;
+    server_start(&f->server);
+    uint64_t start = now_ms();
+    for (int i = 0; i < 20; i++) {
+        client_open(&f->client, f->server.port, false);
+        client_send_str(&f->client, "GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+        assert_int_equal(client_response(&f->client, false), 200); /* nobody is dropped */
+        client_close(&f->client);
+    }
+    assert_in_range(now_ms() - start, 350, 1500); /* 20 at 40/s, less a burst of 4 */
+    assert_true(metrics->drops[DROP_ACCEPT_RATE] > 0);
+    assert_int_equal(metrics->accepts, 20);
+}
+
+static void set_limit(void *arg)
+{
+    struct rlimit l;
+    (void)getrlimit(RLIMIT_NOFILE, &l);
+    l.rlim_cur = *(rlim_t *)arg;
+    (void)setrlimit(RLIMIT_NOFILE, &l);
+}
+
+/* Client and server share the descriptors of this process: the client's socket is made before the limit falls. */
+static void descriptors_run_out(void **state)
+{
+    struct fixture *f = *state;
+    server_start(&f->server);
+    client_open(&f->other, f->server.port, false);
+    assert_int_equal(client_upgrade(&f->other, "/ws"), 101);
+    struct rlimit before;
+    (void)getrlimit(RLIMIT_NOFILE, &before);
+    int next = dup(0); /* the lowest free descriptor, taken by the coming client */
+    (void)close(next);
+    rlim_t low = (rlim_t)next + 1, high = before.rlim_cur;
+    server_run(&f->server, set_limit, &low);
+    client_connect(&f->client, f->server.port);
+    assert_int_equal(f->client.fd, next);
+    bool refused = client_ended(&f->client);
+    server_run(&f->server, set_limit, &high);
+    assert_true(refused);
+    assert_int_equal(metrics->drops[DROP_FD_LIMIT], 1);
+    client_close(&f->client);
+    client_send_str(&f->other, "alive");
+    char got[5];
+    client_recv_all(&f->other, got, sizeof got);
+    client_open(&f->client, f->server.port, false);
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+}
+
+static void listen_addresses(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *listen;
+        const char *error; /* NULL: can be listened to */
+    } cases[] = {
+        {"127.0.0.1:0", NULL},
+        {"localhost:0", NULL},
+        {":0", NULL},
+        {"127.0.0.1", "not ADDRESS:PORT"},
+        {"127.0.0.1:", "not ADDRESS:PORT"},
+        {"127.0.0.1:http", "not ADDRESS:PORT"},
+        {"::1:80", "brackets"},
+        {"192.0.2.1:0", "192.0.2.1:0"}, /* not ours */
+    };
+    int fds = count_fds();
+    struct loop *loop = loop_ev_create();
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char *item = xstrdup(cases[i].listen);
+        struct config cfg = {.listen = {&item, 1}, .insecure = true, .workers = 1};
+        struct error e = {0};
+        struct net *n = net_create(loop, &cfg, &e);
+        if ((n != NULL) != (cases[i].error == NULL))
+            fail_msg("%s: %s", cases[i].listen, e.text);
+        if (n == NULL && strstr(e.text, cases[i].error) == NULL)
+            fail_msg("%s: %s", cases[i].listen, e.text);
+        net_destroy(&n);
+        free(item);
+    }
+    loop_ev_destroy(&loop);
+    assert_int_equal(count_fds(), fds);
+}
+
+#define TLS(test)                                                                                                      \
+    {                                                                                                                  \
+#test, test, setup, teardown, (void *)1                                                                        \
+    }
+#define PLAIN(test)                                                                                                    \
+    {                                                                                                                  \
+#test, test, setup, teardown, NULL                                                                             \
+    }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        PLAIN(total_of_connections_is_limited),
+        PLAIN(connections_per_address_are_limited),
+        TLS(proxy_header_names_the_client),
+        TLS(missing_or_bad_proxy_header_is_refused),
+        TLS(proxy_header_may_be_optional),
+        TLS(silent_connection_is_closed),
+        TLS(slow_header_is_answered_and_closed),
+        TLS(half_a_tls_handshake_is_closed),
+        TLS(idle_websocket_is_left_alone),
+        PLAIN(deadlines_are_right_after_a_quiet_time),
+        PLAIN(accepts_are_paced),
+        PLAIN(descriptors_run_out),
+        cmocka_unit_test(listen_addresses),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,235 @@
+/* tests/unit/test_net_tls.c: certificates, their reload, and what TLS is spoken. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <openssl/pem.h>
+
+#include "base/mem.h"
+#include "gateway/net/net.h"
+#include "tests/support/check.h"
+#include "tests/support/net_client.h"
+#include "tests/support/net_server.h"
+
+struct fixture {
+    struct server server;
+    struct client client, other;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = xcalloc(1, sizeof *f);
+    f->client.fd = f->other.fd = -1;
+    server_init(&f->server, true);
+    server_start(&f->server);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    client_close(&f->client);
+    client_close(&f->other);
+    server_stop(&f->server);
+    free(f);
+    return 0;
+}
+
+static void both_versions_are_spoken_and_no_older(void **state)
+{
+    struct fixture *f = *state;
+    client_connect(&f->client, f->server.port);
+    assert_true(client_tls(&f->client, TLS1_2_VERSION));
+    assert_string_equal(SSL_get_version(f->client.ssl), "TLSv1.2");
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+    client_send_str(&f->client, "hello");
+    char got[5];
+    client_recv_all(&f->client, got, sizeof got);
+    client_connect(&f->other, f->server.port);
+    assert_true(client_tls(&f->other, 0));
+    assert_string_equal(SSL_get_version(f->other.ssl), "TLSv1.3");
+    assert_string_equal(SSL_get_cipher(f->other.ssl), "TLS_AES_128_GCM_SHA256");
+    const unsigned char *alpn;
+    unsigned n;
+    SSL_get0_alpn_selected(f->other.ssl, &alpn, &n);
+    assert_slice(((struct slice){(const char *)alpn, n}), "http/1.1");
+    client_close(&f->other);
+    client_connect(&f->other, f->server.port);
+    assert_false(client_tls(&f->other, TLS1_1_VERSION));
+    assert_int_equal(metrics->tls_handshakes, 2);
+}
+
+static void no_session_is_kept(void **state)
+{
+    struct fixture *f = *state;
+    client_connect(&f->client, f->server.port);
+    assert_true(client_tls(&f->client, TLS1_2_VERSION));
+    SSL_SESSION *session = SSL_get0_session(f->client.ssl);
+    assert_false(SSL_SESSION_has_ticket(session));
+    unsigned n;
+    (void)SSL_SESSION_get_id(session, &n);
+    assert_int_equal(n, 0);
+}
+
+static void renegotiation_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    client_connect(&f->client, f->server.port);
+    assert_true(client_tls(&f->client, TLS1_2_VERSION));
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+    char byte;
+    if (SSL_renegotiate(f->client.ssl) == 1 && SSL_do_handshake(f->client.ssl) == 1)
+        assert_true(SSL_read(f->client.ssl, &byte, 1) <= 0);
+}
+
+static void key_update_is_answered(void **state)
+{
+    struct fixture *f = *state;
+    client_open(&f->client, f->server.port, true);
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(SSL_key_update(f->client.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+        client_send_str(&f->client, "hello");
+        char got[5];
+        client_recv_all(&f->client, got, sizeof got);
+        assert_memory_equal(got, "hello", 5);
+    }
+}
+
+static void garbage_is_counted(void **state)
+{
+    struct fixture *f = *state;
+    client_connect(&f->client, f->server.port);
+    client_send_str(&f->client, "GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+    char buf[64];
+    while (client_recv(&f->client, buf, sizeof buf) > 0) { /* an alert, then the end */
+    }
+    assert_int_equal(metrics->drops[DROP_TLS], 1);
+    /* After the handshake as well. */
+    client_open(&f->other, f->server.port, true);
+    assert_int_equal(client_upgrade(&f->other, "/ws"), 101);
+    assert_int_equal(write(f->other.fd, "\x17\x03\x03\x00\x20garbage garbage garbage garbage!", 37), 37);
+    server_wait_gone(&f->server, 1);
+    assert_string_equal(f->server.last_why, "tls");
+    assert_int_equal(metrics->drops[DROP_TLS], 2);
+}
+
+struct reload {
+    struct server *server;
+    enum err err;
+    struct error error;
+};
+
+static void reload(void *arg)
+{
+    struct reload *r = arg;
+    r->err = net_reload_tls(r->server->net, &r->error);
+}
+
+static void check_name(struct fixture *f, const char *want)
+{
+    struct client c;
+    char name[32];
+    client_open(&c, f->server.port, true);
+    client_peer_name(&c, name, sizeof name);
+    client_close(&c);
+    assert_string_equal(name, want);
+}
+
+static void reload_serves_the_new_certificate(void **state)
+{
+    struct fixture *f = *state;
+    struct reload r = {.server = &f->server};
+    check_name(f, "first");
+    client_open(&f->client, f->server.port, true);
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+    client_connect(&f->other, f->server.port); /* accepted, no ClientHello yet */
+    server_wait_open(&f->server, 2);
+
+    make_certificate("second", 30, f->server.cfg.tls_cert, f->server.cfg.tls_key);
+    check_name(f, "first"); /* files alone change nothing */
+    server_run(&f->server, reload, &r);
+    assert_int_equal(r.err, OK);
+    check_name(f, "second");
+    client_send_str(&f->client, "hello"); /* the open connection lives on */
+    char got[5];
+    client_recv_all(&f->client, got, sizeof got);
+    assert_true(client_tls(&f->other, 0));
+
+    /* A key that does not fit, or no certificate at all: nothing changes. */
+    make_certificate("third", 30, f->server.cfg.tls_cert, test_file("unused.pem"));
+    server_run(&f->server, reload, &r);
+    assert_int_equal(r.err, ERR_BAD_REQUEST);
+    assert_non_null(strstr(r.error.text, "key.pem: the key does not belong to the certificate"));
+    assert_int_equal(unlink(f->server.cfg.tls_cert), 0);
+    server_run(&f->server, reload, &r);
+    assert_int_equal(r.err, ERR_BAD_REQUEST);
+    assert_non_null(strstr(r.error.text, "cert.pem: No such file or directory"));
+    check_name(f, "second");
+}
+
+static void write_file(const char *name, const char *text)
+{
+    FILE *f = fopen(name, "w");
+    assert_non_null(f);
+    (void)fputs(text, f);
+    (void)fclose(f);
+}
+
+static void check(const char *cert, const char *key, const char *want)
+{
+    struct config cfg = {.tls_cert = cert != NULL ? xstrdup(cert) : NULL, .tls_key = key != NULL ? xstrdup(key) : NULL};
+    struct error e = {0};
+    enum err err = net_check_tls(&cfg, &e);
+    if (want == NULL && err != OK)
+        fail_msg("%s", e.text);
+    if (want != NULL && (err == OK || strstr(e.text, want) == NULL))
+        fail_msg("\"%s\" does not say \"%s\"", e.text, want);
+    free(cfg.tls_cert);
+    free(cfg.tls_key);
+}
+
+static void check_tells_what_is_wrong(void **state)
+{
+    (void)state;
+    const char *cert = test_file("c.pem"), *key = test_file("k.pem"), *locked = test_file("locked.pem"),
+               *text = test_file("t.pem");
+    make_certificate("x", 30, cert, key);
+    check(cert, key, NULL);
+    check(NULL, NULL, "insecure");
+    check(cert, test_file("nothing.pem"), "No such file");
+    write_file(text, "not a certificate\n");
+    check(text, key, "t.pem: no start line");
+    check(cert, text, "t.pem: ");
+    check(cert, "/", "/: ");
+    FILE *f = fopen(locked, "w");
+    assert_non_null(f);
+    EVP_PKEY *secret = EVP_EC_gen("P-256");
+    assert_int_equal(PEM_write_PrivateKey(f, secret, EVP_aes_128_cbc(), (const unsigned char *)"secret", 6, NULL, NULL),
+                     1);
+    EVP_PKEY_free(secret);
+    (void)fclose(f);
+    check(cert, locked, "locked.pem: the key has a passphrase");
+    make_certificate("old", -1, cert, key);
+    check(cert, key, NULL); /* a warning; refusing to start would be worse */
+}
+
+#define TEST(test)                                                                                                     \
+    {                                                                                                                  \
+#test, test, setup, teardown, NULL                                                                             \
+    }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(both_versions_are_spoken_and_no_older),
+        TEST(no_session_is_kept),
+        TEST(renegotiation_is_refused),
+        TEST(key_update_is_answered),
+        TEST(garbage_is_counted),
+        TEST(reload_serves_the_new_certificate),
+        cmocka_unit_test(check_tells_what_is_wrong),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
