@@ -24,7 +24,7 @@ static enum err on_join(struct session *s, const struct command *c, struct error
     const struct member *m = session_member(s, c->room);
     if (m != NULL && m->phase == MEMBER_JOINED) {
         struct request *r = request_create(s, c);
-        request_ack(&r, &m->room->last, &m->room->total);
+        request_ack(&r, &m->room->stream.last, &m->room->total);
         return OK;
     }
     if (m != NULL)

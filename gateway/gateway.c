@@ -109,6 +109,10 @@ static void on_retry(struct timer *t)
     HASH_ITER (hh, g->sessions, s, next) {
         session_retry(s);
     }
+    struct room *r, *next_room;
+    HASH_ITER (hh, g->rooms, r, next_room) {
+        stream_retry(r);
+    }
 }
 
 void gateway_retry_later(struct gateway *g)

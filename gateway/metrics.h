@@ -31,6 +31,11 @@
     X(bytes_out,            "counter", "plain bytes to clients")                             \
     X(encodes,              "counter", "messages encoded (once per room and protocol)")      \
     X(heartbeats,           "counter", "text heartbeats answered")                           \
+    X(gaps,                 "counter", "times a room's stream had to be compared with its log")    \
+    X(repaired,             "counter", "messages read back from a log")                      \
+    X(unrepaired,           "counter", "messages this node missed and could not read back")  \
+    X(forks,                "counter", "times the store had another history than was delivered") \
+    X(duplicates,           "counter", "messages that arrived again and were not delivered") \
     X(reloads,              "counter", "configuration reloads")
 // clang-format on
 
@@ -52,6 +57,7 @@
     X(DROP_IDLE, "idle")                                                                                               \
     X(DROP_SLOW_CONSUMER, "slow_consumer")                                                                             \
     X(DROP_OLDEST, "drop_oldest")                                                                                      \
+    X(DROP_NOTICES, "notices_held")                                                                                   \
     X(DROP_UNAVAILABLE, "unavailable")                                                                                 \
     X(DROP_DRAINING, "draining")
 

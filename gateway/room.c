@@ -171,6 +171,7 @@ struct room *room_get(struct gateway *g, struct slice name)
     r->name = (struct slice){copy, name.n};
     r->policy = policies_find(g->policies, name);
     r->refs = 1;
+    stream_init(&r->stream);
     list_init(&r->audiences);
     list_init(&r->waiting);
     task_init(&r->flush, on_flush);
@@ -178,6 +179,11 @@ struct room *room_get(struct gateway *g, struct slice name)
     metrics->rooms++;
     room_subscribe(r);
     return r;
+}
+
+void room_ref(struct room *r)
+{
+    r->refs++;
 }
 
 void room_unref(struct room *r)
@@ -191,6 +197,7 @@ void room_unref(struct room *r)
         r->gw->broker->ops->unsubscribe(r->gw->broker, r->name);
     HASH_DELETE(hh, r->gw->rooms, r);
     metrics->rooms--;
+    stream_fini(&r->stream);
     free(r);
 }
 
@@ -389,13 +396,18 @@ static void on_enter(struct room *r, const struct envelope *e, const struct even
 
 void room_envelope(struct room *r, const struct envelope *e)
 {
+    if (stream_take(r, e))
+        room_deliver(r, e);
+}
+
+void room_deliver(struct room *r, const struct envelope *e)
+{
     static const enum event_kind kinds[ENVELOPE_KINDS] = {
         [ENVELOPE_MESSAGE] = EVENT_MESSAGE,
         [ENVELOPE_ENTER] = EVENT_ENTER,
         [ENVELOPE_EXIT] = EVENT_EXIT,
         [ENVELOPE_SUSPEND] = EVENT_SUSPEND,
     };
-    r->last = e->position;
     if (e->kind == ENVELOPE_MESSAGE) {
         on_message(r, e);
         return;
@@ -416,6 +428,7 @@ void room_envelope(struct room *r, const struct envelope *e)
 
 void room_link_up(struct room *r)
 {
+    stream_check(r);
     if (r->subscription != ROOM_SUBSCRIBED) {
         if (!list_empty(&r->waiting))
             room_subscribe(r);

@@ -14,6 +14,7 @@
 #include "gateway/bucket.h"
 #include "gateway/policy.h"
 #include "gateway/protocol/protocol.h"
+#include "gateway/stream.h"
 
 struct gateway;
 struct session;
@@ -57,14 +58,15 @@ struct room {
     enum room_subscription subscription;
     struct bucket rate;
     struct task flush;
-    struct position last; /* the newest position seen here */
-    uint64_t total;       /* members in the cluster, as last heard */
+    struct stream stream;
+    uint64_t total; /* members in the cluster, as last heard */
 };
 
 /* The room of that name; created and being subscribed when there is none. Returns a reference. */
 struct room *room_get(struct gateway *g, struct slice name);
 /* Borrowed, or NULL. */
 struct room *room_find(const struct gateway *g, struct slice name);
+void room_ref(struct room *r);
 /* The last reference unsubscribes and frees. */
 void room_unref(struct room *r);
 
@@ -80,6 +82,8 @@ void member_free(struct member *m);
 
 /* What arrived from the broker for this room. */
 void room_envelope(struct room *r, const struct envelope *e);
+/* What stream.c has put in order. */
+void room_deliver(struct room *r, const struct envelope *e);
 
 /* After the link to the store came back: joins that never heard their ENTER are asked again. */
 void room_link_up(struct room *r);

@@ -70,8 +70,21 @@ static void session_remove(struct broker *b, struct slice sid, struct slice user
         memory_ops->session_remove(b, sid, user, done, arg);
 }
 
+static struct broker_events events;
+static const struct broker_events *gateway_events;
+
+static void on_envelope(void *owner, const struct envelope *e)
+{
+    if (!core_now->deaf)
+        gateway_events->envelope(owner, e);
+}
+
 static void intercept(struct core *c)
 {
+    gateway_events = c->gw->broker->events;
+    events = *gateway_events;
+    events.envelope = on_envelope;
+    c->gw->broker->events = &events;
     core_now = c;
     memory_ops = c->gw->broker->ops;
     ops = *memory_ops;

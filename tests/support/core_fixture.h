@@ -22,6 +22,7 @@ struct core {
     struct loop_fake loop;
     struct config cfg;
     struct gateway *gw;
+    bool deaf;       /* what the broker tells the gateway is lost */
     bool store_down; /* joins, leaves, puts and removals fail with ERR_UNAVAILABLE */
     unsigned leaves, puts;
     bool drained;

@@ -1,0 +1,40 @@
+/* gateway/stream.h: a room's messages as this node receives them: one after the other, without gaps and without duplicates.
+ *
+ * Every message names the tag of the one before, so what is missing shows with the next thing that arrives. What is missing is read from the room's log, once
+ * for the whole node; live messages wait for that (they are in the log too, so they need not be kept). A room whose policy retains nothing cannot be
+ * repaired: the loss is counted, logged and left visible in the offsets. */
+#ifndef XD_STREAM_H
+#define XD_STREAM_H
+
+#include "base/list.h"
+#include "proto/envelope.h"
+
+struct room;
+
+enum stream_state { STREAM_UNKNOWN, STREAM_LIVE, STREAM_REPAIRING };
+
+#define STREAM_RECENT 16
+
+struct stream {
+    enum stream_state state;
+    struct position last; /* the newest message delivered here */
+    uint64_t seen;        /* REPAIRING: the newest offset heard of */
+    uint64_t ahead;       /* what was read from the log up to here may still arrive live */
+    struct link held;     /* REPAIRING: ENTER and EXIT, which are in no log */
+    uint32_t held_count;
+    bool reading;                            /* a page has been asked for */
+    char recent[STREAM_RECENT][TAG_LEN + 1]; /* tags of the newest messages, by offset */
+};
+
+void stream_init(struct stream *s);
+void stream_fini(struct stream *s);
+
+/* True: deliver e now. False: it is a duplicate, or waits for a repair. */
+bool stream_take(struct room *r, const struct envelope *e);
+
+/* The link to the store was lost for a while: compare with the log even if nothing new arrives. */
+void stream_check(struct room *r);
+/* Goes on with a repair whose page could not be read. */
+void stream_retry(struct room *r);
+
+#endif
