@@ -158,6 +158,12 @@ void session_open(struct conn *c, const struct http_request *r, struct slice use
 
 /* --- frames --- */
 
+/* Is it the client that did something wrong? An outage of the store must not disconnect those who keep trying. */
+static bool clients_fault(enum err err)
+{
+    return err != ERR_UNAVAILABLE && err != ERR_TIMEOUT && err != ERR_DRAINING && err != ERR_INTERNAL;
+}
+
 void session_error(struct session *s, struct slice id, struct slice room, enum err err, struct slice why)
 {
     metrics->errors[err]++;
@@ -165,7 +171,7 @@ void session_error(struct session *s, struct slice id, struct slice room, enum e
         return;
     LOG_PEER(DEBUG, "error answered", "session=%s code=%s why=%s", s->sid, err_name(err), log_q(why));
     conn_event(s->conn, &(struct event){.kind = EVENT_ERROR, .id = id, .room = room, .err = err, .text = why});
-    if (bucket_take(&s->errors, ERROR_RATE, ERROR_BURST, loop_now_us(s->gw->loop)))
+    if (!clients_fault(err) || bucket_take(&s->errors, ERROR_RATE, ERROR_BURST, loop_now_us(s->gw->loop)))
         return;
     metrics->drops[DROP_ERRORS]++;
     LOG_PEER(WARN, "too many errors", "session=%s peer=%s last=%s", s->sid, s->conn->ip, err_name(err));
