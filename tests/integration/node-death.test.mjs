@@ -5,7 +5,7 @@ import { Cluster } from './lib/cluster.mjs';
 import { unique } from './lib/client.mjs';
 import { sleep, until } from './lib/wait.mjs';
 
-const FLAGS = ['--lease', '2s'];
+const FLAGS = ['--lease', '2s', '--redis-timeout', '1s'];
 
 describe('a node that dies', { timeout: 90000 }, () => {
   let cluster;

@@ -8,7 +8,7 @@ import { until } from './lib/wait.mjs';
 
 describe('two workers', { timeout: 90000 }, () => {
   let cluster, gw;
-  before(async () => { cluster = await Cluster.start({ gateways: 1, flags: ['--workers', '2', '--lease', '2s'] }); [gw] = cluster.gateways; });
+  before(async () => { cluster = await Cluster.start({ gateways: 1, flags: ['--workers', '2', '--lease', '2s', '--redis-timeout', '1s'] }); [gw] = cluster.gateways; });
   after(() => cluster.stop());
 
   const workers = () => readFileSync(`/proc/${gw.process.pid}/task/${gw.process.pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number);

@@ -94,11 +94,17 @@ class Page {
 
   until(fn, what, ms = 15000, ...args) { return until(() => this.run(fn, ...args), { what, ms }); }
 
+  /** Clicks where the element is, once it has stopped moving. */
   async click(selector) {
-    const at = await this.until(s => {
-      const e = document.querySelector(s), b = e?.getBoundingClientRect();
-      return b && b.width > 0 && { x: b.x + b.width / 2, y: b.y + b.height / 2 };
-    }, `${selector} to be on show`, 10000, selector);
+    let last = '';
+    const at = await until(async () => {
+      const now = await this.run(s => {
+        const e = document.querySelector(s), b = e?.getBoundingClientRect();
+        return b && b.width > 0 ? { x: b.x + b.width / 2, y: b.y + b.height / 2 } : null;
+      }, selector), same = now && JSON.stringify(now) === last;
+      last = JSON.stringify(now);
+      return same && now;
+    }, { what: `${selector} to be on show and stand still`, every: 40 });
     for (const type of ['mousePressed', 'mouseReleased']) await this.call('Input.dispatchMouseEvent', { type, ...at, button: 'left', clickCount: 1 });
   }
 

@@ -126,7 +126,7 @@ export class Gateway {
 
   async ready() {
     await until(async () => {
-      if (this.process.ended) throw new Error('it ended');
+      if (this.process.ended) throw Object.assign(new Error(`${this.name} ended: ${this.process.tail()}`), { final: true });
       return (await this.get('/readyz')).status === 200;
     }, { what: () => `${this.name} to be ready\n${this.process.tail()}`, ms: START_MS });
   }
@@ -219,7 +219,7 @@ export class Cluster {
       env: { LB_BIND: `127.0.0.1:${this.proxyPort}`, LB_MAXCONN: '500', LB_SERVER_1: `127.0.0.1:${a.port}`, LB_SERVER_2: `127.0.0.1:${b.port}` },
     });
     await until(async () => {
-      if (this.proxy.ended) throw new Error('HAProxy ended');
+      if (this.proxy.ended) throw Object.assign(new Error(`HAProxy ended: ${this.proxy.tail()}`), { final: true });
       return (await request(this.proxyPort, '/readyz', { ca: this.ca })).status === 200;
     }, { what: () => `HAProxy to pass a request on\n${this.proxy.tail()}`, ms: START_MS });
   }

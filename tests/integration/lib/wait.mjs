@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 
 export const sleep = ms => new Promise(yes => setTimeout(yes, ms));
 
-/** Asks again and again until the answer is true; the error says what was waited for. */
+/** Asks again and again until the answer is true; the error says what was waited for. An error marked final ends it at once. */
 export async function until(ask, { what, ms = 10000, every = 25 }) {
   const end = Date.now() + ms;
   let last;
@@ -12,7 +12,10 @@ export async function until(ask, { what, ms = 10000, every = 25 }) {
       const answer = await ask();
       if (answer) return answer;
       last = undefined;
-    } catch (e) { last = e; }
+    } catch (e) {
+      if (e.final) throw e;
+      last = e;
+    }
     if (Date.now() > end) throw new Error(`waited ${ms} ms for ${typeof what === 'function' ? what() : what}${last ? ` (last: ${last.message})` : ''}`);
     await sleep(every);
   }
