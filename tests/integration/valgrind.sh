@@ -67,12 +67,16 @@ diagnose() # LOG
         /ERROR SUMMARY:/ { summary = 1; if ($4 != 0) print "errors: " $4 }
         /(definitely|indirectly|possibly) lost:/ && $4 != 0 { print $2, $3, $4, "bytes" }
         /still reachable:/ && $4 != 0 { print "still reachable:", $4, "bytes" }
-        /FILE DESCRIPTORS:/ { files = 1; open = $4; std = $6; sub(/^\(/, "", std) }
-        /Open (AF_[A-Z0-9]+ socket|file descriptor)/ { last = $0 }
-        /<inherited from parent>/ { inherited++ }
+        /FILE DESCRIPTORS:/ { files = 1 }
+        /Open (AF_[A-Z0-9]+ socket|file descriptor)/ {
+            if (file != "") print "left open: " file
+            file = $0
+            sub(/^[^ ]* Open /, "", file)
+        }
+        /<inherited from parent>/ { file = "" }
         END {
+            if (file != "") print "left open: " file
             if (!summary || !files) print "the process did not end in order"
-            else if (open - std - inherited > 0) print open - std - inherited " open files, the last: " last
         }' "$1"
 }
 
@@ -81,7 +85,7 @@ check_logs() # NAME PROCESSES
     local log problems logs=("$work/$1".[0-9]*)
     if [[ ${#logs[@]} == "$2" ]]; then ok "$1: $2 processes"; else not_ok "$1: ${#logs[@]} processes, not $2"; fi
     for log in "${logs[@]}"; do
-        problems=$(diagnose "$log")
+        problems=$(diagnose "$log" | paste -sd ";")
         if [[ -z $problems ]]; then
             ok "$1: process ${log##*.} leaves nothing behind"
         else
