@@ -12,12 +12,21 @@
 #define TAG_LEN 16 /* hex digits: 64 random bits */
 
 /* Where a message stands in its room: offset counts 1, 2, 3…; 0 means "before the first". */
+#define OFFSET_MAX ((1ull << 53) - 1) /* what JavaScript and Lua count exactly */
+
 struct position {
     uint64_t offset;
     char tag[TAG_LEN + 1]; /* NUL-terminated; empty when offset is 0 */
 };
 
-enum envelope_kind { ENVELOPE_MESSAGE = 1, ENVELOPE_ENTER, ENVELOPE_EXIT, ENVELOPE_SUSPEND, ENVELOPE_PROBE, ENVELOPE_KINDS };
+enum envelope_kind {
+    ENVELOPE_MESSAGE = 1,
+    ENVELOPE_ENTER,
+    ENVELOPE_EXIT,
+    ENVELOPE_SUSPEND,
+    ENVELOPE_PROBE,
+    ENVELOPE_KINDS
+};
 
 /* JSON: data is one valid JSON value. BINARY: any bytes. */
 enum data_type { DATA_JSON = 0, DATA_BINARY = 1, DATA_TYPES };
@@ -32,7 +41,7 @@ enum exit_reason {
 #define X(code, name) code,
     EXIT_REASON_MAP(X)
 #undef X
-    EXIT_REASONS
+        EXIT_REASONS
 };
 
 struct envelope {

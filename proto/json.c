@@ -475,6 +475,20 @@ enum err json_unquote(struct json_value v, struct arena *a, struct slice *ret, s
     return OK;
 }
 
+bool json_next(struct json_value array, size_t *at, struct json_value *ret)
+{
+    struct scanner s = scanner_of(array.raw);
+    s.at += *at != 0 ? *at : 1; /* past the bracket, or past the value before */
+    skip_blanks(&s);
+    if (peek(&s) == ',')
+        s.at++;
+    skip_blanks(&s);
+    if (peek(&s) == ']' || !scan_value(&s, 1, ret))
+        return false;
+    *at = (size_t)(s.at - s.start);
+    return true;
+}
+
 bool json_uint(struct json_value v, uint64_t max, uint64_t *ret)
 {
     uint64_t value = 0;
@@ -502,7 +516,8 @@ static void append_escape(struct buf *ret, char c)
     if (u < 0x20 && short_form[u] != '\0') {
         out[1] = short_form[u];
     } else if (u < 0x20) {
-        memcpy(out + 1, "u00", 3);
+        out[1] = 'u';
+        out[2] = out[3] = '0';
         out[4] = hex[u >> 4];
         out[5] = hex[u & 15];
         n = 6;

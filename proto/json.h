@@ -40,6 +40,9 @@ enum err json_check(struct slice text, struct error *reterr);
 /* The characters of a JSON_KIND_STRING: points into raw when nothing is escaped, else into the arena. ERR_TOO_LARGE when the arena is full. */
 enum err json_unquote(struct json_value v, struct arena *a, struct slice *ret, struct error *reterr);
 
+/* Walks the elements of a JSON_KIND_ARRAY that was found valid: *at begins as 0; false after the last one. */
+bool json_next(struct json_value array, size_t *at, struct json_value *ret);
+
 /* A JSON_KIND_NUMBER that is an integer in [0, max]; false otherwise. */
 bool json_uint(struct json_value v, uint64_t max, uint64_t *ret);
 

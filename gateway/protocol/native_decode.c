@@ -7,13 +7,34 @@
 #define LIMIT_DEFAULT 100
 #define LIMIT_MAX     1000
 #define CURSOR_MAX    255
+#define POSITIONS_MAX 1024
 #define PING_PREFIX   16 /* letters or digits that may stand before `ping` in a heartbeat */
 
-enum member { TYPE, ID, ROOM, EVENT, DATA, KEY, ECHO, TO, CURSOR, LIMIT, MEMBERS };
+enum member {
+    TYPE,
+    ID,
+    ROOM,
+    EVENT,
+    DATA,
+    KEY,
+    ECHO,
+    TO,
+    CURSOR,
+    LIMIT,
+    AFTER,
+    BEFORE,
+    POSITION,
+    SESSION,
+    TOKEN,
+    POSITIONS,
+    MEMBERS
+};
 
 static const char *const names[MEMBERS] = {
-    [TYPE] = "type", [ID] = "id",     [ROOM] = "room", [EVENT] = "event",   [DATA] = "data",
-    [KEY] = "key",   [ECHO] = "echo", [TO] = "to",     [CURSOR] = "cursor", [LIMIT] = "limit",
+    [TYPE] = "type",         [ID] = "id",           [ROOM] = "room",   [EVENT] = "event",
+    [DATA] = "data",         [KEY] = "key",         [ECHO] = "echo",   [TO] = "to",
+    [CURSOR] = "cursor",     [LIMIT] = "limit",     [AFTER] = "after", [BEFORE] = "before",
+    [POSITION] = "position", [SESSION] = "session", [TOKEN] = "token", [POSITIONS] = "positions",
 };
 
 /* One frame being decoded. */
@@ -43,7 +64,7 @@ bool native_heartbeat(struct slice frame, bool binary, struct slice *ret_answer)
     return true;
 }
 
-#define X(code, name) [code] = name,
+#define X(code, name) [code] = (name),
 static const char *const command_names[COMMANDS] = {COMMAND_MAP(X)};
 #undef X
 
@@ -180,24 +201,112 @@ static enum err read_limit(struct decoding *d, struct json_value v)
     return OK;
 }
 
+static enum err read_offset(struct decoding *d, struct json_value v, const char *name, uint64_t *ret)
+{
+    if (!json_uint(v, OFFSET_MAX, ret))
+        return fail(d->reterr, ERR_BAD_REQUEST, "member \"%s\" must be an offset", name);
+    return OK;
+}
+
+static enum err read_after(struct decoding *d, struct json_value v)
+{
+    d->command->has_after = true;
+    return read_offset(d, v, "after", &d->command->after);
+}
+
+static enum err read_before(struct decoding *d, struct json_value v)
+{
+    d->command->has_before = true;
+    return read_offset(d, v, "before", &d->command->before);
+}
+
+/* The position in an object, and the room beside it unless ret_room is NULL. */
+static enum err read_position_of(struct decoding *d, struct json_value v, struct slice *ret_room, struct position *ret)
+{
+    static const char *const part_names[] = {"offset", "tag", "room"};
+    struct json_value parts[ARRAY_LEN(part_names)];
+    struct slice tag = SLICE_NONE;
+    if (v.kind != JSON_KIND_OBJECT)
+        return fail(d->reterr, ERR_BAD_REQUEST, "a position must be an object");
+    enum err err = json_members(v.raw, part_names, ARRAY_LEN(parts), parts, d->reterr);
+    if (err == OK)
+        err = read_offset(d, parts[0], "offset", &ret->offset);
+    if (err == OK)
+        err = read_string(d, parts[1], "tag", TAG_LEN, &tag);
+    if (err == OK && ret_room != NULL)
+        err = read_name(d, parts[2], "room", NAME_MAX_ROOM, ret_room);
+    if (err != OK)
+        return err;
+    memcpy(ret->tag, tag.n != 0 ? tag.p : "", tag.n);
+    ret->tag[tag.n] = '\0';
+    return OK;
+}
+
+static enum err read_position(struct decoding *d, struct json_value v)
+{
+    if (v.kind == JSON_KIND_NULL)
+        return OK;
+    d->command->has_position = true;
+    return read_position_of(d, v, NULL, &d->command->position);
+}
+
+static enum err read_session(struct decoding *d, struct json_value v)
+{
+    return read_word(d, v, "session", &d->command->session);
+}
+
+static enum err read_token(struct decoding *d, struct json_value v)
+{
+    return read_word(d, v, "token", &d->command->token);
+}
+
+static enum err read_positions(struct decoding *d, struct json_value v)
+{
+    struct json_value element;
+    size_t at = 0, n = 0;
+    if (v.kind != JSON_KIND_ARRAY)
+        return fail(d->reterr, ERR_BAD_REQUEST, "member \"positions\" must be an array");
+    while (json_next(v, &at, &element))
+        n++;
+    struct command_position *positions = NULL;
+    if (n <= POSITIONS_MAX)
+        positions = arena_alloc(d->arena, (n + 1) * sizeof *positions);
+    if (positions == NULL)
+        return fail(d->reterr, ERR_TOO_LARGE, "%zu positions, at most %d allowed", n, POSITIONS_MAX);
+    at = 0;
+    for (size_t i = 0; json_next(v, &at, &element); i++) {
+        enum err err = read_position_of(d, element, &positions[i].room, &positions[i].position);
+        if (err != OK)
+            return err;
+    }
+    d->command->positions = positions;
+    d->command->position_count = n;
+    return OK;
+}
+
 /* How a member reaches the command. TYPE has been read before. */
 static enum err (*const readers[MEMBERS])(struct decoding *d, struct json_value v) = {
-    [ID] = read_id,     [ROOM] = read_room, [EVENT] = read_event,   [DATA] = read_data,   [KEY] = read_key,
-    [ECHO] = read_echo, [TO] = read_to,     [CURSOR] = read_cursor, [LIMIT] = read_limit,
+    [ID] = read_id,           [ROOM] = read_room,     [EVENT] = read_event,
+    [DATA] = read_data,       [KEY] = read_key,       [ECHO] = read_echo,
+    [TO] = read_to,           [CURSOR] = read_cursor, [LIMIT] = read_limit,
+    [AFTER] = read_after,     [BEFORE] = read_before, [POSITION] = read_position,
+    [SESSION] = read_session, [TOKEN] = read_token,   [POSITIONS] = read_positions,
 };
 
 /* What a command takes; other members are ignored. */
 static const struct {
     unsigned required, optional;
-    bool offered, carries_data;
+    bool carries_data;
 } commands[COMMANDS] = {
-    [CMD_JOIN] = {BIT(ROOM), 0, true, false},
-    [CMD_LEAVE] = {BIT(ROOM), 0, true, false},
-    [CMD_PUBLISH] = {BIT(ROOM) | BIT(DATA), BIT(EVENT) | BIT(KEY) | BIT(ECHO), true, true},
-    [CMD_SEND] = {BIT(TO) | BIT(DATA), BIT(EVENT) | BIT(KEY), true, true},
-    [CMD_BROADCAST] = {BIT(DATA), BIT(EVENT) | BIT(KEY), true, true},
-    [CMD_PRESENCE] = {BIT(ROOM), BIT(CURSOR) | BIT(LIMIT), true, false},
-    [CMD_PING] = {0, 0, true, false},
+    [CMD_JOIN] = {BIT(ROOM), BIT(POSITION), false},
+    [CMD_LEAVE] = {BIT(ROOM), 0, false},
+    [CMD_PUBLISH] = {BIT(ROOM) | BIT(DATA), BIT(EVENT) | BIT(KEY) | BIT(ECHO), true},
+    [CMD_SEND] = {BIT(TO) | BIT(DATA), BIT(EVENT) | BIT(KEY), true},
+    [CMD_BROADCAST] = {BIT(DATA), BIT(EVENT) | BIT(KEY), true},
+    [CMD_PRESENCE] = {BIT(ROOM), BIT(CURSOR) | BIT(LIMIT), false},
+    [CMD_HISTORY] = {BIT(ROOM), BIT(AFTER) | BIT(BEFORE) | BIT(LIMIT), false},
+    [CMD_RESUME] = {BIT(SESSION) | BIT(TOKEN), BIT(POSITIONS), false},
+    [CMD_PING] = {0, 0, false},
 };
 
 static enum err read_type(struct decoding *d)
@@ -211,8 +320,6 @@ static enum err read_type(struct decoding *d)
     for (enum command_kind kind = 0; kind < COMMANDS; kind++) {
         if (!slice_eq(type, slice_str(command_name(kind))))
             continue;
-        if (!commands[kind].offered)
-            return fail(d->reterr, ERR_UNSUPPORTED, "%s is not offered here", command_name(kind));
         d->command->kind = kind;
         return OK;
     }

@@ -88,18 +88,22 @@ static void put_room(struct buf *b, struct slice room)
 
 static void encode_welcome(const struct event *e, struct buf *b)
 {
-    put_string(b, SLICE("{\"type\":\"welcome\",\"session\":"), e->sid);
+    APPEND(b, "{\"type\":\"welcome\"");
+    put_id(b, e->id);
+    put_string(b, SLICE(",\"session\":"), e->sid);
     put_string(b, SLICE(",\"token\":"), e->token);
     put_string_or_null(b, SLICE(",\"user\":"), e->user);
     put_string(b, SLICE(",\"node\":"), e->node);
     put_number(b, SLICE(",\"heartbeat\":"), e->heartbeat_s);
     put_number(b, SLICE(",\"resume_window\":"), e->resume_window_s);
-    APPEND(b, "}");
+    buf_append(b, e->resumed ? SLICE(",\"resumed\":true}") : SLICE("}"));
 }
 
 static void encode_message(const struct event *e, struct buf *b)
 {
-    put_string(b, SLICE("{\"type\":\"message\",\"room\":"), e->room);
+    APPEND(b, "{\"type\":\"message\"");
+    put_id(b, e->id);
+    put_string(b, SLICE(",\"room\":"), e->room);
     put_position(b, e->position);
     put_string(b, SLICE(",\"event\":"), e->name);
     if (e->sid.n != 0) {
@@ -175,6 +179,8 @@ static void encode_ack(const struct event *e, struct buf *b)
     }
     if (e->next.n != 0)
         put_string(b, SLICE(",\"next\":"), e->next);
+    if (e->has_more)
+        buf_append(b, e->more ? SLICE(",\"more\":true") : SLICE(",\"more\":false"));
     APPEND(b, "}");
 }
 
@@ -213,10 +219,22 @@ static void encode_goodbye(const struct event *e, struct buf *b)
     APPEND(b, "}");
 }
 
+static void encode_recovered(const struct event *e, struct buf *b)
+{
+    put_string(b, SLICE("{\"type\":\"recovered\",\"room\":"), e->room);
+    buf_append(b, e->recovered ? SLICE(",\"recovered\":true") : SLICE(",\"recovered\":false"));
+    if (!e->recovered)
+        put_string(b, SLICE(",\"reason\":"), e->text);
+    put_position(b, e->position);
+    put_number(b, SLICE(",\"total\":"), e->total);
+    APPEND(b, "}");
+}
+
 static void (*const encoders[EVENTS])(const struct event *e, struct buf *b) = {
-    [EVENT_WELCOME] = encode_welcome, [EVENT_MESSAGE] = encode_message, [EVENT_ENTER] = encode_enter,
-    [EVENT_EXIT] = encode_exit,       [EVENT_SUSPEND] = encode_suspend, [EVENT_ACK] = encode_ack,
-    [EVENT_ERROR] = encode_error,     [EVENT_PONG] = encode_pong,       [EVENT_GOODBYE] = encode_goodbye,
+    [EVENT_WELCOME] = encode_welcome,     [EVENT_MESSAGE] = encode_message, [EVENT_ENTER] = encode_enter,
+    [EVENT_EXIT] = encode_exit,           [EVENT_SUSPEND] = encode_suspend, [EVENT_ACK] = encode_ack,
+    [EVENT_ERROR] = encode_error,         [EVENT_PONG] = encode_pong,       [EVENT_GOODBYE] = encode_goodbye,
+    [EVENT_RECOVERED] = encode_recovered,
 };
 
 void native_encode(const struct event *e, struct buf *ret)

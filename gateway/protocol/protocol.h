@@ -33,13 +33,24 @@ enum command_kind { COMMAND_MAP(X) COMMANDS };
 
 /* What a client asks for. Slices point into the frame or the arena. Names are valid (docs/protocol.md) when decode succeeded; `data` is one
  * valid JSON value or any bytes. Absent members are empty. */
+struct command_position {
+    struct slice room;
+    struct position position;
+};
+
 struct command {
     enum command_kind kind;
     struct slice id; /* raw: echoed as written */
     struct slice room, event, key, to_user, to_session, cursor, data;
+    struct slice session, token; /* resume */
     enum data_type data_type;
     uint32_t limit;
     bool echo; /* publish: the sender gets it too */
+    bool has_after, has_before, has_position;
+    uint64_t after, before;                   /* history: offsets, exclusive */
+    struct position position;                 /* join: what the client has seen already */
+    const struct command_position *positions; /* resume: the same, for every room */
+    size_t position_count;
 };
 
 /* What a client is told. One flat struct: each kind uses the fields that docs/protocol.md lists for it. */
@@ -53,6 +64,7 @@ enum event_kind {
     EVENT_ERROR,
     EVENT_PONG,
     EVENT_GOODBYE,
+    EVENT_RECOVERED,
     EVENTS
 };
 
@@ -64,7 +76,7 @@ struct event_member {
 
 struct event {
     enum event_kind kind;
-    struct slice id;   /* ACK, ERROR, PONG: raw, may be empty */
+    struct slice id;   /* what is answered, raw; empty: nothing */
     struct slice room; /* may be empty for ACK, ERROR */
     struct slice name; /* MESSAGE: event name */
     struct slice sid;  /* MESSAGE: sender (empty: backend); ENTER…: who; WELCOME: the client itself */
@@ -78,6 +90,9 @@ struct event {
     enum exit_reason exit_reason;          /* EXIT */
     struct slice token, node;              /* WELCOME */
     uint32_t heartbeat_s, resume_window_s; /* WELCOME */
+    bool resumed;                          /* WELCOME */
+    bool recovered;                        /* RECOVERED; if not, text says why: expired, fork, not_retained */
+    bool has_more, more;                   /* ACK of a history */
     enum err err;                          /* ERROR */
     struct slice text;                     /* ERROR: the sentence; GOODBYE: the reason */
     uint64_t reconnect_after_ms;           /* GOODBYE */

@@ -1,7 +1,7 @@
 /* gateway/protocol/websocket.c: WebSocket frames. */
 #include "gateway/protocol/websocket.h"
 
-#include <assert.h>
+#include <inttypes.h>
 
 #include "base/utf8.h"
 
@@ -149,8 +149,8 @@ static enum err check_length(const struct ws_parser *w, size_t extended, const s
     if (h->length >> 63 != 0)
         return fail(reterr, ERR_BAD_REQUEST, "a length with its highest bit set");
     if (!control(h->opcode) && h->length > w->max_message - w->partial.n)
-        return fail(reterr, ERR_TOO_LARGE, "a message of %llu bytes or more, at most %u allowed",
-                    (unsigned long long)(w->partial.n + h->length), w->max_message);
+        return fail(reterr, ERR_TOO_LARGE, "a message of %" PRIu64 " bytes or more, at most %" PRIu32 " allowed",
+                    w->partial.n + h->length, w->max_message);
     return OK;
 }
 
@@ -337,6 +337,7 @@ static int close_code(enum err err)
     return err == ERR_BAD_UTF8 ? 1007 : 1002;
 }
 
+/* p is written to, through the feed. NOLINTNEXTLINE(readability-function-size,readability-non-const-parameter) */
 enum err ws_parse(struct ws_parser *w, char *p, size_t n, const struct ws_parser_events *events, void *owner,
                   int *ret_close, struct error *reterr)
 {

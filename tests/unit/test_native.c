@@ -31,8 +31,9 @@ static struct command decoded(struct slice frame, bool binary)
 static void decodes_every_command(void **state)
 {
     (void)state;
-    struct command c =
-        decoded(SLICE("{\"type\":\"join\",\"id\":\"1\",\"room\":\"lobby\",\"position\":{\"offset\":1}}"), false);
+    struct command c = decoded(
+        SLICE("{\"type\":\"join\",\"id\":\"1\",\"room\":\"lobby\",\"position\":{\"offset\":1,\"tag\":\"00ff\"}}"),
+        false);
     assert_int_equal(c.kind, CMD_JOIN);
     assert_slice(c.id, "\"1\"");
     assert_slice(c.room, "lobby");
@@ -138,12 +139,7 @@ static void limits_are_inclusive(void **state)
     assert_int_equal(
         decoded(SLICE("{\"type\":\"send\",\"data\":1,\"to\":{\"user\":\"" LONG128 "\"}}"), false).to_user.n,
         NAME_MAX_USER);
-    /* 62 characters and two quotes */
-    assert_int_equal(
-        decoded(SLICE("{\"type\":\"ping\",\"id\":\"01234567890123456789012345678901234567890123456789012345678901\"}"),
-                false)
-            .id.n,
-        NAME_MAX_ID);
+    assert_int_equal(decoded(SLICE("{\"type\":\"ping\",\"id\":\"" LONG64 "\"}"), false).id.n, NAME_MAX_ID);
 }
 
 static const struct {
@@ -169,9 +165,17 @@ static const struct {
     {SLICE("{\"id\":2,\"type\":\"Join\",\"room\":\"$x\"}"), false, ERR_UNKNOWN_TYPE, "no such \"type\" (4 bytes)", "2",
      ""},
     {SLICE("{\"id\":2,\"type\":\"welcome\"}"), false, ERR_UNKNOWN_TYPE, "no such \"type\"", "2", ""},
-    {SLICE("{\"id\":3,\"type\":\"history\",\"room\":\"r\"}"), false, ERR_UNSUPPORTED, "history is not offered here",
-     "3", "r"},
-    {SLICE("{\"id\":3,\"type\":\"resume\"}"), false, ERR_UNSUPPORTED, "resume is not offered here", "3", ""},
+    {SLICE("{\"id\":3,\"type\":\"history\",\"room\":\"r\",\"after\":-1}"), false, ERR_BAD_REQUEST,
+     "member \"after\" must be an offset", "3", "r"},
+    {SLICE("{\"id\":3,\"type\":\"resume\"}"), false, ERR_BAD_REQUEST, "resume needs a member \"session\"", "3", ""},
+    {SLICE("{\"id\":3,\"type\":\"resume\",\"session\":\"s\",\"token\":\"t\",\"positions\":{}}"), false, ERR_BAD_REQUEST,
+     "member \"positions\" must be an array", "3", ""},
+    {SLICE("{\"id\":3,\"type\":\"resume\",\"session\":\"s\",\"token\":\"t\",\"positions\":[1]}"), false,
+     ERR_BAD_REQUEST, "a position must be an object", "3", ""},
+    {SLICE(
+         "{\"id\":3,\"type\":\"resume\",\"session\":\"s\",\"token\":\"t\",\"positions\":[{\"room\":\"r\",\"offset\":1,"
+         "\"tag\":\"0123456789abcdef0\"}]}"),
+     false, ERR_INVALID_NAME, "\"tag\" has 17 bytes, at most 16 allowed", "3", ""},
     /* id */
     {SLICE("{\"type\":\"ping\",\"id\":null}"), false, ERR_BAD_REQUEST, "member \"id\" must be a string or a number", "",
      ""},
