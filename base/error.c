@@ -32,6 +32,7 @@ int err_close_code(enum err code)
     return errors[code].close;
 }
 
+#undef fail
 enum err fail(struct error *reterr, enum err code, const char *fmt, ...)
 {
     va_list ap;

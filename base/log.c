@@ -15,14 +15,14 @@
 
 enum log_level log_threshold = LOG_INFO;
 
-static enum log_format format = LOG_TEXT;
+static enum log_format log_format = LOG_TEXT;
 static char node_name[QUOTED_MAX * 4 + 8];
 static const char *const level_names[] = {"ERROR", "WARN", "INFO", "DEBUG"};
 
-void log_setup(enum log_level level, enum log_format fmt, const char *node)
+void log_setup(enum log_level level, enum log_format format, const char *node)
 {
     log_threshold = level;
-    format = fmt;
+    log_format = format;
     (void)snprintf(node_name, sizeof node_name, "%s", node != NULL ? log_q(slice_str(node)) : "");
 }
 
@@ -151,7 +151,7 @@ static void append_time(struct buf *b, const struct timespec *now)
 static void compose(struct buf *b, enum log_level level, const struct timespec *now, const char *message,
                     const char *fields)
 {
-    if (format == LOG_JSON) {
+    if (log_format == LOG_JSON) {
         buf_append_str(b, "{\"time\":\"");
         append_time(b, now);
         buf_printf(b, "\",\"level\":\"%s\",\"message\":\"%s\"", level_names[level], message);

@@ -19,7 +19,7 @@
 const char *exit_reason_name(enum exit_reason reason)
 {
     static const char *const names[EXIT_REASONS] = {
-#define X(code, name) [code] = name,
+#define X(code, name) [code] = (name),
         EXIT_REASON_MAP(X)
 #undef X
     };

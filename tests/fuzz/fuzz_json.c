@@ -99,6 +99,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     if (!utf8_valid(text))
         return 0; /* the scanner only ever gets UTF-8 */
     bool ours = json_check(text, &error) == OK;
+    if (n != 0 && memchr(p, '\0', n) != NULL) {
+        assert(!ours); /* jansson loses a zero byte behind a number */
+        return 0;
+    }
     json_t *theirs = json_loadb(text.p != NULL ? text.p : "", n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
     if (theirs == NULL &&
         (json_error_code(&why) == json_error_numeric_overflow || json_error_code(&why) == json_error_null_byte_in_key))
