@@ -24,6 +24,7 @@ struct broker;
 struct session_record {
     struct slice sid, token_hash, user, protocol, ip, agent, origin;
     uint64_t connected_ms;
+    uint32_t resume_window_ms; /* how long it is kept when its node dies; 0: not at all */
 };
 
 enum member_state { MEMBER_ACTIVE, MEMBER_SUSPENDED };
@@ -42,7 +43,7 @@ struct room_record {
 struct message_record { /* one entry of a room's log */
     struct position position;
     uint64_t time_ms;
-    struct slice event, from, user, id, data;
+    struct slice event, from, user, id, except, data;
     enum data_type data_type;
 };
 
@@ -59,6 +60,8 @@ struct broker_result {
     const struct member_record *members;
     const struct room_record *rooms;
     const struct message_record *messages;
+    struct slice user; /* session_resume: whose session it is; its rooms are in `rooms` */
+    uint64_t connected_ms;
 };
 
 typedef void broker_done(void *arg, const struct broker_result *r);
@@ -80,6 +83,8 @@ struct broker_events {
     /* This node was declared dead while it was not (a pause longer than the lease): its sessions are gone from the store and must be put
      * and joined again. */
     void (*expelled)(void *owner);
+    /* A session of this node was resumed on another one: let it go without telling the store anything. */
+    void (*taken)(void *owner, struct slice sid);
     /* Filled in just before each heartbeat, for xd:node:{node}. */
     void (*node_stats)(void *owner, uint64_t *ret_connections, uint64_t *ret_rooms);
 };
@@ -130,7 +135,14 @@ struct broker_ops {
     void (*rooms)(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg);
     void (*history)(struct broker *b, struct slice room, const struct position *after, uint32_t limit, broker_done *done, void *arg);
 
-    /* A session of this node begins, changes state, ends. park and resume answer ERR_UNSUPPORTED so far. */
+    /* Shows a member of this node as suspended and publishes SUSPEND, if it was active. A join makes it active again and publishes ENTER. */
+    void (*suspend)(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done, void *arg);
+
+    /* A session of this node begins or ends.
+     * park: its connection is gone and it may come back within ttl_ms. It belongs to no node then; when nobody has resumed it by the end, one node ends it: EXIT
+     * (disconnect) in every room, and it is forgotten. The caller has suspended its memberships. Does nothing when another node has resumed it meanwhile.
+     * resume: makes sid a session of this node, parked or not, if token_hash is that of session_put. The result has user, connected_ms and rooms (names
+     * only). A node that still has it is told `taken`. ERR_NOT_FOUND: no such session any more; ERR_UNAUTHORIZED: another token. */
     void (*session_put)(struct broker *b, const struct session_record *s, broker_done *done, void *arg);
     void (*session_park)(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg);
     void (*session_resume)(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done, void *arg);

@@ -88,7 +88,12 @@ static void on_node_stats(void *owner, uint64_t *ret_connections, uint64_t *ret_
     *ret_rooms = HASH_COUNT(g->rooms);
 }
 
-static const struct broker_events broker_events = {on_envelope, on_link, on_expelled, on_node_stats};
+static const struct broker_events broker_events = {
+    .envelope = on_envelope,
+    .link = on_link,
+    .expelled = on_expelled,
+    .node_stats = on_node_stats,
+};
 
 /* --- time --- */
 

@@ -142,6 +142,31 @@ static void limits_are_inclusive(void **state)
     assert_int_equal(decoded(SLICE("{\"type\":\"ping\",\"id\":\"" LONG64 "\"}"), false).id.n, NAME_MAX_ID);
 }
 
+static void positions_are_read(void **state)
+{
+    struct arena arena;
+    struct command c;
+    struct error error;
+    (void)state;
+    arena_init(&arena, 4096);
+    assert_int_equal(
+        protocol_native.decode(SLICE("{\"type\":\"join\",\"room\":\"r\",\"position\":{\"tag\":\"00ff\",\"offset\":7}}"),
+                               false, &arena, &c, &error),
+        OK);
+    assert_true(c.has_position && c.position.offset == 7);
+    assert_string_equal(c.position.tag, "00ff");
+    assert_int_equal(protocol_native.decode(
+                         SLICE("{\"type\":\"resume\",\"session\":\"s\",\"token\":\"t\",\"positions\":[ {\"room\":"
+                               "\"a\",\"offset\":1,\"tag\":\"0\"} , {\"offset\":0,\"tag\":\"\",\"room\":\"b]\"}]}"),
+                         false, &arena, &c, &error),
+                     OK);
+    assert_int_equal(c.position_count, 2);
+    assert_slice(c.positions[0].room, "a");
+    assert_slice(c.positions[1].room, "b]");
+    assert_int_equal(c.positions[1].position.offset, 0);
+    arena_reset(&arena);
+}
+
 static const struct {
     struct slice frame;
     bool binary;
@@ -376,6 +401,7 @@ int main(void)
         test(unescapes_names_and_leaves_data_as_it_is),
         test(decodes_binary_frames),
         test(limits_are_inclusive),
+        test(positions_are_read),
         test(refuses_and_keeps_what_the_answer_needs),
         test(refuses_more_escapes_than_the_arena_holds),
         test(heartbeats),
