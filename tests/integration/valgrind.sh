@@ -101,7 +101,7 @@ run() # NAME PROCESSES SCHEME FLAG...
     local name=$1 processes=$2 scheme=$3 status=0 port
     shift 3
     port=$(free_port)
-    valgrind --leak-check=full --show-leak-kinds=all --track-fds=yes --error-exitcode=99 \
+    valgrind --leak-check=full --show-leak-kinds=all --track-fds=yes --num-callers=40 --error-exitcode=99 \
         --suppressions=tests/integration/valgrind.supp --log-file="$work/$name.%p" \
         "$gateway" --listen "127.0.0.1:$port" --node "$name" --drain-time 10 "$@" >"$work/$name.log" 2>&1 </dev/null &
     gateway_pid=$!
