@@ -117,6 +117,25 @@ stage_debian13() { tests/debian13.sh; }
 # --- running and counting ---
 
 passed=0 failed=0 skipped=0
+ahead_pid=""
+
+# What failed, in the words of the tools, and how the output ends.
+show() # LOG
+{
+    {
+        grep -nE '^(not ok|FAIL)|\[  (FAILED|ERROR )|\*\*\*|✖|(error|ERROR|fatal):|Sanitizer:' "$1" | head -n 40 || true
+        echo "… $1 ends:"
+        tail -n 60 "$1"
+    } | cut -c1-300 | sed 's/^/    /'
+}
+
+# The last stages need a Debian 13, which takes a while to download: meanwhile others can run.
+fetch_ahead()
+{
+    [[ $(id -u) == 0 ]] || return 0
+    (deploy/install-deps.sh docker && tests/support/trixie.sh) </dev/null >"$logs/ahead.log" 2>&1 &
+    ahead_pid=$!
+}
 
 # Adds the stage's results and prints one line about it.
 conclude() # NAME SECONDS STATUS
@@ -136,7 +155,7 @@ conclude() # NAME SECONDS STATUS
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
     [[ $f == 0 ]] || word=FAIL
     if [[ $word == FAIL ]]; then
-        tail -n 100 "$log" | sed 's/^/    /'
+        show "$log"
     fi
     printf '%-4s %-12s %4d s  %d passed, %d failed, %d skipped%s\n' "$word" "$name" "$seconds" "$p" "$f" "$s" "${note:+  ($note)}"
 }
@@ -155,6 +174,7 @@ run_stage() # NAME SECONDS ABOUT
 
 finish()
 {
+    [[ -z $ahead_pid ]] || kill "$ahead_pid" 2>/dev/null || true
     echo "total $SECONDS s; logs: $logs"
     echo "$passed passed, $failed failed, $skipped skipped"
     [[ $failed == 0 && $((passed + skipped)) -gt 0 ]] || exit 1
@@ -184,6 +204,7 @@ main()
         if [[ $# == 0 || " $* " == *" $name "* ]]; then
             run_stage "$name" "$seconds" "$about"
         fi
+        [[ $name != deps || $# != 0 ]] || fetch_ahead
     done
     finish
 }
