@@ -246,29 +246,29 @@ struct loop *loop_ev_create(void)
     return &l->base;
 }
 
-void loop_ev_destroy(struct loop **base)
+void loop_ev_destroy(struct loop **l)
 {
-    if (*base == NULL)
+    if (*l == NULL)
         return;
-    struct loop_ev *l = self(*base);
-    for (size_t i = 0; i < l->n_signals; i++)
-        ev_signal_stop(l->ev, &l->signals[i].watcher);
-    ev_idle_stop(l->ev, &l->idle);
-    ev_check_stop(l->ev, &l->after_poll);
-    ev_prepare_stop(l->ev, &l->before_poll);
-    ev_loop_destroy(l->ev);
-    free(l);
-    *base = NULL;
+    struct loop_ev *e = self(*l);
+    for (size_t i = 0; i < e->n_signals; i++)
+        ev_signal_stop(e->ev, &e->signals[i].watcher);
+    ev_idle_stop(e->ev, &e->idle);
+    ev_check_stop(e->ev, &e->after_poll);
+    ev_prepare_stop(e->ev, &e->before_poll);
+    ev_loop_destroy(e->ev);
+    free(e);
+    *l = NULL;
 }
 
-void loop_ev_run(struct loop *base)
+void loop_ev_run(struct loop *l)
 {
-    ev_run(self(base)->ev, 0);
+    ev_run(self(l)->ev, 0);
 }
 
-void loop_ev_stop(struct loop *base)
+void loop_ev_stop(struct loop *l)
 {
-    ev_break(self(base)->ev, EVBREAK_ALL);
+    ev_break(self(l)->ev, EVBREAK_ALL);
 }
 
 static void on_signal(struct ev_loop *ev, ev_signal *watcher, int revents)
@@ -279,20 +279,20 @@ static void on_signal(struct ev_loop *ev, ev_signal *watcher, int revents)
     s->run(s->arg);
 }
 
-void loop_ev_signal(struct loop *base, int signo, void (*run)(void *arg), void *arg)
+void loop_ev_signal(struct loop *l, int signo, void (*run)(void *arg), void *arg)
 {
-    struct loop_ev *l = self(base);
-    assert(l->n_signals < SIGNALS_MAX);
-    struct ev_owned_signal *s = &l->signals[l->n_signals++];
+    struct loop_ev *e = self(l);
+    assert(e->n_signals < SIGNALS_MAX);
+    struct ev_owned_signal *s = &e->signals[e->n_signals++];
     s->run = run;
     s->arg = arg;
     ev_signal_init(&s->watcher, on_signal, signo);
-    ev_signal_start(l->ev, &s->watcher);
+    ev_signal_start(e->ev, &s->watcher);
 }
 
-void loop_ev_on_lag(struct loop *base, void (*run)(void *arg, uint64_t us), void *arg)
+void loop_ev_on_lag(struct loop *l, void (*run)(void *arg, uint64_t us), void *arg)
 {
-    struct loop_ev *l = self(base);
-    l->lag = run;
-    l->lag_arg = arg;
+    struct loop_ev *e = self(l);
+    e->lag = run;
+    e->lag_arg = arg;
 }

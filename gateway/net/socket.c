@@ -39,9 +39,12 @@ static bool reading(const struct socket *s)
     return s->state == SOCKET_CLOSING ? s->fin : s->state < SOCKET_CLOSING && !s->paused;
 }
 
+/* A pause takes effect when something arrives during it (on_io): most end before that, and cost no epoll_ctl. */
 void socket_watch(struct socket *s)
 {
     int events = reading(s) ? IO_READ : 0;
+    if (s->paused && s->state < SOCKET_CLOSING)
+        events |= s->io.events & IO_READ;
     if (s->out_n > 0 || s->owes_write)
         events |= IO_WRITE;
     io_set(&s->io, s->state == SOCKET_DEAD ? 0 : events);
@@ -341,8 +344,12 @@ static void on_io(struct io *io, int events)
     struct socket *s = container_of(io, struct socket, io);
     if ((events & IO_WRITE) != 0)
         on_writable(s);
-    if ((events & IO_READ) != 0 && reading(s))
-        on_readable(s);
+    if ((events & IO_READ) != 0) {
+        if (reading(s))
+            on_readable(s);
+        else
+            io_set(io, io->events & ~IO_READ);
+    }
     socket_watch(s);
 }
 

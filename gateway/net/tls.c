@@ -38,7 +38,7 @@ static const char *openssl_reason(void)
 }
 
 /* A key with a passphrase cannot be used by a server that starts on its own. */
-static int no_passphrase(char *ret, int size, int writing, void *arg)
+static int no_passphrase(char *ret, int size, int writing, void *arg) /* NOLINT(readability-non-const-parameter) */
 {
     (void)ret;
     (void)size;
