@@ -11,7 +11,7 @@ describe('the demo page', { timeout: 120000 }, () => {
     browser = await Browser.start();
     base = `https://127.0.0.1:${cluster.proxyPort}/`;
   });
-  after(async () => { await browser?.stop(); await cluster.stop(); });
+  after(async () => { try { await browser?.stop(); } finally { await cluster.stop(); } });
 
   const online = p => p.until(() => document.querySelector('#app').dataset.phase === 'online' && document.querySelector('#node').textContent, 'the page to be online');
   const says = async (p, text) => { await p.type('#text', text); await p.key('Enter'); };

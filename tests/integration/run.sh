@@ -30,6 +30,6 @@ if node --help | grep -q -- --test-reporter=; then options+=(--test-reporter=spe
 
 started=$SECONDS
 status=0
-node "${options[@]}" "${files[@]}" || status=$?
+timeout --kill-after=10 900 node "${options[@]}" "${files[@]}" || status=$?
 echo "tests/integration: $((SECONDS - started)) s, exit status $status"
 exit "$status"

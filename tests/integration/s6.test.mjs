@@ -33,7 +33,7 @@ describe('S6, a turn-based board game', { timeout: 60000 }, () => {
     assert.deepEqual(games[0].offsets, Array.from({ length: 30 }, (_, i) => i + 1));
     assert.deepEqual(games[1], games[0]);
     assert.deepEqual(games[2], games[0]);
-    assert.ok(games[0].board.length >= 3);
+    assert.ok(games[0].board.length >= 1, 'the first player has moved');
 
     await players[1].drop();
     const left = await players[0].next('exit');

@@ -15,7 +15,7 @@ export class Browser {
     const b = new Browser();
     b.dir = mkdtempSync(join(tmpdir(), 'xd-chromium-'));
     b.child = spawn(process.env.CHROMIUM ?? '/usr/bin/chromium', [...FLAGS, `--lang=${lang}`, `--user-data-dir=${b.dir}`, 'about:blank'],
-      { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, LANGUAGE: lang } });
+      { detached: true, stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, LANGUAGE: lang } });
     b.log = '';
     b.child.stderr.on('data', d => { b.log += d; });
     b.exited = new Promise(yes => b.child.on('exit', yes));
@@ -56,13 +56,13 @@ export class Browser {
     return p;
   }
 
+  /** Chromium is a group of processes; some outlive the first one and still write to the profile. */
   async stop() {
-    this.child.kill('SIGTERM');
-    const slow = setTimeout(() => this.child.kill('SIGKILL'), 5000);
-    await this.exited;
-    clearTimeout(slow);
     this.ws.terminate();
-    rmSync(this.dir, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+    process.kill(-this.child.pid, 'SIGKILL');
+    await this.exited;
+    await until(() => { try { process.kill(-this.child.pid, 0); return false; } catch { return true; } }, { what: 'Chromium to be gone' }).catch(() => {});
+    rmSync(this.dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 });
   }
 }
 

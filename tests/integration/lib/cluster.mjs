@@ -3,6 +3,7 @@ import { spawn, execFile, execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, readFileSync, existsSync } from 'node:fs';
 import https from 'node:https';
 import http from 'node:http';
+import { after } from 'node:test';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -23,6 +24,10 @@ export function gatewayBinary() {
   return resolve(found);
 }
 
+const running = new Set();
+// When a hook fails before it stopped its processes, the test file must end all the same.
+after(async () => { for (const p of running) await p.kill(); });
+
 /** A process whose output is kept, and whose end is expected or a failure. */
 export class Process {
   constructor(name, command, args, { env = {}, cwd } = {}) {
@@ -30,11 +35,13 @@ export class Process {
     this.log = '';
     this.ended = null;
     this.problems = [];
+    running.add(this);
     this.child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.child.stdout, this.child.stderr]) stream.on('data', d => { if (this.log.length < 8 << 20) this.log += d; });
     this.exit = new Promise(yes => {
-      this.child.on('error', e => { this.log += `${e.message}\n`; this.ended = { code: null, signal: null, error: e }; yes(this.ended); });
+      this.child.on('error', e => { running.delete(this); this.log += `${e.message}\n`; this.ended = { code: null, signal: null, error: e }; yes(this.ended); });
       this.child.on('close', (code, signal) => {
+        running.delete(this);
         this.ended = { code, signal };
         if (!this.expected) this.problems.push(`${name} ended by itself: code ${code}, signal ${signal}`);
         yes(this.ended);
