@@ -63,12 +63,12 @@ static void next_key(struct keys *k, struct config_source *from)
 static enum err set_scalar(struct config *c, const struct config_option *o, json_t *v, struct config_source *from,
                            struct error *reterr)
 {
-    char digits[24];
     if (json_is_string(v))
         return config_set(c, o, slice_str(json_string_value(v)), from, reterr);
     if (json_is_boolean(v) && o->type == OPTION_BOOL)
         return config_set(c, o, json_is_true(v) ? SLICE("on") : SLICE("off"), from, reterr);
     if (json_is_integer(v)) {
+        char digits[24];
         (void)snprintf(digits, sizeof digits, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
         return config_set(c, o, slice_str(digits), from, reterr);
     }

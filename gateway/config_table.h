@@ -47,9 +47,11 @@ extern const size_t config_group_count;
 extern const struct config_verb config_verbs[];
 extern const size_t config_verb_count;
 
+/* NOLINTBEGIN(bugprone-macro-parentheses) */
 #define config_for_each(o)                                                                                             \
     for (const struct config_group *g_##o = config_groups; g_##o < config_groups + config_group_count; g_##o++)        \
         for (const struct config_option *o = g_##o->options; o < g_##o->options + g_##o->count; o++)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* NULL when there is none. */
 const struct config_option *config_find(struct slice key);

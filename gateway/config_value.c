@@ -12,9 +12,12 @@ struct unit {
     uint64_t factor;
 };
 
-static const struct unit sizes[] = {{"", 1}, {"k", 1024}, {"m", 1024 * 1024}, {"g", 1024 * 1024 * 1024}};
-static const struct unit times[] = {{"", 1000},       {"ms", 1},          {"s", 1000},
-                                    {"m", 60 * 1000}, {"h", 3600 * 1000}, {"d", 86400 * 1000}};
+#define KIB    UINT64_C(1024)
+#define SECOND UINT64_C(1000)
+
+static const struct unit sizes[] = {{"", 1}, {"k", KIB}, {"m", KIB *KIB}, {"g", KIB *KIB *KIB}};
+static const struct unit times[] = {
+    {"", SECOND}, {"ms", 1}, {"s", SECOND}, {"m", 60 * SECOND}, {"h", 3600 * SECOND}, {"d", 86400 * SECOND}};
 
 /* Splits s into leading digits and the rest; at most 10 digits, so that no factor above overflows. */
 static bool number(struct slice s, uint64_t *ret, struct slice *ret_rest)

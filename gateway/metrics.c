@@ -84,13 +84,13 @@ static void append_label(struct buf *b, const char *name, const char *value, boo
     buf_append_char(b, '"');
 }
 
-/* Everything of a sample but its value. label may be NULL. */
+/* Everything of a sample but its number. label may be NULL, value is the label's. */
 static void sample(const struct writer *w, const char *suffix, uint32_t worker, const char *label, const char *value)
 {
-    char digits[16];
     bool shared = slot_count > 1;
     buf_printf(w->out, "xindao_%s%s", w->family, suffix);
     if (shared) {
+        char digits[16];
         (void)snprintf(digits, sizeof digits, "%" PRIu32, worker);
         append_label(w->out, "worker", digits, true);
     }
@@ -115,7 +115,7 @@ static void family_u64(struct buf *out, const char *family, const char *type, co
     begin(&w, family, type, help);
     for (uint32_t i = 0; i < slot_count; i++) {
         const void *field = (const char *)&slots[i].metrics + offset;
-        sample_u64(&w, i, NULL, NULL, *(const uint64_t *)field);
+        sample_u64(&w, i, NULL, "", *(const uint64_t *)field);
     }
 }
 
@@ -152,11 +152,11 @@ static void append_histogram(const struct writer *w, uint32_t worker, const stru
         buf_append_char(w->out, '\n');
     }
     buf_fini(&bound);
-    sample(w, "_sum", worker, NULL, NULL);
+    sample(w, "_sum", worker, NULL, "");
     append_seconds(w->out, h->us_sum);
     buf_append_char(w->out, '\n');
     /* The +Inf bucket by definition, whatever another worker has counted meanwhile. */
-    sample(w, "_count", worker, NULL, NULL);
+    sample(w, "_count", worker, NULL, "");
     buf_append_u64(w->out, total);
     buf_append_char(w->out, '\n');
 }
@@ -165,7 +165,7 @@ static void render_scalars(struct buf *out)
 {
     /* sizeof tells a counter's "counter" from "gauge" without a run-time comparison */
 #define X(field, type, help)                                                                                           \
-    family_u64(out, sizeof type == sizeof "counter" ? #field "_total" : #field, type, help,                            \
+    family_u64(out, sizeof(type) == sizeof "counter" ? #field "_total" : #field, type, help,                           \
                offsetof(struct metrics, field));
     METRIC_MAP(X)
 #undef X
@@ -221,7 +221,7 @@ static void render_lag(struct buf *out)
 static void render_broker(struct buf *out)
 {
 #define X(field, type, help)                                                                                           \
-    family_u64(out, sizeof type == sizeof "counter" ? "redis_" #field "_total" : "redis_" #field, type, help,          \
+    family_u64(out, sizeof(type) == sizeof "counter" ? "redis_" #field "_total" : "redis_" #field, type, help,         \
                offsetof(struct metrics, broker.field));
     BROKER_MAP(X)
 #undef X

@@ -122,7 +122,7 @@ static struct slice next_word(struct slice *rest)
 static const struct setting *find_setting(struct slice key)
 {
     for (size_t i = 0; i < ARRAY_LEN(settings); i++)
-        if (slice_eq(key, slice_str(settings[i].key)))
+        if (slice_eq(key, (struct slice){settings[i].key, strlen(settings[i].key)}))
             return &settings[i];
     return NULL;
 }
@@ -233,7 +233,7 @@ struct policies *policies_create(char *const *lines, size_t count, struct error 
     struct policies *p = xmalloc(sizeof *p);
     *p = (struct policies){.list = xcalloc(count + 2, sizeof *p->list)};
     for (size_t i = 0; i < count; i++) {
-        if (parse_line(slice_str(lines[i]), &p->list[p->count], reterr) != OK) {
+        if (parse_line((struct slice){lines[i], strlen(lines[i])}, &p->list[p->count], reterr) != OK) {
             policies_destroy(&p);
             return NULL;
         }

@@ -13,9 +13,13 @@ const char *const *config_fake_env;
 
 char *config_fake_getenv(const char *name)
 {
-    for (const char *const *e = config_fake_env; e != NULL && e[0] != NULL; e += 2)
-        if (strcmp(e[0], name) == 0)
-            return (char *)(uintptr_t)e[1];
+    static char value[256]; /* until the next call, as POSIX allows getenv */
+    for (const char *const *e = config_fake_env; e != NULL && e[0] != NULL; e += 2) {
+        if (strcmp(e[0], name) == 0) {
+            (void)snprintf(value, sizeof value, "%s", e[1]);
+            return value;
+        }
+    }
     return NULL;
 }
 

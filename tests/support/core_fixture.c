@@ -105,18 +105,20 @@ static char *no_environment(const char *name)
 
 void core_init(struct core *c, const char *const *args)
 {
-    const char *argv[32] = {"xindao-gateway", "--insecure"};
+    char *argv[32] = {xstrdup("xindao-gateway"), xstrdup("--insecure")};
     int argc = 2;
     for (; args != NULL && *args != NULL; args++)
-        argv[argc++] = *args;
+        argv[argc++] = xstrdup(*args);
     struct error error = {0};
     enum config_action action;
     *c = (struct core){0};
     table_seed();
     log_setup(LOG_ERROR, LOG_TEXT, NULL);
     loop_fake_init(&c->loop);
-    if (config_load(argc, (char *const *)(uintptr_t)argv, no_environment, &c->cfg, &action, &error) != OK)
+    if (config_load(argc, argv, no_environment, &c->cfg, &action, &error) != OK)
         fail_msg("config: %s", error.text);
+    while (argc != 0)
+        free(argv[--argc]);
     c->gw = gateway_create(&c->loop.loop, &c->cfg, "test-node", &error);
     if (c->gw == NULL)
         fail_msg("gateway: %s", error.text);

@@ -3,7 +3,7 @@
 #include "gateway/bucket.h"
 #include "tests/support/check.h"
 
-#define SECOND 1000000u
+#define SECOND UINT64_C(1000000)
 
 static void zeroed_bucket_is_full(void **state)
 {
@@ -45,8 +45,8 @@ static void pause_refills_to_burst_and_not_beyond(void **state)
     while (bucket_take(&b, 10, 20, SECOND))
         ;
     for (int i = 0; i < 20; i++)
-        assert_true(bucket_take(&b, 10, 20, 1000000ull * SECOND));
-    assert_false(bucket_take(&b, 10, 20, 1000000ull * SECOND));
+        assert_true(bucket_take(&b, 10, 20, 1000000 * SECOND));
+    assert_false(bucket_take(&b, 10, 20, 1000000 * SECOND));
 }
 
 static void zero_rate_is_no_limit(void **state)
