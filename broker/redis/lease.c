@@ -59,11 +59,16 @@ void lease_heard(struct redis *r, const struct envelope *e)
     s->rtt_count++;
 }
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 static void check_deaf(struct redis *r)
 {
     struct lease *l = &r->lease;
     uint64_t now = loop_now_ms(r->b.loop);
-    uint64_t since = l->heard && l->heard_ms > l->baseline_ms ? l->heard_ms : l->baseline_ms;
+    uint64_t since = later(l->baseline_ms, pubsub_is_up(r->pubsub) ? l->heard_ms : pubsub_progress_ms(r->pubsub));
     if (now - since < DEAF_MS || !redis_link_is_up(r->link))
         return;
     l->baseline_ms = now;

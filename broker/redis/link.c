@@ -57,8 +57,11 @@ static void request_free(struct request *q)
     free(q);
 }
 
+/* What a connection needs to begin is not the users' queue. */
 static void waiting_add(struct redis_link *l, const struct request *q)
 {
+    if (q->setup)
+        return;
     l->waiting_bytes += q->n;
     l->waiting_count++;
     l->stats->queued_bytes += q->n;
@@ -67,6 +70,8 @@ static void waiting_add(struct redis_link *l, const struct request *q)
 
 static void waiting_sub(struct redis_link *l, const struct request *q)
 {
+    if (q->setup)
+        return;
     l->waiting_bytes -= q->n;
     l->waiting_count--;
     l->stats->queued_bytes -= q->n;

@@ -45,6 +45,7 @@ struct pubsub {
     size_t waiter_count, wanted_count, restoring;
     struct timer timer; /* for the oldest waiter */
     bool timer_set, up;
+    uint64_t progress_ms; /* of restoring: the link came up, or another confirmation arrived */
     struct task task;
 };
 
@@ -173,6 +174,7 @@ static void restored(struct pubsub *ps, struct channel *c)
 static void on_confirmation(struct pubsub *ps, struct slice name)
 {
     struct channel *c = channel_find(ps, name);
+    ps->progress_ms = loop_now_ms(ps->loop);
     if (c == NULL || c->unconfirmed == 0) {
         ps->stats->undecodable++;
         return;
@@ -210,6 +212,7 @@ static void on_push(void *owner, const redisReply *r)
 static void on_link_up(void *owner)
 {
     struct pubsub *ps = owner;
+    ps->progress_ms = loop_now_ms(ps->loop);
     ps->restoring = 0;
     list_for_each (it, &ps->all) {
         struct channel *c = list_entry(it, struct channel, all);
@@ -320,6 +323,11 @@ void pubsub_drop(struct pubsub *ps, const char *why)
 bool pubsub_is_up(const struct pubsub *ps)
 {
     return ps->up;
+}
+
+uint64_t pubsub_progress_ms(const struct pubsub *ps)
+{
+    return ps->progress_ms;
 }
 
 size_t pubsub_count(const struct pubsub *ps)

@@ -41,6 +41,8 @@ void pubsub_open_inbox(struct pubsub *ps);
 /* Connects anew, from the loop. */
 void pubsub_drop(struct pubsub *ps, const char *why);
 bool pubsub_is_up(const struct pubsub *ps);
+/* When (by the loop's clock) restoring the subscriptions last made progress. */
+uint64_t pubsub_progress_ms(const struct pubsub *ps);
 
 /* Walks the wanted rooms round and round: each call returns the next; SLICE_NONE for the inbox, or when there is none. */
 struct slice pubsub_next_room(struct pubsub *ps);

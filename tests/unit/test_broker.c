@@ -693,7 +693,7 @@ int main(void)
 {
     (void)signal(SIGPIPE, SIG_IGN);
     table_seed();
-    log_setup(LOG_ERROR, LOG_TEXT, NULL);
+    log_setup(getenv("VERBOSE") != NULL ? LOG_DEBUG : LOG_ERROR, LOG_TEXT, NULL);
     int failed = run("broker: memory");
     use_redis = true;
     redis_fixture_start(&redis);
