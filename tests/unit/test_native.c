@@ -144,27 +144,27 @@ static void limits_are_inclusive(void **state)
 
 static void positions_are_read(void **state)
 {
-    struct arena arena;
+    struct arena own;
     struct command c;
     struct error error;
     (void)state;
-    arena_init(&arena, 4096);
+    arena_init(&own, 4096);
     assert_int_equal(
         protocol_native.decode(SLICE("{\"type\":\"join\",\"room\":\"r\",\"position\":{\"tag\":\"00ff\",\"offset\":7}}"),
-                               false, &arena, &c, &error),
+                               false, &own, &c, &error),
         OK);
     assert_true(c.has_position && c.position.offset == 7);
     assert_string_equal(c.position.tag, "00ff");
     assert_int_equal(protocol_native.decode(
                          SLICE("{\"type\":\"resume\",\"session\":\"s\",\"token\":\"t\",\"positions\":[ {\"room\":"
                                "\"a\",\"offset\":1,\"tag\":\"0\"} , {\"offset\":0,\"tag\":\"\",\"room\":\"b]\"}]}"),
-                         false, &arena, &c, &error),
+                         false, &own, &c, &error),
                      OK);
     assert_int_equal(c.position_count, 2);
     assert_slice(c.positions[0].room, "a");
     assert_slice(c.positions[1].room, "b]");
     assert_int_equal(c.positions[1].position.offset, 0);
-    arena_reset(&arena);
+    arena_reset(&own);
 }
 
 static const struct {
