@@ -19,4 +19,22 @@ void table_seed(void);
 #define uthash_fatal(text)                   abort()
 #include <uthash.h>
 
+/* Analysers see what the macros do, not how: expanded, they are the longest code of every function they stand in, and the lists inside
+ * uthash are beyond what an analyser follows. */
+#if defined(__clang_analyzer__) || defined(__cppcheck__)
+void *table_any(const void *table, const void *key, size_t n);
+void *table_added(const void *table, void *element);
+#undef HASH_FIND
+#undef HASH_ADD
+#undef HASH_ADD_KEYPTR
+#undef HASH_DELETE
+#undef HASH_ITER
+#define HASH_FIND(hh, head, key, n, out)      ((out) = table_any((head), (key), (n)))
+#define HASH_ADD(hh, head, field, n, el)      ((head) = table_added((head), (el)))
+#define HASH_ADD_KEYPTR(hh, head, key, n, el) ((void)table_any((head), (key), (n)), (head) = table_added((head), (el)))
+#define HASH_DELETE(hh, head, el)             ((head) = table_any((head), (el), 0))
+#define HASH_ITER(hh, head, el, tmp)                                                                                   \
+    for ((el) = (head), (tmp) = table_any((el), NULL, 0); (el) != NULL; (el) = (tmp), (tmp) = table_any((el), NULL, 0))
+#endif
+
 #endif

@@ -1,0 +1,167 @@
+#!/usr/bin/env bash
+# Include rules: which part of the code may include which (docs/architecture.md). Prints file:line and the broken rule.
+# Usage: tests/lint/layers.sh
+set -euo pipefail
+set -f # patterns are data here
+cd "$(dirname "$0")/../.."
+
+# "files | may include". The first line whose pattern matches a file counts; patterns are globs in which * matches / too.
+own_rules='
+base/*              | base/*
+proto/*             | base/* proto/*
+broker/*            | base/* proto/* broker/*
+gateway/protocol/*  | base/* proto/* gateway/protocol/*
+gateway/net/*       | base/* proto/* broker/broker.h gateway/*
+gateway/main.c      | *
+gateway/node.[ch]   | *
+gateway/*           | base/* proto/* broker/broker.h gateway/*.h
+'
+# What the lines above allow too much: "files | must not include".
+own_exceptions='
+gateway/main.c      | -
+gateway/node.[ch]   | -
+gateway/net/*       | -
+gateway/*           | gateway/net/*
+broker/redis/*      | -
+broker/*            | broker/redis/*
+'
+# "header | files": third-party headers have one room each. What is in no line must be libc.
+foreign_rules='
+ev.h                | gateway/net/*
+openssl/*           | gateway/net/*
+http_parser.h       | gateway/net/*
+hiredis/*           | broker/redis/*
+*.pb-c.h            | proto/envelope.c
+jansson.h           | gateway/config*.c gateway/api*.c
+uthash.h            | base/table.h
+'
+libc='
+arpa/inet.h assert.h ctype.h dirent.h endian.h errno.h fcntl.h getopt.h inttypes.h limits.h math.h netdb.h netinet/* poll.h pwd.h sched.h
+signal.h stdarg.h stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h strings.h sys/* sysexits.h syslog.h termios.h time.h unistd.h
+'
+
+# matches TEXT PATTERN…: patterns are globs.
+matches() {
+  local text=$1 pattern
+  shift
+  for pattern in "$@"; do
+    # shellcheck disable=SC2053
+    if [[ $text == $pattern ]]; then
+      return 0
+    fi
+  done
+  return 1
+}
+
+# lookup TABLE FILE: right side of the first line whose left side matches.
+lookup() {
+  local left right
+  while IFS='|' read -r left right; do
+    left=${left// /}
+    if [[ -n $left ]] && matches "$2" "$left"; then
+      printf '%s' "$right"
+      return 0
+    fi
+  done <<<"$1"
+}
+
+# Each answers with the broken rule, or with nothing.
+judge_own() {
+  local file=$1 header=$2 allowed denied
+  if [[ ! -e $header ]]; then
+    echo "\"$header\" does not exist; paths begin at the root of the tree"
+    return
+  fi
+  allowed=$(lookup "$own_rules" "$file")
+  denied=$(lookup "$own_exceptions" "$file")
+  # shellcheck disable=SC2086
+  if ! matches "$header" $allowed || matches "$header" $denied; then
+    echo "\"$header\": this file may include only: ${allowed# }"
+  fi
+}
+
+judge_foreign() {
+  local file=$1 header=$2 rooms
+  rooms=$(lookup "$foreign_rules" "$header")
+  # shellcheck disable=SC2086
+  if [[ -n $rooms ]]; then
+    matches "$file" $rooms || echo "<$header> belongs in: ${rooms# }"
+  else
+    matches "$header" $libc || echo "<$header> is not known to be libc, and has no room in tests/lint/layers.sh"
+  fi
+}
+
+# check FILE NAME: judges the includes of FILE as if it were called NAME.
+check() {
+  local line text header problem found=0
+  while IFS=: read -r line text; do
+    header=${text#*[<\"]}
+    header=${header%[>\"]*}
+    if [[ $text == *'"'* ]]; then
+      problem=$(judge_own "$2" "$header")
+    else
+      problem=$(judge_foreign "$2" "$header")
+    fi
+    if [[ -n $problem ]]; then
+      echo "$2:$line: $problem"
+      found=1
+    fi
+  done < <(grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"]' "$1" || true)
+  return $found
+}
+
+# The check itself must be able to fail: each of these lines breaks a rule, and the good ones do not.
+self_check() {
+  local tmp name include
+  tmp=$(mktemp)
+  trap 'rm -f "$tmp"' RETURN
+  while IFS='|' read -r name include; do
+    echo "#include $include" >"$tmp"
+    if check "$tmp" "$name" >/dev/null; then
+      echo "layers.sh: self-check: $include was not found wrong in $name" >&2
+      return 1
+    fi
+  done <<'BAD'
+base/x.c|"proto/json.h"
+base/x.c|<jansson.h>
+base/x.c|<nobody/knows.h>
+base/x.c|<uthash.h>
+proto/x.c|"broker/broker.h"
+proto/json.c|<jansson.h>
+broker/memory.c|"broker/redis/link.h"
+broker/memory.c|<hiredis/hiredis.h>
+broker/redis/x.c|"gateway/gateway.h"
+gateway/protocol/x.c|"broker/broker.h"
+gateway/protocol/x.c|"gateway/gateway.h"
+gateway/room.c|"broker/internal.h"
+gateway/room.c|"gateway/net/net.h"
+gateway/room.c|<openssl/ssl.h>
+gateway/room.c|<jansson.h>
+gateway/net/x.c|<hiredis/hiredis.h>
+gateway/net/x.c|"broker/memory.h"
+gateway/net/x.c|"no/such/file.h"
+BAD
+  while IFS='|' read -r name include; do
+    echo "  #  include $include" >"$tmp"
+    if ! check "$tmp" "$name"; then
+      echo "layers.sh: self-check: $include was found wrong in $name" >&2
+      return 1
+    fi
+  done <<'GOOD'
+base/table.h|<uthash.h>
+proto/envelope.c|<envelope.pb-c.h>
+broker/redis/x.c|"broker/broker.h"
+gateway/room.c|"broker/broker.h"
+gateway/room.c|"gateway/gateway.h"
+gateway/net/x.c|"gateway/net/net.h"
+gateway/net/x.c|<openssl/ssl.h>
+gateway/config_x.c|<jansson.h>
+GOOD
+}
+
+self_check
+status=0
+while IFS= read -r file; do
+  check "$file" "$file" || status=1
+done < <(find base proto broker gateway -name '*.[ch]' | LC_ALL=C sort)
+exit $status
