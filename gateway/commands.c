@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
+#include "gateway/history.h"
 #include "gateway/metrics.h"
 #include "gateway/request.h"
 #include "gateway/room.h"
@@ -33,7 +34,10 @@ static enum err on_join(struct session *s, const struct command *c, struct error
     if (s->member_count >= g->cfg->max_rooms_per_session)
         return fail(reterr, ERR_LIMIT_EXCEEDED, "in %u rooms already (max-rooms-per-session)", s->member_count);
     struct room *room = room_get(s->gw, c->room);
-    room_join(room, s, false, request_create(s, c));
+    if (c->has_position)
+        room_return(room, s, &c->position, request_create(s, c));
+    else
+        room_join(room, s, false, request_create(s, c));
     room_unref(room);
     return OK;
 }
@@ -144,16 +148,10 @@ static enum err on_ping(struct session *s, const struct command *c, struct error
     return OK;
 }
 
-static enum err on_unsupported(struct session *s, const struct command *c, struct error *reterr)
-{
-    (void)s;
-    return fail(reterr, ERR_UNSUPPORTED, "%s is not offered by this node", command_name(c->kind));
-}
-
 static command_fn *const handlers[COMMANDS] = {
-    [CMD_JOIN] = on_join,           [CMD_LEAVE] = on_leave,         [CMD_PUBLISH] = on_publish,
-    [CMD_SEND] = on_send,           [CMD_BROADCAST] = on_broadcast, [CMD_PRESENCE] = on_presence,
-    [CMD_HISTORY] = on_unsupported, [CMD_RESUME] = on_unsupported,  [CMD_PING] = on_ping,
+    [CMD_JOIN] = on_join,        [CMD_LEAVE] = on_leave,         [CMD_PUBLISH] = on_publish,
+    [CMD_SEND] = on_send,        [CMD_BROADCAST] = on_broadcast, [CMD_PRESENCE] = on_presence,
+    [CMD_HISTORY] = history_run, [CMD_RESUME] = resume_run,      [CMD_PING] = on_ping,
 };
 
 void command_run(struct session *s, const struct command *c)

@@ -21,6 +21,7 @@ struct conn *conn_create(struct gateway *g, struct transport *t, const struct pr
     c->transport = t;
     c->protocol = protocol;
     c->state = CONN_OPENING;
+    c->keep = true;
     c->last_input_ms = loop_now_ms(g->loop);
     (void)snprintf(c->ip, sizeof c->ip, "%.*s", SLICE_FMT(ip));
     ws_parser_init(&c->parser, g->cfg->max_message_size);
@@ -180,6 +181,7 @@ void conn_close(struct conn *c, int code, struct slice reason)
     ws_close_append(scratch, code, reason);
     send_bytes(c, buf_slice(scratch));
     c->state = CONN_CLOSING;
+    c->keep = code == 1001 || code == 1013 || code == err_close_code(ERR_SLOW_CONSUMER);
     LOG(DEBUG, "closing", "session=%s peer=%s code=%d reason=%s", session_sid(c->session), c->ip, code, log_q(reason));
     wheel_set(&c->gw->wheel, &c->timer, CLOSE_LINGER_MS);
     if (c->out.count == 0)

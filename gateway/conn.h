@@ -31,6 +31,7 @@ struct conn {
     uint64_t last_input_ms;
     enum conn_state state;
     bool paused, pinged;
+    bool keep; /* the session may be resumed after this connection */
     char ip[CONN_IP_MAX];
 };
 

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "base/utf8.h"
+#include "gateway/catchup.h"
 #include "gateway/conn.h"
 #include "gateway/metrics.h"
 #include "gateway/room.h"
@@ -88,7 +89,17 @@ static void on_node_stats(void *owner, uint64_t *ret_connections, uint64_t *ret_
     *ret_rooms = HASH_COUNT(g->rooms);
 }
 
+static void on_taken(void *owner, struct slice sid)
+{
+    struct gateway *g = owner;
+    struct session *s;
+    HASH_FIND(hh, g->sessions, sid.p, sid.n, s);
+    if (s != NULL)
+        session_taken(s);
+}
+
 static const struct broker_events broker_events = {
+    .taken = on_taken,
     .envelope = on_envelope,
     .link = on_link,
     .expelled = on_expelled,
@@ -102,6 +113,7 @@ static void on_tick(struct timer *t)
     struct gateway *g = container_of(t, struct gateway, tick);
     timer_start(t, TICK_MS);
     wheel_advance(&g->wheel, loop_now_ms(g->loop));
+    catchup_poll(g);
     metrics->store_up = gateway_not_ready(g) == NULL;
     metrics->broker = g->broker->stats;
 }
@@ -135,6 +147,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     struct gateway *g = xcalloc(1, sizeof *g);
     g->cfg = cfg;
     g->loop = loop;
+    list_init(&g->catchups);
     (void)snprintf(g->node, sizeof g->node, "%s", node);
     wheel_init(&g->wheel, TICK_MS, loop_now_ms(loop));
     timer_init(&g->tick, loop, on_tick);
@@ -213,6 +226,11 @@ const char *gateway_not_ready(struct gateway *g)
     if (g->draining)
         return "draining";
     return g->broker->ops->not_ready(g->broker);
+}
+
+uint32_t gateway_resume_window_s(const struct gateway *g)
+{
+    return g->broker != NULL && g->broker->ops->suspend != NULL ? g->cfg->resume_window_s : 0;
 }
 
 uint32_t gateway_session_count(const struct gateway *g)

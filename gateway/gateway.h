@@ -28,6 +28,9 @@ struct gateway {
     struct room *rooms;       /* by name */
     struct room *all;         /* $all: every session of this node */
 
+    struct link catchups; /* members that are being told what they missed */
+    uint32_t catchup_reads;
+
     struct wheel wheel; /* one tick a second */
     struct timer tick;
     struct timer retry; /* sessions and memberships the store could not be told about */
@@ -58,6 +61,9 @@ uint32_t gateway_session_count(const struct gateway *g);
 
 /* Called by a session that has left the store. */
 void gateway_session_left(struct gateway *g);
+
+/* How long sessions may be resumed; 0: not at all. */
+uint32_t gateway_resume_window_s(const struct gateway *g);
 
 /* Runs the retry soon: something could not be told to the store. */
 void gateway_retry_later(struct gateway *g);

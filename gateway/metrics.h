@@ -35,6 +35,11 @@
     X(repaired,             "counter", "messages read back from a log")                      \
     X(unrepaired,           "counter", "messages this node missed and could not read back")  \
     X(forks,                "counter", "times the store had another history than was delivered") \
+    X(recovered,            "counter", "returns to a room without loss")                    \
+    X(unrecovered,          "counter", "returns to a room that could not be made up")        \
+    X(replayed,             "counter", "messages read from a log for returning clients")     \
+    X(parked,               "counter", "sessions parked when their connection went")         \
+    X(resumed,              "counter", "sessions resumed on this node")                      \
     X(duplicates,           "counter", "messages that arrived again and were not delivered") \
     X(reloads,              "counter", "configuration reloads")
 // clang-format on

@@ -33,9 +33,11 @@ struct request *request_create(struct session *s, const struct command *c)
     return r;
 }
 
-static void finish(struct request **rp)
+void request_drop(struct request **rp)
 {
     struct request *r = *rp;
+    if (r == NULL)
+        return;
     struct session *s = r->session;
     *rp = NULL;
     assert(s->requests != 0);
@@ -53,7 +55,7 @@ void request_event(struct request **r, struct event *e)
     e->id = (*r)->id;
     if (e->id.n != 0)
         conn_event((*r)->session->conn, e);
-    finish(r);
+    request_drop(r);
 }
 
 void request_ack(struct request **r, const struct position *position, const uint64_t *total)
@@ -71,7 +73,7 @@ void request_fail(struct request **r, enum err err, const char *why)
     if (*r == NULL)
         return;
     session_error((*r)->session, (*r)->id, (*r)->room, err, slice_str(why));
-    finish(r);
+    request_drop(r);
 }
 
 bool request_failed(struct request **r, const struct broker_result *result)

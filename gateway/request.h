@@ -20,6 +20,8 @@ struct request *request_create(struct session *s, const struct command *c);
 void request_ack(struct request **r, const struct position *position, const uint64_t *total);
 void request_event(struct request **r, struct event *e); /* id is filled in */
 void request_fail(struct request **r, enum err err, const char *why);
+/* Frees it without an answer. */
+void request_drop(struct request **r);
 /* Fails when the result says so, and returns true then. */
 bool request_failed(struct request **r, const struct broker_result *result);
 

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "gateway/catchup.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
@@ -14,8 +15,6 @@
 #define BATCH_BYTES    16384u /* one TLS record */
 #define BATCH_DELAY_US 2000u
 #define BATCH_KEEP     4096u /* a batch buffer larger than this is given back when flushed */
-
-static void member_start(struct member *m);
 
 /* --- batches --- */
 
@@ -119,6 +118,8 @@ static void audience_drop_if_empty(struct audience *a)
 
 /* --- rooms --- */
 
+static void member_start(struct member *m);
+
 static void on_subscribed(void *arg, const struct broker_result *result)
 {
     struct room *r = arg;
@@ -208,7 +209,7 @@ void room_reload(struct room *r)
 
 /* --- members: in --- */
 
-static void member_activate(struct member *m)
+void member_activate(struct member *m)
 {
     struct room *r = m->room;
     room_flush(r); /* what is batched was said before this member's time */
@@ -250,24 +251,46 @@ static void member_start(struct member *m)
         member_ask_join(m);
 }
 
-struct member *room_join(struct room *r, struct session *s, bool implicit, struct request *request)
+static struct member *member_create(struct room *r, struct session *s)
 {
     struct member *m = xcalloc(1, sizeof *m);
     m->session = s;
     m->room = r;
-    m->implicit = implicit;
-    m->request = request;
     m->phase = MEMBER_JOINING;
     r->refs++;
     list_append(&r->waiting, &m->in_room);
     list_append(&s->members, &m->in_session);
-    if (!implicit) {
-        s->member_count++;
+    return m;
+}
+
+static struct member *member_begin(struct member *m)
+{
+    if (!m->implicit) {
+        m->session->member_count++;
         metrics->memberships++;
     }
-    if (r->subscription == ROOM_SUBSCRIBED)
+    if (m->room->subscription == ROOM_SUBSCRIBED)
         member_start(m);
     return m;
+}
+
+struct member *room_join(struct room *r, struct session *s, bool implicit, struct request *request)
+{
+    struct member *m = member_create(r, s);
+    m->implicit = implicit;
+    m->request = request;
+    return member_begin(m);
+}
+
+struct member *room_return(struct room *r, struct session *s, const struct position *from, struct request *request)
+{
+    struct member *m = member_create(r, s);
+    m->request = request;
+    m->returning = true;
+    m->has_from = from != NULL;
+    if (from != NULL)
+        m->from = *from;
+    return member_begin(m);
 }
 
 /* --- members: out --- */
@@ -282,6 +305,8 @@ static void member_end_view(struct member *m)
         audience_drop_if_empty(m->audience);
         m->audience = NULL;
     } else {
+        if (m->catchup != NULL)
+            catchup_cancel(m->catchup);
         list_del(&m->in_room);
         request_fail(&m->request, ERR_CONFLICT, "left before the join was done");
     }
@@ -300,6 +325,12 @@ void member_free(struct member *m)
     struct room *r = m->room;
     free(m);
     room_unref(r);
+}
+
+void member_suspend(struct member *m)
+{
+    m->suspend = m->phase == MEMBER_JOINED || m->catchup != NULL;
+    member_leave(m, EXIT_DISCONNECT, NULL);
 }
 
 void member_retry(struct member *m)
@@ -325,7 +356,7 @@ static void on_left(void *arg, const struct broker_result *result)
     }
     if (!request_failed(&request, result))
         request_ack(&request, NULL, &result->total);
-    if (s->state == SESSION_ENDING && result->err == OK)
+    if (s->conn == NULL && result->err == OK)
         session_retry(s); /* the last membership gone, the session can go */
     session_unref(s);
 }
@@ -343,6 +374,11 @@ void member_leave(struct member *m, enum exit_reason reason, struct request *req
     m->busy = true;
     if (request == NULL)
         request = request_create(m->session, &(struct command){.kind = CMD_LEAVE, .room = m->room->name});
+    if (m->suspend) {
+        m->room->gw->broker->ops->suspend(m->room->gw->broker, m->room->name, slice_str(m->session->sid),
+                                          m->session->user, on_left, request);
+        return;
+    }
     m->room->gw->broker->ops->leave(m->room->gw->broker, m->room->name, slice_str(m->session->sid), m->session->user,
                                     m->reason, on_left, request);
 }
@@ -381,7 +417,7 @@ static void on_enter(struct room *r, const struct envelope *e, const struct even
     if (m == NULL)
         return;
     m->stale = false;
-    if (m->phase != MEMBER_JOINING)
+    if (m->phase != MEMBER_JOINING || m->catchup != NULL)
         return;
     if (r->policy->max_members != 0 && e->total > r->policy->max_members) {
         struct error error;
@@ -390,8 +426,11 @@ static void on_enter(struct room *r, const struct envelope *e, const struct even
         member_leave(m, EXIT_LEAVE, NULL);
         return;
     }
-    member_activate(m);
     request_ack(&m->request, &e->position, &r->total);
+    if (m->returning)
+        catchup_begin(m, m->has_from ? &m->from : NULL);
+    else
+        member_activate(m);
 }
 
 void room_envelope(struct room *r, const struct envelope *e)
@@ -410,6 +449,8 @@ void room_deliver(struct room *r, const struct envelope *e)
     };
     if (e->kind == ENVELOPE_MESSAGE) {
         on_message(r, e);
+        if (!list_empty(&r->waiting))
+            catchup_poll(r->gw);
         return;
     }
     r->total = e->total;
@@ -435,6 +476,8 @@ void room_link_up(struct room *r)
         return;
     }
     list_for_each (it, &r->waiting) {
-        member_start(list_entry(it, struct member, in_room));
+        struct member *m = list_entry(it, struct member, in_room);
+        if (m->catchup == NULL)
+            member_start(m);
     }
 }

@@ -31,9 +31,14 @@ struct member {
     enum member_phase phase;
     bool busy;               /* a leave is under way in the store */
     bool stale;              /* JOINED, but the store has forgotten it */
+    bool suspend;            /* LEAVING: only this node's view ends, the membership stays as suspended */
     bool implicit;           /* $all and $user: rooms: not in the room's member list of the store */
     enum exit_reason reason; /* LEAVING: what to tell the others */
     struct request *request; /* the join to be answered; NULL when none */
+    struct catchup *catchup; /* JOINING, ENTER heard: being told what it missed */
+    bool returning;          /* has been here before: catch up from `from` */
+    bool has_from;
+    struct position from;
 };
 
 /* Members that share encoded bytes. */
@@ -73,9 +78,18 @@ void room_unref(struct room *r);
 /* Begins membership. implicit ones are JOINED as soon as the room is subscribed, others when their ENTER arrives. */
 struct member *room_join(struct room *r, struct session *s, bool implicit, struct request *request);
 
+/* The member hears the room from here on. */
+void member_activate(struct member *m);
+
+/* The same for a session that was a member before: it is told what it missed after `from` (NULL: it does not know) before it hears the room live. */
+struct member *room_return(struct room *r, struct session *s, const struct position *from, struct request *request);
+
 /* Ends the member's view now; the store is told, and told again until it confirms; then the member is freed. request (or NULL) is answered when the store
  * answered for the first time. A member already LEAVING is tried again. */
 void member_leave(struct member *m, enum exit_reason reason, struct request *request);
+
+/* The session is being parked: ends the member's view; the store is told that it is suspended, or, if it was not in yet, that it is not. */
+void member_suspend(struct member *m);
 
 /* Forgets a member without telling the store (implicit ones, and after a failed join). */
 void member_free(struct member *m);

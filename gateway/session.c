@@ -11,11 +11,16 @@
 #include "gateway/metrics.h"
 #include "gateway/request.h"
 #include "gateway/room.h"
+#include "gateway/secret.h"
 
 #define FRAME_ARENA 16384u
 #define TOLD_MAX    128u /* bytes kept of what a client says of itself */
 #define ERROR_RATE  10   /* errors a client may cause per second … */
 #define ERROR_BURST 100  /* … and at once, before it is closed */
+
+#define CLOSE_TAKEN 4002
+
+static void leave_store(struct session *s);
 
 static const char *const state_names[] = {
 #define X(name) [SESSION_##name] = #name,
@@ -46,9 +51,11 @@ void session_unref(struct session *s)
     if (--s->refs != 0)
         return;
     assert(s->conn == NULL && list_empty(&s->members));
-    HASH_DELETE(hh, s->gw->sessions, s);
+    if (!s->taken)
+        HASH_DELETE(hh, s->gw->sessions, s);
     metrics->sessions--;
     struct gateway *g = s->gw;
+    resume_free(s->resume);
     free(s->agent);
     free(s->origin);
     free(s);
@@ -57,7 +64,7 @@ void session_unref(struct session *s)
 
 /* --- opening --- */
 
-static void join_implicit(struct session *s)
+void session_join_implicit(struct session *s)
 {
     room_join(s->gw->all, s, true, NULL);
     if (s->user.n == 0)
@@ -71,18 +78,38 @@ static void join_implicit(struct session *s)
     room_unref(r);
 }
 
+static struct event welcome_event(const struct session *s)
+{
+    return (struct event){.kind = EVENT_WELCOME,
+                          .sid = slice_str(s->sid),
+                          .token = slice_str(s->token),
+                          .user = s->user,
+                          .node = slice_str(s->gw->node),
+                          .heartbeat_s = s->gw->cfg->heartbeat_s,
+                          .resume_window_s = gateway_resume_window_s(s->gw)};
+}
+
 static void welcome(struct session *s)
 {
+    const struct event e = welcome_event(s);
     set_state(s, SESSION_ACTIVE);
     LOG(INFO, "session opened", "session=%s user=%s peer=%s protocol=%s", s->sid, log_q(s->user), s->conn->ip,
         s->conn->protocol->name);
     conn_pause(s->conn, false);
-    conn_welcome(s->conn, &(struct event){.kind = EVENT_WELCOME,
-                                          .sid = slice_str(s->sid),
-                                          .token = slice_str(s->token),
-                                          .user = s->user,
-                                          .node = slice_str(s->gw->node),
-                                          .heartbeat_s = s->gw->cfg->heartbeat_s});
+    conn_welcome(s->conn, &e);
+}
+
+void session_welcome_back(struct session *s, struct slice id)
+{
+    struct event e = welcome_event(s);
+    e.resumed = true;
+    e.id = id;
+    set_state(s, SESSION_ACTIVE);
+    metrics->resumed++;
+    LOG(INFO, "session resumed", "session=%s user=%s peer=%s protocol=%s", s->sid, log_q(s->user), s->conn->ip,
+        s->conn->protocol->name);
+    conn_event(s->conn, &e);
+    session_put(s); /* the record still shows where the client was before */
 }
 
 static void on_put(void *arg, const struct broker_result *r)
@@ -104,26 +131,52 @@ static void on_put(void *arg, const struct broker_result *r)
     session_unref(s);
 }
 
-static void put(struct session *s)
+void session_put(struct session *s)
 {
+    char hash[SECRET_HASH_LEN + 1];
+    secret_hash(slice_str(s->token), hash);
     session_ref(s);
     s->stored = true;
     s->gw->broker->ops->session_put(s->gw->broker,
                                     &(struct session_record){.sid = slice_str(s->sid),
+                                                             .token_hash = slice_str(hash),
                                                              .user = s->user,
                                                              .protocol = slice_str(s->conn->protocol->name),
                                                              .ip = slice_str(s->conn->ip),
                                                              .agent = slice_str(s->agent),
                                                              .origin = slice_str(s->origin),
-                                                             .connected_ms = s->connected_ms},
+                                                             .connected_ms = s->connected_ms,
+                                                             .resume_window_ms = gateway_resume_window_s(s->gw) * 1000u},
                                     on_put, s);
 }
 
 void session_implicit_joined(struct session *s)
 {
     assert(s->opening != 0);
-    if (--s->opening == 0)
-        put(s);
+    if (--s->opening != 0)
+        return;
+    if (s->resume != NULL)
+        resume_ready(s);
+    else
+        session_put(s);
+}
+
+static struct session *session_new(struct gateway *g, struct slice sid, struct slice user)
+{
+    struct session *s = xcalloc(1, sizeof *s + user.n);
+    char *user_copy = (char *)(s + 1);
+    if (user.n != 0)
+        memcpy(user_copy, user.p, user.n);
+    memcpy(s->sid, sid.p, SID_LEN);
+    s->gw = g;
+    s->user = (struct slice){user_copy, user.n};
+    s->refs = 1;
+    s->opening = user.n != 0 ? 2 : 1;
+    s->connected_ms = loop_wall_ms(g->loop);
+    list_init(&s->members);
+    HASH_ADD_KEYPTR(hh, g->sessions, s->sid, SID_LEN, s);
+    metrics->sessions++;
+    return s;
 }
 
 static char *told(struct slice s)
@@ -133,27 +186,33 @@ static char *told(struct slice s)
 
 void session_open(struct conn *c, const struct http_request *r, struct slice user)
 {
-    struct gateway *g = c->gw;
-    struct session *s = xcalloc(1, sizeof *s + user.n);
-    char *user_copy = (char *)(s + 1);
-    if (user.n != 0)
-        memcpy(user_copy, user.p, user.n);
-    s->gw = g;
-    s->conn = c;
-    s->user = (struct slice){user_copy, user.n};
-    s->refs = 1;
-    s->opening = user.n != 0 ? 2 : 1;
+    char sid[SID_LEN + 1];
+    random_id(sid, SID_LEN);
+    struct session *s = session_new(c->gw, slice_str(sid), user);
+    random_id(s->token, TOKEN_LEN);
     s->agent = told(r->user_agent);
     s->origin = told(r->origin);
-    s->connected_ms = loop_wall_ms(g->loop);
-    random_id(s->sid, SID_LEN);
-    random_id(s->token, TOKEN_LEN);
-    list_init(&s->members);
-    HASH_ADD_KEYPTR(hh, g->sessions, s->sid, SID_LEN, s);
-    metrics->sessions++;
+    s->conn = c;
     c->session = s;
     conn_pause(c, true); /* what the client sends before its welcome waits in the socket */
-    join_implicit(s);
+    session_join_implicit(s);
+}
+
+struct session *session_adopt(struct session *asking, struct slice sid, struct slice user, struct resume *resume)
+{
+    struct session *s = session_new(asking->gw, sid, user);
+    s->resume = resume;
+    s->stored = true;
+    s->agent = TAKE(asking->agent);
+    s->origin = TAKE(asking->origin);
+    s->conn = asking->conn;
+    if (s->conn != NULL) {
+        s->conn->session = s;
+        asking->conn = NULL;
+        set_state(asking, SESSION_ENDING);
+        leave_store(asking);
+    }
+    return s;
 }
 
 /* --- frames --- */
@@ -214,11 +273,11 @@ struct member *session_member(const struct session *s, struct slice room)
 
 /* --- the end --- */
 
-static void on_removed(void *arg, const struct broker_result *r)
+static void on_left_store(void *arg, const struct broker_result *r)
 {
     struct session *s = arg;
-    s->removing = false;
-    if (r->err == OK && s->stored) {
+    s->busy = false;
+    if (r->err == OK && s->stored && !s->taken) {
         s->stored = false;
         session_unref(s); /* its own reference */
     } else if (r->err != OK) {
@@ -227,43 +286,80 @@ static void on_removed(void *arg, const struct broker_result *r)
     session_unref(s);
 }
 
-/* Ends what is left in the store, in order: memberships first. */
-static void remove_from_store(struct session *s)
+/* Brings what is left in the store in order, memberships first: out of it, or parked there. Called until it is done. */
+static void leave_store(struct session *s)
 {
+    struct broker *b = s->gw->broker;
     list_for_each_safe (it, &s->members) {
         struct member *m = list_entry(it, struct member, in_session);
         if (m->implicit)
             member_free(m);
+        else if (s->state == SESSION_PARKING && m->phase != MEMBER_LEAVING)
+            member_suspend(m);
         else
             member_leave(m, EXIT_DISCONNECT, NULL);
     }
-    if (s->removing || !list_empty(&s->members))
+    if (s->busy || s->taken || !list_empty(&s->members))
         return;
     if (!s->stored) { /* gone before the store heard of it */
         session_unref(s);
         return;
     }
-    s->removing = true;
+    s->busy = true;
     session_ref(s);
-    s->gw->broker->ops->session_remove(s->gw->broker, slice_str(s->sid), s->user, on_removed, s);
+    if (s->state == SESSION_PARKING)
+        b->ops->session_park(b, slice_str(s->sid), gateway_resume_window_s(s->gw) * 1000u, on_left_store, s);
+    else
+        b->ops->session_remove(b, slice_str(s->sid), s->user, on_left_store, s);
 }
 
 void session_conn_gone(struct session *s, const char *why)
 {
-    LOG(INFO, "session closed", "session=%s user=%s peer=%s why=%s", s->sid, log_q(s->user), s->conn->ip, why);
+    bool park = s->conn->keep && s->state == SESSION_ACTIVE && gateway_resume_window_s(s->gw) != 0;
+    LOG(INFO, "session closed", "session=%s user=%s peer=%s why=%s parked=%s", s->sid, log_q(s->user), s->conn->ip, why,
+        park ? "yes" : "no");
     s->conn = NULL;
-    set_state(s, SESSION_ENDING);
-    remove_from_store(s);
+    if (s->taken) {
+        session_unref(s); /* its own reference */
+        return;
+    }
+    if (s->resume != NULL)
+        return; /* adopted, but its rooms are not joined yet: resume_ready() sees that there is nobody */
+    metrics->parked += park;
+    set_state(s, park ? SESSION_PARKING : SESSION_ENDING);
+    leave_store(s);
+}
+
+void session_lost(struct session *s)
+{
+    set_state(s, SESSION_PARKING);
+    leave_store(s);
+}
+
+void session_taken(struct session *s)
+{
+    if (s->taken)
+        return;
+    LOG(INFO, "session taken by another connection", "session=%s", s->sid);
+    s->taken = true;
+    HASH_DELETE(hh, s->gw->sessions, s);
+    list_for_each_safe (it, &s->members) {
+        member_free(list_entry(it, struct member, in_session));
+    }
+    if (s->conn != NULL)
+        conn_goodbye(s->conn, CLOSE_TAKEN, SLICE("resumed_elsewhere"), 0);
+    else
+        session_unref(s); /* its own reference */
 }
 
 void session_retry(struct session *s)
 {
-    if (s->state == SESSION_ENDING) {
-        remove_from_store(s);
+    if (s->state >= SESSION_PARKING) {
+        leave_store(s);
         return;
     }
-    if (s->stale)
-        put(s);
+    if (s->stale && s->conn != NULL)
+        session_put(s);
     list_for_each_safe (it, &s->members) {
         member_retry(list_entry(it, struct member, in_session));
     }

@@ -1,5 +1,5 @@
-/* gateway/session.h: one client's life. It begins when the store has it and ends when the store has forgotten it, which is later than the end of its
- * connection: what the store could not be told is told again. */
+/* gateway/session.h: one client's life. It begins when the store has it. When its connection goes it is parked in the store, to be resumed on any node, or it
+ * ends; either way this node lets go of it when the store knows, and what the store could not be told is told again. */
 #ifndef XD_SESSION_H
 #define XD_SESSION_H
 
@@ -12,11 +12,14 @@
 
 struct conn;
 struct gateway;
+struct resume;
 
-/* OPENING: being put into the store. ACTIVE: welcomed. ENDING: no connection any more, still in the store. */
+/* OPENING: being put into the store, or being adopted from it. ACTIVE: welcomed. PARKING: no connection any more; the store is being told that it may come back.
+ * ENDING: no connection any more, and it will not come back; still in the store. */
 #define SESSION_STATE_MAP(X)                                                                                           \
     X(OPENING)                                                                                                         \
     X(ACTIVE)                                                                                                          \
+    X(PARKING)                                                                                                         \
     X(ENDING)
 
 enum session_state {
@@ -28,7 +31,7 @@ enum session_state {
 struct session {
     UT_hash_handle hh;
     struct gateway *gw;
-    struct conn *conn; /* NULL in ENDING */
+    struct conn *conn; /* NULL in PARKING and ENDING */
     char sid[SID_LEN + 1];
     char token[TOKEN_LEN + 1];
     struct slice user; /* points behind the struct; empty: none */
@@ -36,31 +39,47 @@ struct session {
     struct link members;
     uint32_t member_count; /* not counting implicit ones */
     uint32_t opening;      /* implicit rooms that are not joined yet */
-    uint32_t refs;         /* requests under way, and one of its own until removed from the store */
+    uint32_t refs;         /* requests under way, and one of its own until the store knows that it is gone */
     uint32_t requests;
     bool stored; /* the store may know it */
     bool stale;  /* the store must be told of it again */
-    bool removing;
+    bool busy;   /* parking or removal is under way in the store */
+    bool taken;  /* resumed elsewhere: no longer listed, and not ours to end in the store */
     struct bucket rate, errors;
     uint64_t connected_ms;
-    char *agent, *origin; /* what the client said of itself */
+    char *agent, *origin;  /* what the client said of itself */
+    struct resume *resume; /* OPENING of an adopted session; owned */
 };
 
 /* A session for a fresh connection. Its own rooms ($all, $user:…) are joined first, then the store learns of it, then the client is welcomed: so
  * nothing that is sent to it from the moment others can find it is lost. */
 void session_open(struct conn *c, const struct http_request *r, struct slice user);
 
+/* A session that the store has given to this node takes over the connection of the one that asked for it; that one ends. Takes `resume`. */
+struct session *session_adopt(struct session *asking, struct slice sid, struct slice user, struct resume *resume);
+/* Joins $all and $user:…, after which the session is put and welcomed, or resume_ready() is called; perhaps at once. */
+void session_join_implicit(struct session *s);
+/* Tells the client that it is back, in answer to the frame with this id; ACTIVE from here on. */
+void session_welcome_back(struct session *s, struct slice id);
+
 /* An implicit room has been joined. */
 void session_implicit_joined(struct session *s);
+
+/* Puts the session's record into the store again: what it says of the client has changed, or the store has forgotten it. */
+void session_put(struct session *s);
 
 /* One complete message from the client. */
 void session_frame(struct session *s, struct slice frame, bool binary);
 
-/* The connection is gone: leave every room, then the store. */
-void session_conn_gone(struct session *s, const char *why);
-
 /* Answers with an error; too many of them close the connection. id and room may be empty. */
 void session_error(struct session *s, struct slice id, struct slice room, enum err err, struct slice why);
+
+/* The connection is gone: park, or leave every room and then the store. */
+void session_conn_gone(struct session *s, const char *why);
+/* An adopted session whose client is gone before it was told: parked again. */
+void session_lost(struct session *s);
+/* Resumed elsewhere: forget it without telling the store; its connection, if any, is closed. */
+void session_taken(struct session *s);
 
 /* Tries again what the store could not be told. */
 void session_retry(struct session *s);
@@ -81,5 +100,11 @@ struct member *session_member(const struct session *s, struct slice room);
 
 /* commands.c */
 void command_run(struct session *s, const struct command *c);
+
+/* resume.c */
+enum err resume_run(struct session *s, const struct command *c, struct error *reterr);
+/* The adopted session's own rooms are joined. Frees s->resume. */
+void resume_ready(struct session *s);
+void resume_free(struct resume *r);
 
 #endif

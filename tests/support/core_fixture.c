@@ -43,28 +43,29 @@ static bool refuse(broker_done *done, void *arg)
     return true;
 }
 
-static void join(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done, void *arg)
+static void fake_join(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done,
+                      void *arg)
 {
     if (!refuse(done, arg))
         memory_ops->join(b, room, sid, user, done, arg);
 }
 
-static void leave(struct broker *b, struct slice room, struct slice sid, struct slice user, enum exit_reason reason,
-                  broker_done *done, void *arg)
+static void fake_leave(struct broker *b, struct slice room, struct slice sid, struct slice user,
+                       enum exit_reason reason, broker_done *done, void *arg)
 {
     core_now->leaves++;
     if (!refuse(done, arg))
         memory_ops->leave(b, room, sid, user, reason, done, arg);
 }
 
-static void session_put(struct broker *b, const struct session_record *s, broker_done *done, void *arg)
+static void fake_session_put(struct broker *b, const struct session_record *s, broker_done *done, void *arg)
 {
     core_now->puts++;
     if (!refuse(done, arg))
         memory_ops->session_put(b, s, done, arg);
 }
 
-static void session_remove(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg)
+static void fake_session_remove(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg)
 {
     if (!refuse(done, arg))
         memory_ops->session_remove(b, sid, user, done, arg);
@@ -88,10 +89,10 @@ static void intercept(struct core *c)
     core_now = c;
     memory_ops = c->gw->broker->ops;
     ops = *memory_ops;
-    ops.join = join;
-    ops.leave = leave;
-    ops.session_put = session_put;
-    ops.session_remove = session_remove;
+    ops.join = fake_join;
+    ops.leave = fake_leave;
+    ops.session_put = fake_session_put;
+    ops.session_remove = fake_session_remove;
     c->gw->broker->ops = &ops;
 }
 

@@ -1,0 +1,196 @@
+/* gateway/catchup.c: from a position to the present. */
+#include "gateway/catchup.h"
+
+#include <assert.h>
+
+#include "base/mem.h"
+#include "gateway/conn.h"
+#include "gateway/gateway.h"
+#include "gateway/metrics.h"
+#include "gateway/room.h"
+#include "gateway/session.h"
+
+#define READS_MAX 64u /* under way at once on this node */
+#define PAGE      100u
+
+static bool same(const struct position *a, const struct position *b)
+{
+    return a->offset == b->offset && strcmp(a->tag, b->tag) == 0;
+}
+
+/* reason: NULL when recovered. position: where the client's stream goes on from. */
+static void tell(const struct member *m, const struct position *position, const char *reason)
+{
+    conn_event(m->session->conn, &(struct event){.kind = EVENT_RECOVERED,
+                                                 .room = m->room->name,
+                                                 .recovered = reason == NULL,
+                                                 .text = slice_str(reason),
+                                                 .position = position,
+                                                 .total = m->room->total});
+    if (reason == NULL)
+        metrics->recovered++;
+    else
+        metrics->unrecovered++;
+}
+
+static void finish(struct catchup *c)
+{
+    struct member *m = c->member;
+    list_del(&c->link);
+    m->catchup = NULL;
+    free(c);
+    member_activate(m);
+}
+
+/* What was missed cannot be told: from now on. */
+static void give_up(struct catchup *c, const char *reason)
+{
+    tell(c->member, &c->member->room->stream.last, reason);
+    finish(c);
+}
+
+/* Nothing is missing between what the client has and what this node has delivered. */
+static bool level(const struct catchup *c)
+{
+    const struct stream *s = &c->member->room->stream;
+    return c->checked && s->state == STREAM_LIVE && c->at.offset == s->last.offset;
+}
+
+/* The log is ahead of what this node has heard live; that is on its way. */
+static bool early(const struct catchup *c)
+{
+    return c->checked && c->at.offset > c->member->room->stream.last.offset;
+}
+
+/* --- reading --- */
+
+static void send_record(struct catchup *c, const struct message_record *r)
+{
+    const struct session *s = c->member->session;
+    c->at = r->position;
+    if (slice_eq(r->except, slice_str(s->sid)))
+        return;
+    metrics->replayed++;
+    conn_event(s->conn, &(struct event){.kind = EVENT_MESSAGE,
+                                        .room = c->member->room->name,
+                                        .name = r->event,
+                                        .sid = r->from,
+                                        .user = r->user,
+                                        .data = r->data,
+                                        .data_type = r->data_type,
+                                        .position = &r->position,
+                                        .time_ms = r->time_ms});
+}
+
+/* The first page begins with the client's own position, or there is no telling whether it is on our branch. */
+static const char *first_page_problem(const struct catchup *c, const struct broker_result *r)
+{
+    if (r->count == 0)
+        return c->at.offset == 0 ? NULL : "expired";
+    const struct position *first = &r->messages[0].position;
+    if (first->offset == c->at.offset)
+        return strcmp(first->tag, c->at.tag) == 0 ? NULL : "fork";
+    return first->offset == c->at.offset + 1 ? NULL : "expired";
+}
+
+static void take_page(struct catchup *c, const struct broker_result *r)
+{
+    if (!c->checked) {
+        const char *problem = first_page_problem(c, r);
+        if (problem != NULL) {
+            give_up(c, problem);
+            return;
+        }
+        tell(c->member, &c->at, NULL);
+        c->checked = true;
+    } else if (r->count != 0 && r->messages[0].position.offset > c->at.offset + 1) {
+        give_up(c, "expired"); /* trimmed while the client was too slow for its retention */
+        return;
+    }
+    for (size_t i = 0; i < r->count; i++)
+        if (r->messages[i].position.offset > c->at.offset)
+            send_record(c, &r->messages[i]);
+    if (level(c))
+        finish(c);
+}
+
+static void on_page(void *arg, const struct broker_result *r)
+{
+    struct catchup *c = arg;
+    struct gateway *g = c->gw;
+    g->catchup_reads--;
+    c->reading = false;
+    if (c->member == NULL)
+        free(c);
+    else if (r->err == OK)
+        take_page(c, r);
+    if (g->broker != NULL)
+        catchup_poll(g);
+}
+
+static void read_page(struct catchup *c)
+{
+    const struct room *room = c->member->room;
+    struct position after = c->at;
+    if (!c->checked && after.offset != 0)
+        after.offset--;
+    c->reading = true;
+    c->gw->catchup_reads++;
+    c->gw->broker->ops->history(c->gw->broker, room->name, &after, PAGE, on_page, c);
+}
+
+/* --- whose turn it is --- */
+
+static void step(struct catchup *c)
+{
+    const struct conn *conn = c->member->session->conn;
+    struct gateway *g = c->gw;
+    if (level(c))
+        finish(c);
+    else if (!early(c) && g->catchup_reads < READS_MAX && conn->out.bytes <= g->cfg->max_queue_bytes / 4)
+        read_page(c);
+}
+
+void catchup_poll(struct gateway *g)
+{
+    list_for_each_safe (it, &g->catchups) {
+        struct catchup *c = list_entry(it, struct catchup, link);
+        if (!c->reading)
+            step(c);
+    }
+}
+
+void catchup_begin(struct member *m, const struct position *from)
+{
+    const struct stream *s = &m->room->stream;
+    struct catchup *c = xcalloc(1, sizeof *c);
+    c->gw = m->room->gw;
+    c->member = m;
+    m->catchup = c;
+    list_init(&c->link);
+    if (from == NULL) {
+        give_up(c, "no_position");
+        return;
+    }
+    c->at = *from;
+    if (same(from, &s->last)) {
+        tell(m, from, NULL);
+        finish(c);
+    } else if (m->room->policy->retain_count == 0) {
+        give_up(c, "not_retained");
+    } else if (from->offset > s->last.offset) {
+        give_up(c, "fork");
+    } else {
+        list_append(&c->gw->catchups, &c->link);
+        step(c);
+    }
+}
+
+void catchup_cancel(struct catchup *c)
+{
+    list_del(&c->link);
+    c->member->catchup = NULL;
+    c->member = NULL;
+    if (!c->reading)
+        free(c);
+}

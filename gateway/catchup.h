@@ -1,0 +1,32 @@
+/* gateway/catchup.h: a member that comes back with a position is told what it missed, from the log, before it hears the room live.
+ *
+ * The member waits beside the room's audiences. Pages are read from its position on and sent to it alone; when it has what the room's stream has
+ * delivered on this node, it joins its audience. So its view has no gap and nothing twice, whatever is published meanwhile. So many reads at a time per node, the
+ * others wait in order, and nobody is read for faster than he takes it: a storm of returning clients becomes a queue. */
+#ifndef XD_CATCHUP_H
+#define XD_CATCHUP_H
+
+#include "base/list.h"
+#include "proto/envelope.h"
+
+struct gateway;
+struct member;
+struct room;
+
+struct catchup {
+    struct link link; /* on gateway->catchups while it waits for its turn, for the client, or for the stream */
+    struct gateway *gw;
+    struct member *member; /* NULL: gone while a page was being read */
+    struct position at;    /* what the client has */
+    bool reading;
+    bool checked; /* the log has confirmed `at`; the client has been told so */
+};
+
+/* The member's ENTER has been heard; it waits on room->waiting. from: NULL when the client named no position. */
+void catchup_begin(struct member *m, const struct position *from);
+/* The member leaves before it is done. */
+void catchup_cancel(struct catchup *c);
+/* Goes on with whoever can: called when a read is done, a room's stream moved on, and on every tick. */
+void catchup_poll(struct gateway *g);
+
+#endif

@@ -1,0 +1,19 @@
+/* gateway/net/secret.c: hashes of secrets, by OpenSSL. */
+#include "gateway/secret.h"
+
+#include <assert.h>
+#include <openssl/evp.h>
+
+void secret_hash(struct slice secret, char ret[SECRET_HASH_LEN + 1])
+{
+    static const char digits[] = "0123456789abcdef";
+    unsigned char hash[EVP_MAX_MD_SIZE];
+    unsigned n = 0;
+    int ok = EVP_Digest(secret.p, secret.n, hash, &n, EVP_sha256(), NULL);
+    assert(ok == 1 && n * 2 == SECRET_HASH_LEN);
+    for (unsigned i = 0; i < n; i++) {
+        ret[2 * i] = digits[hash[i] >> 4];
+        ret[2 * i + 1] = digits[hash[i] & 15];
+    }
+    ret[SECRET_HASH_LEN] = '\0';
+}

@@ -1,0 +1,127 @@
+/* gateway/resume.c: a client that was here before takes up its session again, on whichever node it has reached. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "gateway/conn.h"
+#include "gateway/gateway.h"
+#include "gateway/request.h"
+#include "gateway/room.h"
+#include "gateway/secret.h"
+#include "gateway/session.h"
+
+/* What the client presented, then what the store answered. */
+struct resume {
+    struct request *request; /* of the session that asked */
+    char sid[SID_LEN + 1], token[TOKEN_LEN + 1];
+    size_t position_count, room_count;
+    struct command_position *positions; /* rooms are owned */
+    struct slice *rooms;                /* owned */
+};
+
+static struct slice own(struct slice s)
+{
+    return (struct slice){xstrndup(s.p, s.n), s.n};
+}
+
+static void disown(struct slice s)
+{
+    union {
+        const char *borrowed;
+        char *owned;
+    } p = {s.p};
+    free(p.owned);
+}
+
+void resume_free(struct resume *r)
+{
+    if (r == NULL)
+        return;
+    for (size_t i = 0; i < r->position_count; i++)
+        disown(r->positions[i].room);
+    for (size_t i = 0; i < r->room_count; i++)
+        disown(r->rooms[i]);
+    free(r->positions);
+    free(r->rooms);
+    request_drop(&r->request);
+    free(r);
+}
+
+static const struct position *position_of(const struct resume *r, struct slice room)
+{
+    for (size_t i = 0; i < r->position_count; i++)
+        if (slice_eq(r->positions[i].room, room))
+            return &r->positions[i].position;
+    return NULL;
+}
+
+static void return_to(struct session *s, struct slice name, const struct position *from)
+{
+    struct room *room = room_get(s->gw, name);
+    if (room->policy->join == WHO_NOBODY) { /* the policy has changed meanwhile */
+        conn_event(s->conn, &(struct event){.kind = EVENT_RECOVERED, .room = name, .text = SLICE("forbidden")});
+        member_leave(room_join(room, s, false, NULL), EXIT_KICKED, NULL);
+    } else {
+        room_return(room, s, from, NULL);
+    }
+    room_unref(room);
+}
+
+void resume_ready(struct session *s)
+{
+    struct resume *r = TAKE(s->resume);
+    if (s->conn == NULL) {
+        session_lost(s); /* came, asked, and was gone before it could be told */
+    } else {
+        session_welcome_back(s, r->request->id);
+        for (size_t i = 0; i < r->room_count; i++)
+            return_to(s, r->rooms[i], position_of(r, r->rooms[i]));
+    }
+    resume_free(r);
+}
+
+static void on_resumed(void *arg, const struct broker_result *result)
+{
+    struct resume *r = arg;
+    if (result->err != OK) {
+        (void)request_failed(&r->request, result);
+        resume_free(r);
+        return;
+    }
+    struct session *asking = r->request->session, *old;
+    HASH_FIND(hh, asking->gw->sessions, r->sid, SID_LEN, old);
+    if (old != NULL)
+        session_taken(old);
+    r->room_count = result->count;
+    r->rooms = xcalloc(result->count, sizeof *r->rooms);
+    for (size_t i = 0; i < result->count; i++)
+        r->rooms[i] = own(result->rooms[i].room);
+    struct session *s = session_adopt(asking, slice_str(r->sid), result->user, r);
+    memcpy(s->token, r->token, sizeof s->token);
+    s->connected_ms = result->connected_ms;
+    session_join_implicit(s);
+}
+
+enum err resume_run(struct session *s, const struct command *c, struct error *reterr)
+{
+    char hash[SECRET_HASH_LEN + 1];
+    if (gateway_resume_window_s(s->gw) == 0)
+        return fail(reterr, ERR_UNSUPPORTED, "this node parks no sessions (resume-window is 0)");
+    if (s->member_count != 0 || s->requests != 0)
+        return fail(reterr, ERR_CONFLICT, "resume must be the first thing a connection asks for");
+    if (c->session.n != SID_LEN || c->token.n != TOKEN_LEN)
+        return fail(reterr, ERR_UNAUTHORIZED, "not a session and its token");
+    if (slice_eq(c->session, slice_str(s->sid)))
+        return fail(reterr, ERR_CONFLICT, "this is the session of this very connection");
+    struct resume *r = xcalloc(1, sizeof *r);
+    memcpy(r->sid, c->session.p, SID_LEN);
+    memcpy(r->token, c->token.p, TOKEN_LEN);
+    r->position_count = c->position_count;
+    r->positions = xcalloc(c->position_count, sizeof *r->positions);
+    for (size_t i = 0; i < c->position_count; i++) {
+        r->positions[i] = c->positions[i];
+        r->positions[i].room = own(c->positions[i].room);
+    }
+    r->request = request_create(s, c);
+    secret_hash(c->token, hash);
+    s->gw->broker->ops->session_resume(s->gw->broker, slice_str(r->sid), slice_str(hash), on_resumed, r);
+    return OK;
+}
