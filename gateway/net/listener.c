@@ -107,6 +107,8 @@ static enum err open_address(struct net *n, const char *text, struct error *rete
         why = 0;
     }
     freeaddrinfo(all);
+    if (n->n_listeners == LISTENERS_MAX)
+        return fail(reterr, ERR_BAD_REQUEST, "listen %.100s: there are too many addresses", text);
     if (opened == 0 || (why != 0 && why != EAFNOSUPPORT && why != EADDRNOTAVAIL))
         return fail(reterr, ERR_UNAVAILABLE, "listen %.100s: %s", text,
                     strerror(why)); /* NOLINT(concurrency-mt-unsafe) */

@@ -79,31 +79,33 @@ struct net {
 };
 
 struct socket {
+    /* what every write touches, together */
     struct transport transport;
+    struct io io;
+    SSL *ssl;
     struct net *net;
     enum socket_state state;
-    bool paused;     /* do not read */
+    uint32_t out_n;
     bool owes_write; /* a short write was reported: conn_writable() or http must be called */
+    bool paused;     /* do not read */
     bool tls_ready;  /* the handshake is complete */
     bool tls_silent; /* OpenSSL has failed or said goodbye: it must not be asked to */
     bool asked;      /* has made a complete HTTP request */
     bool eof;        /* the peer has said FIN */
     bool fin;        /* we have */
+
     uint16_t port;
     struct peer_address address;
-    SSL *ssl;
-    struct http *http; /* while HTTP */
     struct conn *conn; /* while OPEN, and until conn_gone() */
+    struct http *http; /* while HTTP and a request is under way */
     struct peer *peer; /* counted in net->peers */
-    struct io io;
-    struct link link; /* in net->sockets */
-    struct link todo; /* in net->todo while queued */
+    struct link link;  /* in net->sockets */
+    struct link todo;  /* in net->todo while queued */
     struct wheel_entry deadline;
     const char *why; /* for conn_gone() */
-    char *out;       /* what OpenSSL wrote and the kernel did not take */
+    char *out;       /* what OpenSSL wrote and the kernel did not take: out_n bytes from out_at on */
     char *held;      /* received, but reading was paused, or half a PROXY header */
-    uint32_t out_at, out_n;
-    uint32_t held_n;
+    uint32_t out_at, held_n;
     uint32_t drained; /* bytes thrown away while CLOSING */
 };
 
