@@ -26,7 +26,7 @@ struct conn *conn_create(struct gateway *g, struct transport *t, const struct pr
     (void)snprintf(c->ip, sizeof c->ip, "%.*s", SLICE_FMT(ip));
     ws_parser_init(&c->parser, g->cfg->max_message_size);
     wheel_entry_init(&c->timer, on_timer);
-    wheel_set(&g->wheel, &c->timer, g->cfg->heartbeat_s * 1000u);
+    wheel_set(&g->wheel, &c->timer, g->cfg->heartbeat_s * (uint64_t)1000);
     return c;
 }
 
@@ -216,7 +216,7 @@ static void on_timer(struct wheel_entry *e)
         c->transport->ops->close(c->transport);
         return;
     }
-    uint64_t period_ms = c->gw->cfg->heartbeat_s * 1000u;
+    uint64_t period_ms = c->gw->cfg->heartbeat_s * (uint64_t)1000;
     uint64_t silent_ms = loop_now_ms(c->gw->loop) - c->last_input_ms;
     if (silent_ms < period_ms) {
         wheel_set(&c->gw->wheel, e, period_ms - silent_ms);

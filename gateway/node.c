@@ -66,7 +66,7 @@ static void on_stop_signal(void *arg)
     }
     n->draining = true;
     LOG(INFO, "draining", "grace_s=%u sessions=%u", n->cfg->drain_time_s, gateway_session_count(n->gateway));
-    timer_start(&n->drain_deadline, n->cfg->drain_time_s * 1000u);
+    timer_start(&n->drain_deadline, n->cfg->drain_time_s * (uint64_t)1000);
     net_stop_accepting(n->net);
     gateway_drain(n->gateway, on_drained, n);
 }

@@ -13,7 +13,7 @@
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS   2000
 #define FLUSH_DELAY_US   100
-#define WRITE_CHUNK      (64 * 1024) /* handed to hiredis at once; what it holds counts as sent */
+#define WRITE_CHUNK      ((size_t)64 * 1024) /* handed to hiredis at once; what it holds counts as sent */
 
 enum link_state { LINK_WAITING, LINK_CONNECTING, LINK_SETUP, LINK_UP };
 

@@ -29,7 +29,7 @@ struct pubsub *pubsub_create(struct loop *loop, const struct pubsub_config *cfg,
                              void *owner, struct broker_stats *stats);
 /* As redis_link_close and redis_link_destroy. */
 bool pubsub_close(struct pubsub *ps);
-void pubsub_destroy(struct pubsub **ps);
+void pubsub_destroy(struct pubsub **pubsub);
 
 /* Completes when Redis has confirmed it; done may be NULL. */
 void pubsub_subscribe(struct pubsub *ps, struct slice room, broker_done *done, void *arg);

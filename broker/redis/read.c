@@ -78,7 +78,7 @@ static void on_members(void *arg, const redisReply *r, enum err err, const char 
     if (page_ok(p, err, why) &&
         (!reply_u64(reply_at(r, 0), &next) || batch == NULL || batch->type != REDIS_REPLY_ARRAY))
         page_ok(p, ERR_INTERNAL, "the room's members are not readable");
-    if (p->result.err != OK) {
+    if (p->result.err != OK || batch == NULL) {
         page_end(p);
         return;
     }

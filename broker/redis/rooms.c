@@ -318,6 +318,7 @@ void redis_leave_as(struct redis *r, const struct member_id *id, enum exit_reaso
     redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the interface wants so many */
 void redis_leave(struct broker *b, struct slice room, struct slice sid, struct slice user, enum exit_reason reason,
                  broker_done *done, void *arg)
 {

@@ -144,7 +144,7 @@ static const char *listener_name(const struct listener *l)
 int listener_port(const struct net *n, size_t i)
 {
     const char *colon = strrchr(listener_name(&n->listeners[i]), ':');
-    return colon != NULL ? atoi(colon + 1) : 0; /* NOLINT(cert-err34-c): our own text */
+    return colon != NULL ? (int)strtoul(colon + 1, NULL, 10) : 0;
 }
 
 static void listen_all(struct net *n, bool on)

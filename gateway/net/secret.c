@@ -11,7 +11,7 @@ void secret_hash(struct slice secret, char ret[SECRET_HASH_LEN + 1])
     unsigned n = 0;
     int ok = EVP_Digest(secret.p, secret.n, hash, &n, EVP_sha256(), NULL);
     assert(ok == 1 && n * 2 == SECRET_HASH_LEN);
-    for (unsigned i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         ret[2 * i] = digits[hash[i] >> 4];
         ret[2 * i + 1] = digits[hash[i] & 15];
     }

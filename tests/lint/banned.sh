@@ -6,7 +6,7 @@ source "$(dirname "$0")/lib.sh"
 rules='
 strcpy strcat sprintf vsprintf gets stpcpy : struct buf, or snprintf
 strncpy strncat                            : memcpy with a known length
-strtok strtok_r                            : slices
+strtok                                     : slices, or strtok_r
 atoi atol atoll atof                       : strtoul and its end pointer
 gmtime localtime asctime ctime             : gmtime_r, localtime_r
 rand srand random srandom drand48          : base/random.h

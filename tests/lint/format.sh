@@ -7,6 +7,8 @@ need_major clang-format 14
 mapfile -t files < <(c_files)
 if [[ ${1:-} == --fix ]]; then
   clang-format -i "${files[@]}"
-else
-  clang-format --dry-run -Werror "${files[@]}"
+elif ! findings=$(clang-format --dry-run -Werror "${files[@]}" 2>&1); then
+  grep -F ' error: ' <<<"$findings" | cut -d: -f1,2
+  echo "tests/lint/format.sh --fix formats them"
+  exit 1
 fi

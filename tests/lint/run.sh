@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # All checks of the source itself: one line each, the findings of a failed one below it. Usage: tests/lint/run.sh [check…]
 set -uo pipefail
-cd "$(dirname "$0")"
+cd "$(dirname "$0")" || exit
 
 checks=("$@")
-((${#checks[@]})) || checks=(layers banned size format cppcheck tidy)
+((${#checks[@]})) || checks=(layers banned size format shell cppcheck tidy)
 
 status=0
 for check in "${checks[@]}"; do

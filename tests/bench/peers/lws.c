@@ -203,7 +203,7 @@ int main(int argc, char **argv)
     loop = ev_default_loop(0);
     void *loops[] = {loop};
     struct lws_context_creation_info info = {
-        .port = atoi(argv[1]),
+        .port = (int)strtoul(argv[1], NULL, 10),
         .iface = "127.0.0.1",
         .protocols = protocols,
         .ssl_cert_filepath = argv[2],
