@@ -40,7 +40,7 @@ struct call {
 struct conn {
     struct server *server;
     struct transport *transport;
-    enum { ECHO, STREAM, PAUSE } kind;
+    enum { ECHO, STREAM, PAUSE, LAST } kind;
     struct buf out;
     size_t out_at, stream_at, stream_n;
     bool quit, paused;
@@ -114,13 +114,13 @@ enum err gateway_upgrade(struct gateway *g, const struct http_request *r, struct
 {
     struct server *s = g->server;
     bool shut = slice_eq(r->path, SLICE("/shut")), stream = slice_starts(r->path, SLICE("/stream/"));
-    bool pause = slice_eq(r->path, SLICE("/pause"));
-    if (!shut && !stream && !pause && !slice_eq(r->path, SLICE("/ws")))
+    bool pause = slice_eq(r->path, SLICE("/pause")), last = slice_eq(r->path, SLICE("/last"));
+    if (!shut && !stream && !pause && !last && !slice_eq(r->path, SLICE("/ws")))
         return (fail)(reterr, ERR_NOT_FOUND, "no \"such\" path"); /* not the macro of cmocka */
     struct conn *c = xcalloc(1, sizeof *c);
     c->server = s;
     c->transport = t;
-    c->kind = stream ? STREAM : pause ? PAUSE : ECHO;
+    c->kind = stream ? STREAM : pause ? PAUSE : last ? LAST : ECHO;
     c->random = 88172645463325252u;
     if (stream)
         c->stream_n = number_after(r->path, SLICE("/stream/"));
@@ -168,9 +168,27 @@ static void push_stream(struct conn *c)
     c->transport->ops->close(c->transport);
 }
 
+static void last_words(struct conn *c)
+{
+    enum { PIECE = 10000 };
+    ssize_t n;
+    do {
+        AUTO_FREE char *p = pattern(c->stream_at, PIECE);
+        n = c->transport->ops->write(c->transport, p, PIECE);
+        c->stream_at += n > 0 ? (size_t)n : 0;
+    } while (n == PIECE);
+    if (n >= 0)
+        c->server->last_taken = c->stream_at;
+    c->transport->ops->close(c->transport);
+}
+
 void conn_input(struct conn *c, char *p, size_t n)
 {
     struct server *s = c->server;
+    if (c->kind == LAST) {
+        last_words(c);
+        return;
+    }
     if (c->paused)
         s->inputs_after_pause++;
     if (c->kind == PAUSE && n >= 4 && memmem(p, n, "stop", 4) != NULL) {

@@ -16,6 +16,7 @@ struct net;
  *   /ws             echoes; what it cannot write it queues; closes after the bytes "quit"
  *   /stream/N       sends N bytes of the pattern in pieces of odd sizes, as fast as it can
  *   /pause          echoes; pauses reading at "stop" until server_resume()
+ *   /last           at the first input writes as much of the pattern as is taken (last_taken), then closes
  *   /shut           closes inside gateway_upgrade()
  *   any other       refused: not_found */
 struct server {
@@ -25,6 +26,7 @@ struct server {
     struct net *net;
     /* counted by the core; read with server_sync() */
     int opened, gone, inputs_after_pause;
+    size_t last_taken;
     char last_why[16], last_ip[64], last_subprotocols[128];
     /* private */
     struct server_private *p;

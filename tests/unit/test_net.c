@@ -169,6 +169,31 @@ static void orderly_close_lets_the_last_words_through(void **state)
     server_wait_open(&f->server, 0);
 }
 
+/* Everything that was taken before the close arrives, though the client has said something that nobody reads any more. */
+static void close_with_full_buffers_loses_nothing(void **state)
+{
+    struct fixture *f = *state;
+    open_ws(f, "/last");
+    client_send_str(&f->client, "go");
+    usleep(100000);
+    client_send_str(&f->client, "more");
+    usleep(100000);
+    static char buf[65536];
+    size_t at = 0;
+    long n;
+    while ((n = client_recv(&f->client, buf, sizeof buf)) > 0) {
+        for (size_t i = 0; i < (size_t)n; i++)
+            if ((unsigned char)buf[i] != pattern_byte(at + i))
+                fail_msg("byte %zu is wrong", at + i);
+        at += (size_t)n;
+    }
+    assert_int_equal(n, 0);
+    server_wait_gone(&f->server, 1);
+    assert_int_equal(at, f->server.last_taken);
+    assert_true(at > 100000);
+    assert_string_equal(f->server.last_why, "closed");
+}
+
 static void closed_socket_does_not_linger_for_ever(void **state)
 {
     struct fixture *f = *state;
@@ -296,6 +321,7 @@ int main(void)
         BOTH(reader_that_goes_away_while_we_write),
         BOTH(big_messages_both_ways),
         BOTH(orderly_close_lets_the_last_words_through),
+        BOTH(close_with_full_buffers_loses_nothing),
         BOTH(closed_socket_does_not_linger_for_ever),
         BOTH(client_that_leaves_is_told_once),
         BOTH(close_inside_the_upgrade),
