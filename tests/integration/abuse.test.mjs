@@ -2,7 +2,7 @@
 import { after, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import { Cluster } from './lib/cluster.mjs';
 import { unique } from './lib/client.mjs';
 import { OP, Raw, frame, upgrade } from './lib/raw.mjs';
@@ -41,15 +41,24 @@ class Bystanders {
 }
 
 describe('abuse', { timeout: 180000 }, () => {
-  let cluster, gw, bystanders, open;
+  let cluster, gw, bystanders, open, idle;
 
   before(async () => {
     cluster = await Cluster.start({ gateways: 1, flags: ['--handshake-timeout', '2s', '--max-queue-bytes', '256k', '--max-message-size', '64k', '--max-rooms-per-session', '100'] });
     [gw] = cluster.gateways;
     open = (options = {}) => Raw.open(gw.port, { ca: cluster.ca, ...options });
+    idle = files();
     bystanders = await Bystanders.start(gw);
   });
-  after(async () => { try { await bystanders.stop(); } finally { await cluster.stop(); } });
+  after(async () => {
+    try {
+      await bystanders.stop();
+      await until(() => files() <= idle, { what: () => `open files to be ${idle} as in the beginning, there are ${files()}` });
+      await until(async () => { const m = await gw.metrics(); return m.sum('xindao_sessions') === 0 && m.sum('xindao_queue_bytes') === 0 && m.sum('xindao_connections') <= 1; }, { what: 'nothing to be left in the gauges' });
+    } finally { await cluster.stop(); }
+  });
+
+  const files = () => readdirSync(`/proc/${gw.process.pid}/fd`).length;
 
   const memory = () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${gw.process.pid}/status`, 'utf8'))[1]) * 1024;
 

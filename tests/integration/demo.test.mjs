@@ -114,7 +114,7 @@ describe('the demo page', { timeout: 120000 }, () => {
     await watch.join('drained');
     second.process.signal('SIGTERM');
     second.process.expected = true;
-    await p.until(() => document.querySelector('#app').dataset.phase === 'waiting', 'goodbye');
+    await p.until(() => document.querySelector('#app').dataset.phase === 'waiting' && S.moveIn !== null, 'the page to wait as long as goodbye says');
     assert.equal((await watch.next('exit')).user, 'cy');
     await second.process.exit;
     assert.equal(second.process.ended.code, 0);

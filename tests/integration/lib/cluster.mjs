@@ -114,12 +114,12 @@ export class Redis {
 export class Gateway {
   constructor(cluster, name) { this.cluster = cluster; this.name = name; }
 
-  static async start(cluster, name, { flags = [], insecure = false, env = {}, wait = true, demo = 'on' } = {}) {
+  static async start(cluster, name, { flags = [], insecure = false, env = {}, wait = true, demo = 'on', broker } = {}) {
     const g = new Gateway(cluster, name);
     g.insecure = insecure;
     g.port = await freePort();
     g.flags = flags.includes('--message-rate') ? flags : [...flags, '--message-rate', '0'];
-    const args = ['--listen', `127.0.0.1:${g.port}`, '--node', name, '--broker', cluster.redis?.url ?? 'memory', '--demo', demo,
+    const args = ['--listen', `127.0.0.1:${g.port}`, '--node', name, ...(broker ?? ['--broker', cluster.redis?.url ?? 'memory']), '--demo', demo,
       ...(insecure ? ['--insecure'] : ['--tls-cert', cluster.cert, '--tls-key', cluster.key]), ...g.flags];
     g.process = new Process(name, gatewayBinary(), args, {
       env: { ASAN_OPTIONS: 'detect_leaks=1:exitcode=66:detect_stack_use_after_return=0', UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1', ...env },
