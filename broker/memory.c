@@ -23,12 +23,13 @@ static void run_refused(struct memory *m, struct op *op)
 
 static void run_unsubscribe(struct memory *m, struct op *op);
 static void run_leave(struct memory *m, struct op *op);
-static void run_session_remove(struct memory *m, struct op *op);
+static void run_suspend(struct memory *m, struct op *op);
 
 /* What gives something back is never refused: a full queue must not make anything leak. */
 static bool gives_back(void (*run)(struct memory *, struct op *))
 {
-    return run == run_unsubscribe || run == run_leave || run == run_session_remove;
+    return run == run_unsubscribe || run == run_leave || run == run_suspend || run == memory_run_session_remove ||
+           run == memory_run_session_park;
 }
 
 static bool full(const struct memory *m, size_t more)
@@ -36,7 +37,7 @@ static bool full(const struct memory *m, size_t more)
     return m->b.stats.queued_commands >= m->queue_commands || m->b.stats.queued_bytes + more > m->queue_bytes;
 }
 
-static struct op *request(struct broker *b, void (*run)(struct memory *, struct op *), const struct publish *p,
+struct op *memory_request(struct broker *b, void (*run)(struct memory *, struct op *), const struct publish *p,
                           broker_done *done, void *arg)
 {
     struct memory *m = container_of(b, struct memory, b);
@@ -103,23 +104,9 @@ static void deliver_message(struct memory *m, const struct op *op, const char pr
     deliver(m, &e);
 }
 
-static struct session *session_find(struct memory *m, struct slice sid)
-{
-    struct session *s;
-    HASH_FIND(hh, m->sessions, sid.p, sid.n, s);
-    return s;
-}
-
-static struct user *user_find(struct memory *m, struct slice id)
-{
-    struct user *u;
-    HASH_FIND(hh, m->users, id.p, id.n, u);
-    return u;
-}
-
 static void publish_to_session(struct memory *m, struct op *op)
 {
-    struct session *s = session_find(m, slice_from(op->p.room, sizeof "$session:" - 1));
+    struct session *s = memory_session_find(m, slice_from(op->p.room, sizeof "$session:" - 1));
     if (s == NULL) {
         broker_fail(op->done, op->arg, ERR_NOT_FOUND, "no such session");
         return;
@@ -161,7 +148,7 @@ static void run_publish(struct memory *m, struct op *op)
     op->time_ms = loop_wall_ms(m->b.loop);
     uint64_t total = 0;
     if (room_is_user(op->p.room)) {
-        struct user *u = user_find(m, slice_from(op->p.room, sizeof "$user:" - 1));
+        struct user *u = memory_user_find(m, slice_from(op->p.room, sizeof "$user:" - 1));
         if (u == NULL && op->p.retain_count == 0) {
             broker_fail(op->done, op->arg, ERR_NOT_FOUND, "no such user");
             return;
@@ -177,7 +164,7 @@ static void run_publish(struct memory *m, struct op *op)
 
 static void memory_publish(struct broker *b, const struct publish *p, broker_done *done, void *arg)
 {
-    (void)request(b, run_publish, p, done, arg);
+    (void)memory_request(b, run_publish, p, done, arg);
 }
 
 static void run_subscribe(struct memory *m, struct op *op)
@@ -192,7 +179,7 @@ static void run_subscribe(struct memory *m, struct op *op)
 
 static void memory_subscribe(struct broker *b, struct slice room, broker_done *done, void *arg)
 {
-    (void)request(b, run_subscribe, &(struct publish){.room = room}, done, arg);
+    (void)memory_request(b, run_subscribe, &(struct publish){.room = room}, done, arg);
 }
 
 static void run_unsubscribe(struct memory *m, struct op *op)
@@ -207,41 +194,50 @@ static void run_unsubscribe(struct memory *m, struct op *op)
 
 static void memory_unsubscribe(struct broker *b, struct slice room)
 {
-    (void)request(b, run_unsubscribe, &(struct publish){.room = room}, NULL, NULL);
+    (void)memory_request(b, run_unsubscribe, &(struct publish){.room = room}, NULL, NULL);
 }
 
-/* ENTER or EXIT: it has a place in the room's order, but no offset of its own. */
-static void announce(struct memory *m, const struct op *op, const struct room *room, enum envelope_kind kind)
+void memory_announce(struct memory *m, const struct room *room, struct envelope *e)
 {
     if (!room->subscribed)
         return;
-    struct envelope e = {.kind = kind,
-                         .reason = op->reason,
-                         .total = (uint32_t)HASH_COUNT(room->members),
-                         .time_ms = loop_wall_ms(m->b.loop),
-                         .room = op->p.room,
-                         .from = op->p.from,
-                         .user = op->p.user,
-                         .node = slice_str(m->node),
-                         .position = room->head};
-    deliver(m, &e);
+    e->total = (uint32_t)HASH_COUNT(room->members);
+    e->time_ms = loop_wall_ms(m->b.loop);
+    e->room = room->name;
+    e->node = slice_str(m->node);
+    e->position = room->head;
+    deliver(m, e);
 }
 
 static void run_join(struct memory *m, struct op *op)
 {
     struct room *room = memory_room(m, op->p.room);
-    memory_member_add(m, room, op->p.from, op->p.user);
+    bool changed = memory_member_add(m, room, op->p.from, op->p.user);
     memory_room_touch(m, room);
     struct broker_result r = {.position = room->head, .total = HASH_COUNT(room->members)};
-    announce(m, op, room, ENVELOPE_ENTER);
+    memory_announce(
+        m, room, &(struct envelope){.kind = ENVELOPE_ENTER, .from = op->p.from, .user = op->p.user, .again = !changed});
     broker_complete(op->done, op->arg, &r);
 }
 
 static void memory_join(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done,
                         void *arg)
 {
-    struct op *op = request(b, run_join, &(struct publish){.room = room, .from = sid, .user = user}, done, arg);
-    op->reason = EXIT_LEAVE;
+    (void)memory_request(b, run_join, &(struct publish){.room = room, .from = sid, .user = user}, done, arg);
+}
+
+static void run_suspend(struct memory *m, struct op *op)
+{
+    struct room *room = memory_room_find(m, op->p.room);
+    if (room != NULL && memory_member_suspend(room, op->p.from))
+        memory_announce(m, room, &(struct envelope){.kind = ENVELOPE_SUSPEND, .from = op->p.from, .user = op->p.user});
+    broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
+}
+
+static void memory_suspend(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done,
+                           void *arg)
+{
+    (void)memory_request(b, run_suspend, &(struct publish){.room = room, .from = sid, .user = user}, done, arg);
 }
 
 static void run_leave(struct memory *m, struct op *op)
@@ -256,7 +252,9 @@ static void run_leave(struct memory *m, struct op *op)
     r.position = room->head;
     r.total = HASH_COUNT(room->members);
     if (was_member)
-        announce(m, op, room, ENVELOPE_EXIT);
+        memory_announce(
+            m, room,
+            &(struct envelope){.kind = ENVELOPE_EXIT, .from = op->p.from, .user = op->p.user, .reason = op->reason});
     memory_room_touch(m, room);
     broker_complete(op->done, op->arg, &r);
 }
@@ -264,107 +262,29 @@ static void run_leave(struct memory *m, struct op *op)
 static void memory_leave(struct broker *b, struct slice room, struct slice sid, struct slice user,
                          enum exit_reason reason, broker_done *done, void *arg)
 {
-    struct op *op = request(b, run_leave, &(struct publish){.room = room, .from = sid, .user = user}, done, arg);
+    struct op *op = memory_request(b, run_leave, &(struct publish){.room = room, .from = sid, .user = user}, done, arg);
     op->reason = reason;
 }
 
 static void memory_presence(struct broker *b, struct slice room, struct slice cursor, uint32_t limit, broker_done *done,
                             void *arg)
 {
-    struct op *op = request(b, memory_run_presence, &(struct publish){.room = room, .data = cursor}, done, arg);
+    struct op *op = memory_request(b, memory_run_presence, &(struct publish){.room = room, .data = cursor}, done, arg);
     op->limit = limit;
 }
 
 static void memory_rooms(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg)
 {
-    struct op *op = request(b, memory_run_rooms, &(struct publish){.data = cursor}, done, arg);
+    struct op *op = memory_request(b, memory_run_rooms, &(struct publish){.data = cursor}, done, arg);
     op->limit = limit;
 }
 
 static void memory_history(struct broker *b, struct slice room, const struct position *after, uint32_t limit,
                            broker_done *done, void *arg)
 {
-    struct op *op = request(b, memory_run_history, &(struct publish){.room = room}, done, arg);
+    struct op *op = memory_request(b, memory_run_history, &(struct publish){.room = room}, done, arg);
     op->position = *after;
     op->limit = limit;
-}
-
-static void user_release(struct memory *m, struct user **user)
-{
-    struct user *u = TAKE(*user);
-    if (u == NULL || --u->sessions != 0)
-        return;
-    HASH_DELETE(hh, m->users, u);
-    free(u);
-}
-
-static struct user *user_acquire(struct memory *m, struct slice id)
-{
-    if (id.n == 0)
-        return NULL;
-    struct user *u = user_find(m, id);
-    if (u == NULL) {
-        u = xcalloc(1, sizeof *u + id.n);
-        memcpy(u->id, id.p, id.n);
-        HASH_ADD_KEYPTR(hh, m->users, u->id, id.n, u);
-    }
-    u->sessions++;
-    return u;
-}
-
-static void run_session_put(struct memory *m, struct op *op)
-{
-    struct session *s = session_find(m, op->p.from);
-    if (s == NULL) {
-        s = xcalloc(1, sizeof *s + op->p.from.n);
-        s->n = op->p.from.n;
-        memcpy(s->sid, op->p.from.p, s->n);
-        HASH_ADD_KEYPTR(hh, m->sessions, s->sid, s->n, s);
-    }
-    struct user *before = s->user;
-    s->user = user_acquire(m, op->p.user);
-    user_release(m, &before);
-    broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
-}
-
-static void memory_session_put(struct broker *b, const struct session_record *s, broker_done *done, void *arg)
-{
-    (void)request(b, run_session_put, &(struct publish){.from = s->sid, .user = s->user}, done, arg);
-}
-
-static void run_session_remove(struct memory *m, struct op *op)
-{
-    struct session *s = session_find(m, op->p.from);
-    if (s != NULL) {
-        user_release(m, &s->user);
-        HASH_DELETE(hh, m->sessions, s);
-        free(s);
-    }
-    broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
-}
-
-static void memory_session_remove(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg)
-{
-    (void)request(b, run_session_remove, &(struct publish){.from = sid, .user = user}, done, arg);
-}
-
-static void run_unsupported(struct memory *m, struct op *op)
-{
-    (void)m;
-    broker_fail(op->done, op->arg, ERR_UNSUPPORTED, "sessions are not parked by this version");
-}
-
-static void memory_session_park(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg)
-{
-    (void)ttl_ms;
-    (void)request(b, run_unsupported, &(struct publish){.from = sid}, done, arg);
-}
-
-static void memory_session_resume(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done,
-                                  void *arg)
-{
-    (void)token_hash;
-    (void)request(b, run_unsupported, &(struct publish){.from = sid}, done, arg);
 }
 
 static const char *memory_not_ready(struct broker *b)
@@ -381,7 +301,7 @@ static void run_nothing(struct memory *m, struct op *op)
 
 static void memory_retire(struct broker *b, broker_done *done, void *arg)
 {
-    (void)request(b, run_nothing, &(struct publish){.from = SLICE_NONE}, done, arg);
+    (void)memory_request(b, run_nothing, &(struct publish){.from = SLICE_NONE}, done, arg);
 }
 
 /* What completions ask for meanwhile waits for the next turn, so that they cannot starve the loop. */
@@ -410,6 +330,7 @@ static void on_sweep(struct timer *t)
 {
     struct memory *m = container_of(t, struct memory, sweep);
     memory_sweep(m);
+    memory_sessions_expire(m);
     timer_start(t, SWEEP_MS);
 }
 
@@ -432,12 +353,7 @@ static void memory_destroy(struct broker *b)
     struct room *room, *next_room;
     HASH_ITER (hh, m->rooms, room, next_room)
         memory_room_free(m, room);
-    struct session *s, *next_session;
-    HASH_ITER (hh, m->sessions, s, next_session) {
-        user_release(m, &s->user);
-        HASH_DELETE(hh, m->sessions, s);
-        free(s);
-    }
+    memory_sessions_clear(m);
     memory_once_clear(m);
     free(m->node);
     free(m);
@@ -450,6 +366,7 @@ static const struct broker_ops memory_ops = {
     .unsubscribe = memory_unsubscribe,
     .join = memory_join,
     .leave = memory_leave,
+    .suspend = memory_suspend,
     .presence = memory_presence,
     .rooms = memory_rooms,
     .history = memory_history,
@@ -476,6 +393,7 @@ struct broker *broker_memory_create(struct loop *loop, const struct broker_confi
     list_init(&m->occupied);
     list_init(&m->vacant);
     list_init(&m->once_list);
+    list_init(&m->parked);
     task_init(&m->task, dispatch);
     timer_init(&m->sweep, loop, on_sweep);
     timer_start(&m->sweep, SWEEP_MS);

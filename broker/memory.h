@@ -25,7 +25,10 @@ struct op {
 };
 
 struct member {
-    UT_hash_handle hh; /* in the order of joining, which is the order of seq */
+    UT_hash_handle hh;      /* in the order of joining, which is the order of seq */
+    struct link in_session; /* unlinked when the session was never put */
+    struct room *room;
+    bool suspended;
     uint64_t seq, since_ms;
     struct slice sid, user;
     char bytes[];
@@ -51,7 +54,11 @@ struct room {
 struct session {
     UT_hash_handle hh;
     struct user *user; /* NULL when it belongs to nobody */
+    struct link members;
+    struct link parked; /* on m->parked while it is */
+    uint64_t parked_until_ms, connected_ms;
     struct position head;
+    char token_hash[72];
     size_t n;
     char sid[];
 };
@@ -59,6 +66,7 @@ struct session {
 struct user {
     UT_hash_handle hh;
     uint64_t sessions;
+    size_t n;
     char id[];
 };
 
@@ -86,7 +94,15 @@ struct memory {
     struct user *users;
     struct once *once;
     struct link once_list;
+    struct link parked; /* sessions */
 };
+
+/* Queues a request. Its slices are copied; it is refused when too much waits, unless it gives something back. */
+struct op *memory_request(struct broker *b, void (*run)(struct memory *, struct op *), const struct publish *p,
+                          broker_done *done, void *arg);
+
+/* ENTER, EXIT, SUSPEND: it has a place in the room's order, but no offset of its own. Fills in what is the room's. */
+void memory_announce(struct memory *m, const struct room *room, struct envelope *e);
 
 /* Finds the room, making it when there is none. */
 struct room *memory_room(struct memory *m, struct slice name);
@@ -101,9 +117,23 @@ void memory_sweep(struct memory *m);
 /* Takes op as the newest entry of the room's log, drops what is over op's retention. */
 void memory_log_append(struct memory *m, struct room *r, struct op *op);
 
-/* Both idempotent; the result tells whether the membership changed. */
+/* Idempotent; the result tells whether something changed. Adding a suspended member makes it active again. */
 bool memory_member_add(struct memory *m, struct room *r, struct slice sid, struct slice user);
 bool memory_member_remove(struct memory *m, struct room *r, struct slice sid);
+bool memory_member_suspend(struct room *r, struct slice sid);
+
+/* memory_sessions.c */
+struct session *memory_session_find(struct memory *m, struct slice sid);
+struct user *memory_user_find(struct memory *m, struct slice id);
+void memory_session_put(struct broker *b, const struct session_record *s, broker_done *done, void *arg);
+void memory_session_park(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg);
+void memory_session_resume(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done, void *arg);
+void memory_session_remove(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg);
+void memory_run_session_park(struct memory *m, struct op *op);
+void memory_run_session_remove(struct memory *m, struct op *op);
+/* Ends the parked sessions whose time is over. */
+void memory_sessions_expire(struct memory *m);
+void memory_sessions_clear(struct memory *m);
 
 /* Pages, given to op's completion. */
 void memory_run_presence(struct memory *m, struct op *op);

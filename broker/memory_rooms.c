@@ -5,7 +5,7 @@
 #include "broker/memory.h"
 
 /* Peers invent names; what nobody is in any more is remembered for a day, and only so many. */
-#define VACANT_KEEP_MS (24 * 3600 * 1000ull)
+#define VACANT_KEEP_MS (24ull * 3600 * 1000)
 #define VACANT_MAX     65536
 #define ONCE_MAX       65536
 #define SWEEP_ROOMS    256
@@ -57,6 +57,7 @@ static void log_trim(struct memory *m, struct room *r)
 static void member_free(struct room *r, struct member *member)
 {
     HASH_DELETE(hh, r->members, member);
+    list_del(&member->in_session);
     free(member);
 }
 
@@ -134,9 +135,17 @@ bool memory_member_add(struct memory *m, struct room *r, struct slice sid, struc
 {
     struct member *member;
     HASH_FIND(hh, r->members, sid.p, sid.n, member);
-    if (member != NULL)
-        return false;
+    if (member != NULL) {
+        bool suspended = member->suspended;
+        member->suspended = false;
+        return suspended;
+    }
     member = xcalloc(1, sizeof *member + sid.n + user.n);
+    member->room = r;
+    list_init(&member->in_session);
+    struct session *s = memory_session_find(m, sid);
+    if (s != NULL)
+        list_append(&s->members, &member->in_session);
     member->seq = ++m->next_seq;
     member->since_ms = loop_wall_ms(m->b.loop);
     memcpy(member->bytes, sid.p, sid.n);
@@ -162,6 +171,16 @@ bool memory_member_remove(struct memory *m, struct room *r, struct slice sid)
     member_free(r, member);
     if (r->members == NULL)
         list_del(&r->occupied);
+    return true;
+}
+
+bool memory_member_suspend(struct room *r, struct slice sid)
+{
+    struct member *member;
+    HASH_FIND(hh, r->members, sid.p, sid.n, member);
+    if (member == NULL || member->suspended)
+        return false;
+    member->suspended = true;
     return true;
 }
 
@@ -227,7 +246,7 @@ void memory_run_presence(struct memory *m, struct op *op)
                                                       .user = member->user,
                                                       .node = slice_str(m->node),
                                                       .since_ms = member->since_ms,
-                                                      .state = MEMBER_ACTIVE};
+                                                      .state = member->suspended ? MEMBER_SUSPENDED : MEMBER_ACTIVE};
         if (result.count == limit && member->hh.next != NULL)
             cursor_print(&cursor, member->seq, member->sid);
     }
@@ -298,6 +317,7 @@ void memory_run_history(struct memory *m, struct op *op)
                                                        .from = e->p.from,
                                                        .user = e->p.user,
                                                        .id = e->p.key,
+                                                       .except = e->p.except,
                                                        .data = e->p.data,
                                                        .data_type = e->p.data_type};
     }

@@ -8,7 +8,7 @@
 #include "broker/redis/scripts.h"
 
 /* A room that nobody is in is remembered for a day, or for its retention. */
-#define KEEP_MS (24 * 3600 * 1000ull)
+#define KEEP_MS (24ull * 3600 * 1000)
 
 /* lease.c: this node's own life, and the death of others. */
 struct lease {
@@ -117,6 +117,8 @@ struct clearing {
     struct slice node, sid, user;
     const char *set; /* after the node in the name of the set that names this session: ":sessions" or ":lost" */
     enum exit_reason reason;
+    bool *
+        missing; /* when not NULL: set when there is no hash that names the session's rooms; its name then stays in the set */
 };
 /* Takes the session out of every room it is still in, removes it, and then its name from the set. */
 void session_clear(struct redis *r, const struct clearing *c, broker_done *done, void *arg);

@@ -124,6 +124,7 @@ struct clear_call {
     struct call call;
     enum exit_reason reason;
     const char *set;
+    bool *missing;
     struct slice node, sid, user;
     char names[];
 };
@@ -170,6 +171,9 @@ static void on_hash(void *arg, const redisReply *hash, enum err err, const char 
         clear_end(c, &failed);
         return;
     }
+    bool missing = err == OK && hash->elements == 0 && c->missing != NULL;
+    if (missing)
+        *c->missing = true;
     struct gather *g = gather_new(r, clear_end, c);
     g->flags |= REQUEST_UNBOUNDED;
     struct slice user = c->user, node = c->node;
@@ -188,7 +192,8 @@ static void on_hash(void *arg, const redisReply *hash, enum err err, const char 
         if (user.n != 0)
             set_member(g, "SREM", r->user_prefix, user, "", c->sid);
     }
-    set_member(g, "SREM", r->node_prefix, c->node, c->set, c->sid);
+    if (!missing)
+        set_member(g, "SREM", r->node_prefix, c->node, c->set, c->sid);
     gather_close(g);
 }
 
@@ -198,6 +203,7 @@ void session_clear(struct redis *r, const struct clearing *what, broker_done *do
     c->call = (struct call){.r = r, .done = done, .arg = arg};
     c->reason = what->reason;
     c->set = what->set;
+    c->missing = what->missing;
     char *at = c->names;
     c->node = (struct slice){memcpy(at, what->node.p, what->node.n), what->node.n};
     c->sid = (struct slice){memcpy(at + what->node.n, what->sid.p, what->sid.n), what->sid.n};
