@@ -10,8 +10,9 @@
 #include "gateway/room.h"
 #include "gateway/session.h"
 
-#define READS_MAX 64u /* under way at once on this node */
-#define PAGE      100u
+#define READS_MAX  64u /* under way at once on this node */
+#define PAGE       100u
+#define FRAME_ROOM 1024u /* what stands around the data, at most */
 
 static bool same(const struct position *a, const struct position *b)
 {
@@ -36,8 +37,9 @@ static void tell(const struct member *m, const struct position *position, const 
 static void finish(struct catchup *c)
 {
     struct member *m = c->member;
-    list_del(&c->link);
+    list_del(&c->turn);
     m->catchup = NULL;
+    m->session->returning--;
     free(c);
     member_activate(m);
 }
@@ -82,6 +84,13 @@ static void send_record(struct catchup *c, const struct message_record *r)
                                         .time_ms = r->time_ms});
 }
 
+/* A client that reads slowly is given no more than half of its queue; the rest of the page is read again later. */
+static bool takes(const struct catchup *c, const struct message_record *r)
+{
+    const struct conn *conn = c->member->session->conn;
+    return conn->out.bytes == 0 || conn->out.bytes + r->data.n + FRAME_ROOM <= c->gw->cfg->max_queue_bytes / 2;
+}
+
 /* The first page begins with the client's own position, or there is no telling whether it is on our branch. */
 static const char *first_page_problem(const struct catchup *c, const struct broker_result *r)
 {
@@ -107,11 +116,27 @@ static void take_page(struct catchup *c, const struct broker_result *r)
         give_up(c, "expired"); /* trimmed while the client was too slow for its retention */
         return;
     }
-    for (size_t i = 0; i < r->count; i++)
-        if (r->messages[i].position.offset > c->at.offset)
-            send_record(c, &r->messages[i]);
-    if (level(c))
-        finish(c);
+    uint64_t before = c->at.offset;
+    for (size_t i = 0; i < r->count; i++) {
+        if (r->messages[i].position.offset <= c->at.offset)
+            continue;
+        if (!takes(c, &r->messages[i]))
+            return; /* goes on when the client has read */
+        send_record(c, &r->messages[i]);
+    }
+    if (c->at.offset == before && before < r->position.offset)
+        give_up(c, "expired"); /* the head is further on than the log */
+    else
+        catchup_step(c);
+}
+
+static void next_turns(struct gateway *g)
+{
+    while (g->catchup_reads < READS_MAX && !list_empty(&g->catchup_turns)) {
+        struct catchup *c = list_first(&g->catchup_turns, struct catchup, turn);
+        list_del(&c->turn);
+        catchup_step(c);
+    }
 }
 
 static void on_page(void *arg, const struct broker_result *r)
@@ -120,12 +145,15 @@ static void on_page(void *arg, const struct broker_result *r)
     struct gateway *g = c->gw;
     g->catchup_reads--;
     c->reading = false;
-    if (c->member == NULL)
+    if (c->member == NULL) {
         free(c);
-    else if (r->err == OK)
+    } else if (r->err == OK) {
         take_page(c, r);
+    } else {
+        gateway_retry_later(g);
+    }
     if (g->broker != NULL)
-        catchup_poll(g);
+        next_turns(g);
 }
 
 static void read_page(struct catchup *c)
@@ -139,25 +167,19 @@ static void read_page(struct catchup *c)
     c->gw->broker->ops->history(c->gw->broker, room->name, &after, PAGE, on_page, c);
 }
 
-/* --- whose turn it is --- */
-
-static void step(struct catchup *c)
+void catchup_step(struct catchup *c)
 {
     const struct conn *conn = c->member->session->conn;
-    struct gateway *g = c->gw;
+    if (c->reading || !list_empty(&c->turn))
+        return;
     if (level(c))
         finish(c);
-    else if (!early(c) && g->catchup_reads < READS_MAX && conn->out.bytes <= g->cfg->max_queue_bytes / 4)
+    else if (early(c) || conn->out.bytes > c->gw->cfg->max_queue_bytes / 4)
+        return; /* called again: by the room's next message, by the client's reading on */
+    else if (c->gw->catchup_reads < READS_MAX)
         read_page(c);
-}
-
-void catchup_poll(struct gateway *g)
-{
-    list_for_each_safe (it, &g->catchups) {
-        struct catchup *c = list_entry(it, struct catchup, link);
-        if (!c->reading)
-            step(c);
-    }
+    else
+        list_append(&c->gw->catchup_turns, &c->turn);
 }
 
 void catchup_begin(struct member *m, const struct position *from)
@@ -167,7 +189,8 @@ void catchup_begin(struct member *m, const struct position *from)
     c->gw = m->room->gw;
     c->member = m;
     m->catchup = c;
-    list_init(&c->link);
+    m->session->returning++;
+    list_init(&c->turn);
     if (from == NULL) {
         give_up(c, "no_position");
         return;
@@ -181,15 +204,15 @@ void catchup_begin(struct member *m, const struct position *from)
     } else if (from->offset > s->last.offset) {
         give_up(c, "fork");
     } else {
-        list_append(&c->gw->catchups, &c->link);
-        step(c);
+        catchup_step(c);
     }
 }
 
 void catchup_cancel(struct catchup *c)
 {
-    list_del(&c->link);
+    list_del(&c->turn);
     c->member->catchup = NULL;
+    c->member->session->returning--;
     c->member = NULL;
     if (!c->reading)
         free(c);

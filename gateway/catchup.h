@@ -14,7 +14,7 @@ struct member;
 struct room;
 
 struct catchup {
-    struct link link; /* on gateway->catchups while it waits for its turn, for the client, or for the stream */
+    struct link turn; /* on gateway->catchup_turns while it waits for others to be read for */
     struct gateway *gw;
     struct member *member; /* NULL: gone while a page was being read */
     struct position at;    /* what the client has */
@@ -26,7 +26,7 @@ struct catchup {
 void catchup_begin(struct member *m, const struct position *from);
 /* The member leaves before it is done. */
 void catchup_cancel(struct catchup *c);
-/* Goes on with whoever can: called when a read is done, a room's stream moved on, and on every tick. */
-void catchup_poll(struct gateway *g);
+/* Goes on if it can: called when the client has read on, the room's stream has moved on, or after a failed read. */
+void catchup_step(struct catchup *c);
 
 #endif

@@ -51,8 +51,12 @@ static void drain(struct conn *c)
             break;
     }
     queue_gauge(before, c->out.bytes);
-    if (c->state == CONN_CLOSING && c->out.count == 0)
+    if (c->out.count != 0)
+        return;
+    if (c->state == CONN_CLOSING)
         c->transport->ops->close(c->transport);
+    else if (c->state == CONN_OPEN)
+        session_drained(c->session);
 }
 
 static void drop_unsent(struct conn *c)

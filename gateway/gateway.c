@@ -7,7 +7,6 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "base/utf8.h"
-#include "gateway/catchup.h"
 #include "gateway/conn.h"
 #include "gateway/metrics.h"
 #include "gateway/room.h"
@@ -113,7 +112,6 @@ static void on_tick(struct timer *t)
     struct gateway *g = container_of(t, struct gateway, tick);
     timer_start(t, TICK_MS);
     wheel_advance(&g->wheel, loop_now_ms(g->loop));
-    catchup_poll(g);
     metrics->store_up = gateway_not_ready(g) == NULL;
     metrics->broker = g->broker->stats;
 }
@@ -147,7 +145,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     struct gateway *g = xcalloc(1, sizeof *g);
     g->cfg = cfg;
     g->loop = loop;
-    list_init(&g->catchups);
+    list_init(&g->catchup_turns);
     (void)snprintf(g->node, sizeof g->node, "%s", node);
     wheel_init(&g->wheel, TICK_MS, loop_now_ms(loop));
     timer_init(&g->tick, loop, on_tick);

@@ -28,7 +28,7 @@ struct gateway {
     struct room *rooms;       /* by name */
     struct room *all;         /* $all: every session of this node */
 
-    struct link catchups; /* members that are being told what they missed */
+    struct link catchup_turns; /* returning members that wait for a read of the log */
     uint32_t catchup_reads;
 
     struct wheel wheel; /* one tick a second */

@@ -337,6 +337,8 @@ void member_retry(struct member *m)
 {
     if (m->phase == MEMBER_LEAVING)
         member_leave(m, m->reason, NULL);
+    else if (m->catchup != NULL)
+        catchup_step(m->catchup);
     else if (m->stale)
         member_ask_join(m);
 }
@@ -412,7 +414,7 @@ static void on_enter(struct room *r, const struct envelope *e, const struct even
 {
     struct session *s = local_session(r, e->from);
     struct member *m = s != NULL ? session_member(s, r->name) : NULL;
-    if (r->policy->notices)
+    if (r->policy->notices && !e->again)
         room_tell(r, notice, m != NULL && m->phase == MEMBER_JOINED ? s : NULL);
     if (m == NULL)
         return;
@@ -439,6 +441,15 @@ void room_envelope(struct room *r, const struct envelope *e)
         room_deliver(r, e);
 }
 
+void room_step_catchups(struct room *r)
+{
+    list_for_each_safe (it, &r->waiting) {
+        const struct member *m = list_entry(it, struct member, in_room);
+        if (m->catchup != NULL)
+            catchup_step(m->catchup);
+    }
+}
+
 void room_deliver(struct room *r, const struct envelope *e)
 {
     static const enum event_kind kinds[ENVELOPE_KINDS] = {
@@ -449,8 +460,7 @@ void room_deliver(struct room *r, const struct envelope *e)
     };
     if (e->kind == ENVELOPE_MESSAGE) {
         on_message(r, e);
-        if (!list_empty(&r->waiting))
-            catchup_poll(r->gw);
+        room_step_catchups(r);
         return;
     }
     r->total = e->total;

@@ -96,6 +96,8 @@ void member_free(struct member *m);
 
 /* What arrived from the broker for this room. */
 void room_envelope(struct room *r, const struct envelope *e);
+/* The stream has moved on: members that are being caught up may be level with it. */
+void room_step_catchups(struct room *r);
 /* What stream.c has put in order. */
 void room_deliver(struct room *r, const struct envelope *e);
 

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "gateway/catchup.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
@@ -137,17 +138,18 @@ void session_put(struct session *s)
     secret_hash(slice_str(s->token), hash);
     session_ref(s);
     s->stored = true;
-    s->gw->broker->ops->session_put(s->gw->broker,
-                                    &(struct session_record){.sid = slice_str(s->sid),
-                                                             .token_hash = slice_str(hash),
-                                                             .user = s->user,
-                                                             .protocol = slice_str(s->conn->protocol->name),
-                                                             .ip = slice_str(s->conn->ip),
-                                                             .agent = slice_str(s->agent),
-                                                             .origin = slice_str(s->origin),
-                                                             .connected_ms = s->connected_ms,
-                                                             .resume_window_ms = gateway_resume_window_s(s->gw) * 1000u},
-                                    on_put, s);
+    s->gw->broker->ops->session_put(
+        s->gw->broker,
+        &(struct session_record){.sid = slice_str(s->sid),
+                                 .token_hash = slice_str(hash),
+                                 .user = s->user,
+                                 .protocol = slice_str(s->conn->protocol->name),
+                                 .ip = slice_str(s->conn->ip),
+                                 .agent = slice_str(s->agent),
+                                 .origin = slice_str(s->origin),
+                                 .connected_ms = s->connected_ms,
+                                 .resume_window_ms = gateway_resume_window_s(s->gw) * 1000u},
+        on_put, s);
 }
 
 void session_implicit_joined(struct session *s)
@@ -362,6 +364,17 @@ void session_retry(struct session *s)
         session_put(s);
     list_for_each_safe (it, &s->members) {
         member_retry(list_entry(it, struct member, in_session));
+    }
+}
+
+void session_drained(struct session *s)
+{
+    if (s->returning == 0)
+        return;
+    list_for_each_safe (it, &s->members) {
+        const struct member *m = list_entry(it, struct member, in_session);
+        if (m->catchup != NULL)
+            catchup_step(m->catchup);
     }
 }
 

@@ -41,10 +41,11 @@ struct session {
     uint32_t opening;      /* implicit rooms that are not joined yet */
     uint32_t refs;         /* requests under way, and one of its own until the store knows that it is gone */
     uint32_t requests;
-    bool stored; /* the store may know it */
-    bool stale;  /* the store must be told of it again */
-    bool busy;   /* parking or removal is under way in the store */
-    bool taken;  /* resumed elsewhere: no longer listed, and not ours to end in the store */
+    uint32_t returning; /* members that are being caught up */
+    bool stored;        /* the store may know it */
+    bool stale;         /* the store must be told of it again */
+    bool busy;          /* parking or removal is under way in the store */
+    bool taken;         /* resumed elsewhere: no longer listed, and not ours to end in the store */
     struct bucket rate, errors;
     uint64_t connected_ms;
     char *agent, *origin;  /* what the client said of itself */
@@ -81,6 +82,8 @@ void session_lost(struct session *s);
 /* Resumed elsewhere: forget it without telling the store; its connection, if any, is closed. */
 void session_taken(struct session *s);
 
+/* The client has read what was queued for it. */
+void session_drained(struct session *s);
 /* Tries again what the store could not be told. */
 void session_retry(struct session *s);
 /* This node was declared dead: the store has forgotten the session and its memberships. */

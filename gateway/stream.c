@@ -121,6 +121,7 @@ static void end_repair(struct room *r)
     s->state = STREAM_LIVE;
     s->ahead = s->last.offset;
     release_held(r);
+    room_step_catchups(r);
     if (s->last.offset < s->seen) { /* heard of, but not in the log: another node's policy does not retain this room */
         give_up(r, &s->last, s->seen - s->last.offset);
         s->state = STREAM_UNKNOWN;

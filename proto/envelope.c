@@ -51,6 +51,7 @@ static void fill_head(const struct envelope *e, Xd__Envelope *pb)
     pb->data_type = (uint32_t)e->data_type;
     pb->total = e->total;
     pb->reason = (uint32_t)e->reason;
+    pb->again = e->again;
     if (e->kind == ENVELOPE_MESSAGE)
         pb->tag = binary(slice_str(e->position.tag));
 }
@@ -183,6 +184,7 @@ static void convert(const Xd__Envelope *pb, struct envelope *ret)
     *ret = (struct envelope){.kind = (enum envelope_kind)pb->kind,
                              .data_type = (enum data_type)pb->data_type,
                              .reason = (enum exit_reason)pb->reason,
+                             .again = pb->again != 0,
                              .total = pb->total,
                              .time_ms = pb->time,
                              .room = slice_of(pb->room),

@@ -48,6 +48,7 @@ struct envelope {
     enum envelope_kind kind;
     enum data_type data_type;
     enum exit_reason reason;
+    bool again; /* ENTER of an active member: a marker for its own node, no news for the others */
     uint32_t total;
     uint64_t time_ms;
     struct slice room, event, id, from, user, node, except, data;

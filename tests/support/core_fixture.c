@@ -108,8 +108,11 @@ void core_init(struct core *c, const char *const *args)
 {
     char *argv[32] = {xstrdup("xindao-gateway"), xstrdup("--insecure")};
     int argc = 2;
-    for (; args != NULL && *args != NULL; args++)
+    bool parks = false;
+    for (; args != NULL && *args != NULL; args++) {
+        parks |= strcmp(*args, "--resume-window") == 0;
         argv[argc++] = xstrdup(*args);
+    }
     struct error error = {0};
     enum config_action action;
     *c = (struct core){0};
@@ -120,6 +123,8 @@ void core_init(struct core *c, const char *const *args)
         fail_msg("config: %s", error.text);
     while (argc != 0)
         free(argv[--argc]);
+    if (!parks)
+        c->cfg.resume_window_s = 0;
     c->gw = gateway_create(&c->loop.loop, &c->cfg, "test-node", &error);
     if (c->gw == NULL)
         fail_msg("gateway: %s", error.text);

@@ -28,7 +28,7 @@ struct core {
     bool drained;
 };
 
-/* args: further command-line options, NULL-terminated, or NULL. */
+/* args: further command-line options, NULL-terminated, or NULL. Nothing is parked unless they say --resume-window. */
 void core_init(struct core *c, const char *const *args);
 /* Closes what is open; fails the test on anything left behind. */
 void core_fini(struct core *c);

@@ -508,9 +508,11 @@ static void users_may_have_spaces(void **state)
     assert_string_equal(a->entries[0].node, "gw1-aaaaaa");
 }
 
-static void later_versions_do_more(void **state)
+static void redis_does_not_park_yet(void **state)
 {
     struct world *w = world_of(state);
+    if (w->broker->ops->suspend != NULL)
+        return;
     struct answer *a = answer_new();
     w->broker->ops->session_park(w->broker, SLICE("s1"), 1000, answered, a);
     assert_int_equal(a->times, 0);
@@ -679,7 +681,7 @@ static int run(const char *name)
         T(session_changes_its_user),
         T(odd_names_stay_apart),
         T(users_may_have_spaces),
-        T(later_versions_do_more),
+        T(redis_does_not_park_yet),
         T(completions_may_ask_for_more),
         T(destroying_completes_what_is_left),
         T(retiring_is_answered),

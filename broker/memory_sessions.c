@@ -1,0 +1,173 @@
+/* broker/memory_sessions.c: sessions and users of the embedded broker: who is there, who is parked, who has come back. */
+#include "base/mem.h"
+#include "broker/memory.h"
+
+struct session *memory_session_find(struct memory *m, struct slice sid)
+{
+    struct session *s;
+    HASH_FIND(hh, m->sessions, sid.p, sid.n, s);
+    return s;
+}
+
+struct user *memory_user_find(struct memory *m, struct slice id)
+{
+    struct user *u;
+    HASH_FIND(hh, m->users, id.p, id.n, u);
+    return u;
+}
+
+static void user_release(struct memory *m, struct user **user)
+{
+    struct user *u = TAKE(*user);
+    if (u == NULL || --u->sessions != 0)
+        return;
+    HASH_DELETE(hh, m->users, u);
+    free(u);
+}
+
+static struct user *user_acquire(struct memory *m, struct slice id)
+{
+    if (id.n == 0)
+        return NULL;
+    struct user *u = memory_user_find(m, id);
+    if (u == NULL) {
+        u = xcalloc(1, sizeof *u + id.n);
+        u->n = id.n;
+        memcpy(u->id, id.p, id.n);
+        HASH_ADD_KEYPTR(hh, m->users, u->id, id.n, u);
+    }
+    u->sessions++;
+    return u;
+}
+
+static void session_free(struct memory *m, struct session *s)
+{
+    list_for_each_safe (it, &s->members)
+        list_del(it);
+    list_del(&s->parked);
+    user_release(m, &s->user);
+    HASH_DELETE(hh, m->sessions, s);
+    free(s);
+}
+
+static void run_session_put(struct memory *m, struct op *op)
+{
+    struct session *s = memory_session_find(m, op->p.from);
+    if (s == NULL) {
+        s = xcalloc(1, sizeof *s + op->p.from.n);
+        s->n = op->p.from.n;
+        memcpy(s->sid, op->p.from.p, s->n);
+        list_init(&s->members);
+        list_init(&s->parked);
+        HASH_ADD_KEYPTR(hh, m->sessions, s->sid, s->n, s);
+    }
+    struct user *before = s->user;
+    s->user = user_acquire(m, op->p.user);
+    user_release(m, &before);
+    size_t hash = op->p.data.n < sizeof s->token_hash ? op->p.data.n : sizeof s->token_hash - 1;
+    memcpy(s->token_hash, hash != 0 ? op->p.data.p : "", hash);
+    s->token_hash[hash] = '\0';
+    s->connected_ms = op->time_ms;
+    broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
+}
+
+void memory_session_put(struct broker *b, const struct session_record *s, broker_done *done, void *arg)
+{
+    struct op *op = memory_request(
+        b, run_session_put, &(struct publish){.from = s->sid, .user = s->user, .data = s->token_hash}, done, arg);
+    op->time_ms = s->connected_ms;
+}
+
+void memory_run_session_remove(struct memory *m, struct op *op)
+{
+    struct session *s = memory_session_find(m, op->p.from);
+    if (s != NULL)
+        session_free(m, s);
+    broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
+}
+
+void memory_session_remove(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg)
+{
+    (void)memory_request(b, memory_run_session_remove, &(struct publish){.from = sid, .user = user}, done, arg);
+}
+
+/* --- parked --- */
+
+void memory_run_session_park(struct memory *m, struct op *op)
+{
+    struct session *s = memory_session_find(m, op->p.from);
+    if (s != NULL) {
+        s->parked_until_ms = loop_now_ms(m->b.loop) + op->limit;
+        list_del(&s->parked);
+        list_append(&m->parked, &s->parked);
+    }
+    broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
+}
+
+void memory_session_park(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg)
+{
+    struct op *op = memory_request(b, memory_run_session_park, &(struct publish){.from = sid}, done, arg);
+    op->limit = ttl_ms;
+}
+
+static void run_session_resume(struct memory *m, struct op *op)
+{
+    struct session *s = memory_session_find(m, op->p.from);
+    if (s == NULL) {
+        broker_fail(op->done, op->arg, ERR_NOT_FOUND, "no such session any more");
+        return;
+    }
+    if (s->token_hash[0] == '\0' || !slice_eq(op->p.data, slice_str(s->token_hash))) {
+        broker_fail(op->done, op->arg, ERR_UNAUTHORIZED, "not the token of this session");
+        return;
+    }
+    list_del(&s->parked);
+    struct broker_result result = {.err = OK, .connected_ms = s->connected_ms};
+    if (s->user != NULL)
+        result.user = (struct slice){s->user->id, s->user->n};
+    size_t total = 0;
+    list_for_each (it, &s->members)
+        total++;
+    AUTO_FREE struct room_record *rooms = xcalloc(total, sizeof *rooms);
+    list_for_each (it, &s->members)
+        rooms[result.count++].room = list_entry(it, struct member, in_session)->room->name;
+    result.rooms = rooms;
+    broker_complete(op->done, op->arg, &result);
+}
+
+void memory_session_resume(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done, void *arg)
+{
+    (void)memory_request(b, run_session_resume, &(struct publish){.from = sid, .data = token_hash}, done, arg);
+}
+
+static void session_expire(struct memory *m, struct session *s)
+{
+    while (!list_empty(&s->members)) {
+        struct member *member = list_first(&s->members, struct member, in_session);
+        struct room *room = member->room;
+        struct slice sid = {s->sid, s->n},
+                     user = s->user != NULL ? (struct slice){s->user->id, s->user->n} : SLICE_NONE;
+        (void)memory_member_remove(m, room, sid);
+        memory_announce(
+            m, room, &(struct envelope){.kind = ENVELOPE_EXIT, .from = sid, .user = user, .reason = EXIT_DISCONNECT});
+        memory_room_touch(m, room);
+    }
+    session_free(m, s);
+}
+
+void memory_sessions_expire(struct memory *m)
+{
+    uint64_t now = loop_now_ms(m->b.loop);
+    list_for_each_safe (it, &m->parked) {
+        struct session *s = list_entry(it, struct session, parked);
+        if (s->parked_until_ms <= now)
+            session_expire(m, s);
+    }
+}
+
+void memory_sessions_clear(struct memory *m)
+{
+    struct session *s, *next;
+    HASH_ITER (hh, m->sessions, s, next)
+        session_free(m, s);
+}

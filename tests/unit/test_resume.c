@@ -1,0 +1,364 @@
+/* tests/unit/test_resume.c: clients that come back: parked, resumed, caught up, or told what is missing. */
+#include <stdio.h>
+
+#include "gateway/metrics.h"
+#include "gateway/room.h"
+#include "gateway/session.h"
+#include "tests/support/check.h"
+#include "tests/support/core_fixture.h"
+
+#define PARKING                                                                                                        \
+    ((const char *const[]){"--resume-window", "60", "--heartbeat", "3600", "--policy", "* retain-count=300",           \
+                           "--message-rate", "0", NULL})
+#define SHORT                                                                                                          \
+    ((const char *const[]){"--resume-window", "60", "--heartbeat", "3600", "--policy", "* retain-count=3",             \
+                           "--message-rate", "0", NULL})
+#define FORGETFUL                                                                                                      \
+    ((const char *const[]){"--resume-window", "60", "--heartbeat", "3600", "--policy", "* retain-count=0",             \
+                           "--message-rate", "0", NULL})
+
+/* What a client keeps to come back with. */
+struct ticket {
+    char sid[SID_LEN + 1], token[TOKEN_LEN + 1];
+    struct position at;
+};
+
+static struct ticket ticket_of(const struct client *cl, const char *room)
+{
+    struct ticket t;
+    memcpy(t.sid, cl->conn->session->sid, sizeof t.sid);
+    memcpy(t.token, cl->conn->session->token, sizeof t.token);
+    t.at = room_find(cl->core->gw, slice_str(room))->stream.last;
+    return t;
+}
+
+static void join_lobby(struct client *cl)
+{
+    client_send(cl, "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\"}");
+    client_expect(cl, "\"type\":\"ack\"", "\"id\":1");
+}
+
+static void say(struct client *cl, int i)
+{
+    char frame[100];
+    (void)snprintf(frame, sizeof frame, "{\"type\":\"publish\",\"room\":\"lobby\",\"data\":%d}", i);
+    client_send(cl, frame);
+    client_expect(cl, "\"message\"");
+}
+
+static void expect_said(struct client *cl, int from, int to)
+{
+    char data[32], offset[32];
+    for (int i = from; i <= to; i++) {
+        (void)snprintf(data, sizeof data, "\"data\":%d}", i);
+        (void)snprintf(offset, sizeof offset, "\"offset\":%d,", i);
+        client_expect(cl, "\"message\"", data, offset);
+    }
+}
+
+/* Alice and Bob in the lobby, message 1 said. */
+static void open_pair(struct core *c, struct client *cl, const char *const *args)
+{
+    core_init(c, args);
+    *metrics = (struct metrics){0};
+    client_open(&cl[0], c, "/ws/alice");
+    client_open(&cl[1], c, "/ws/bob");
+    join_lobby(&cl[0]);
+    join_lobby(&cl[1]);
+    client_expect(&cl[0], "\"enter\"");
+    say(&cl[0], 1);
+    expect_said(&cl[1], 1, 1);
+}
+
+static void ask(struct client *cl, const struct ticket *t)
+{
+    char frame[300];
+    (void)snprintf(
+        frame, sizeof frame,
+        "{\"type\":\"resume\",\"id\":9,\"session\":\"%s\",\"token\":\"%s\",\"positions\":[{\"room\":\"lobby\","
+        "\"offset\":%llu,\"tag\":\"%s\"}]}",
+        t->sid, t->token, (unsigned long long)t->at.offset, t->at.tag);
+    client_send(cl, frame);
+}
+
+static void hang_up(struct core *c, struct client *cl, int n)
+{
+    for (int i = 0; i < n; i++)
+        client_vanish(&cl[i]);
+    loop_fake_run(&c->loop);
+    assert_int_equal(gateway_session_count(c->gw), 0);
+    core_fini(c);
+}
+
+static void a_client_comes_back_and_missed_nothing(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    open_pair(&c, cl, PARKING);
+    struct ticket t = ticket_of(&cl[1], "lobby");
+    client_vanish(&cl[1]);
+    client_expect(&cl[0], "\"suspend\"", t.sid, "\"total\":2");
+    assert_int_equal(gateway_session_count(c.gw), 1);
+    client_send(&cl[0], "{\"type\":\"presence\",\"id\":1,\"room\":\"lobby\"}");
+    client_expect(&cl[0], "\"total\":2", "\"state\":\"suspended\"");
+    for (int i = 2; i <= 250; i++) /* several pages */
+        say(&cl[0], i);
+
+    client_open(&cl[2], &c, "/ws");
+    ask(&cl[2], &t);
+    client_expect(&cl[2], "\"type\":\"welcome\"", "\"id\":9", t.sid, t.token, "\"user\":\"bob\"", "\"resumed\":true");
+    client_expect(&cl[2], "\"type\":\"recovered\"", "\"recovered\":true", "\"offset\":1,", "\"total\":2");
+    expect_said(&cl[2], 2, 250);
+    client_expect(&cl[0], "\"enter\"", t.sid);
+    say(&cl[0], 251);
+    expect_said(&cl[2], 251, 251);
+    client_expect_nothing(&cl[2]);
+    client_send(&cl[0], "{\"type\":\"send\",\"id\":2,\"to\":{\"user\":\"bob\"},\"data\":1}");
+    client_expect(&cl[0], "\"ack\"");
+    client_expect(&cl[2], "\"$user:bob\"");
+    assert_int_equal(gateway_session_count(c.gw), 2);
+    assert_int_equal(metrics->resumed, 1);
+    client_vanish(&cl[0]);
+    client_expect(&cl[2], "\"suspend\"");
+    client_vanish(&cl[2]);
+    hang_up(&c, cl, 0);
+    (void)state;
+}
+
+static void nobody_comes_back_in_time(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    open_pair(&c, cl, PARKING);
+    struct ticket t = ticket_of(&cl[1], "lobby");
+    client_vanish(&cl[1]);
+    client_expect(&cl[0], "\"suspend\"");
+    loop_fake_advance(&c.loop, 59000);
+    client_expect_nothing(&cl[0]);
+    loop_fake_advance(&c.loop, 3000);
+    client_expect(&cl[0], "\"exit\"", t.sid, "\"reason\":\"disconnect\"", "\"total\":1");
+    client_open(&cl[2], &c, "/ws");
+    ask(&cl[2], &t);
+    client_expect(&cl[2], "\"error\"", "\"not_found\"", "\"id\":9");
+    hang_up(&c, (struct client[]){cl[0], cl[2]}, 2);
+    (void)state;
+}
+
+static void a_wrong_token_opens_nothing(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    open_pair(&c, cl, PARKING);
+    struct ticket t = ticket_of(&cl[1], "lobby");
+    t.token[0] = t.token[0] == 'A' ? 'B' : 'A';
+    client_open(&cl[2], &c, "/ws");
+    ask(&cl[2], &t);
+    client_expect(&cl[2], "\"unauthorized\"");
+    t.token[5] = '\0';
+    ask(&cl[2], &t);
+    client_expect(&cl[2], "\"unauthorized\"");
+    client_expect_nothing(&cl[1]);
+    hang_up(&c, cl, 3);
+    (void)state;
+}
+
+static void a_second_connection_takes_the_session_over(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    struct slice payload;
+    open_pair(&c, cl, PARKING);
+    struct ticket t = ticket_of(&cl[1], "lobby");
+    client_open(&cl[2], &c, "/ws");
+    ask(&cl[2], &t); /* the old connection is still thought to be alive */
+    client_expect(&cl[2], "\"welcome\"", t.sid);
+    client_expect(&cl[2], "\"recovered\":true");
+    client_expect(&cl[1], "\"goodbye\"", "\"resumed_elsewhere\"");
+    assert_int_equal(client_next(&cl[1], &payload), WS_CLOSE);
+    say(&cl[0], 2);
+    expect_said(&cl[2], 2, 2);
+    client_vanish(&cl[1]);
+    client_expect_nothing(&cl[0]);
+    assert_int_equal(gateway_session_count(c.gw), 2);
+    hang_up(&c, (struct client[]){cl[0], cl[2]}, 2);
+    (void)state;
+}
+
+static void losses_are_told(void **state, const char *const *args, uint64_t offset, const char *tag, const char *reason)
+{
+    struct core c;
+    struct client cl[3];
+    open_pair(&c, cl, args);
+    struct ticket t = ticket_of(&cl[1], "lobby");
+    client_vanish(&cl[1]);
+    client_expect(&cl[0], "\"suspend\"");
+    for (int i = 2; i <= 9; i++)
+        say(&cl[0], i);
+    if (offset != 0)
+        t.at.offset = offset;
+    if (tag != NULL)
+        (void)snprintf(t.at.tag, sizeof t.at.tag, "%s", tag);
+    client_open(&cl[2], &c, "/ws");
+    ask(&cl[2], &t);
+    client_expect(&cl[2], "\"welcome\"");
+    client_expect(&cl[2], "\"recovered\":false", reason, "\"offset\":9,");
+    client_expect(&cl[0], "\"enter\"");
+    say(&cl[0], 10);
+    expect_said(&cl[2], 10, 10);
+    assert_int_equal(metrics->unrecovered, 1);
+    hang_up(&c, (struct client[]){cl[0], cl[2]}, 2);
+    (void)state;
+}
+
+static void an_expired_position_is_told(void **state)
+{
+    losses_are_told(state, SHORT, 0, NULL, "\"reason\":\"expired\"");
+}
+
+static void a_fork_is_told(void **state)
+{
+    losses_are_told(state, PARKING, 0, "0000000000000000", "\"reason\":\"fork\"");
+    losses_are_told(state, PARKING, 40, NULL, "\"reason\":\"fork\"");
+}
+
+static void a_room_without_log_is_told(void **state)
+{
+    losses_are_told(state, FORGETFUL, 0, NULL, "\"reason\":\"not_retained\"");
+}
+
+static void joining_with_a_position_replays_too(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    char frame[160];
+    open_pair(&c, cl, PARKING);
+    struct position at = room_find(c.gw, SLICE("lobby"))->stream.last;
+    say(&cl[0], 2);
+    say(&cl[0], 3);
+    client_open(&cl[2], &c, "/ws/carol");
+    (void)snprintf(frame, sizeof frame,
+                   "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\",\"position\":{\"offset\":%llu,\"tag\":\"%s\"}}",
+                   (unsigned long long)at.offset, at.tag);
+    client_send(&cl[2], frame);
+    client_expect(&cl[2], "\"ack\"", "\"offset\":3,");
+    client_expect(&cl[2], "\"recovered\":true");
+    expect_said(&cl[2], 2, 3);
+    client_expect_nothing(&cl[2]);
+    client_send(&cl[2], "{\"type\":\"leave\",\"room\":\"lobby\"}");
+    loop_fake_run(&c.loop);
+    (void)snprintf(frame, sizeof frame,
+                   "{\"type\":\"join\",\"room\":\"lobby\",\"position\":{\"offset\":0,\"tag\":\"\"}}");
+    client_send(&cl[2], frame);
+    client_expect(&cl[2], "\"recovered\":true");
+    expect_said(&cl[2], 1, 3);
+    hang_up(&c, cl, 3);
+    (void)state;
+}
+
+static void a_slow_reader_is_not_read_ahead_for(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    core_init(&c, ((const char *const[]){"--resume-window", "60", "--heartbeat", "3600", "--policy",
+                                         "* retain-count=300", "--message-rate", "0", "--max-message-size", "4096",
+                                         "--max-queue-bytes", "16384", NULL}));
+    client_open(&cl[0], &c, "/ws/alice");
+    join_lobby(&cl[0]);
+    for (int i = 1; i <= 300; i++)
+        say(&cl[0], i);
+    client_open(&cl[1], &c, "/ws/bob");
+    client_take(&cl[1], 300);
+    client_send(&cl[1], "{\"type\":\"join\",\"room\":\"lobby\",\"position\":{\"offset\":0,\"tag\":\"\"}}");
+    client_expect(&cl[0], "\"enter\"");
+    loop_fake_advance(&c.loop, 5000);
+    assert_false(cl[1].close_asked);
+    say(&cl[0], 301); /* said while the other is still being told the past */
+    for (int i = 0; i < 200; i++) {
+        client_take(&cl[1], 2000);
+        loop_fake_advance(&c.loop, 1000);
+    }
+    client_take(&cl[1], SIZE_MAX);
+    loop_fake_advance(&c.loop, 3000);
+    struct slice payload;
+    int next = 2; /* 1 has been trimmed from the log of 300 by message 301, or not: see below */
+    for (int opcode; (opcode = client_next(&cl[1], &payload)) >= 0;) {
+        const char *data = strstr(payload.p, "\"data\":");
+        if (opcode != WS_TEXT || data == NULL)
+            continue;
+        int said = atoi(data + 7); /* NOLINT */
+        if (said == 1)
+            continue;
+        assert_int_equal(said, next);
+        next++;
+    }
+    assert_int_equal(next, 302);
+    assert_false(cl[1].close_asked);
+    hang_up(&c, cl, 2);
+    (void)state;
+}
+
+static void vanishing_while_being_caught_up(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    open_pair(&c, cl, PARKING);
+    for (int i = 2; i <= 250; i++)
+        say(&cl[0], i);
+    client_open(&cl[2], &c, "/ws/carol");
+    client_take(&cl[2], 0);
+    client_send(&cl[2], "{\"type\":\"join\",\"room\":\"lobby\",\"position\":{\"offset\":0,\"tag\":\"\"}}");
+    loop_fake_run(&c.loop);
+    client_vanish(&cl[2]);
+    loop_fake_run(&c.loop);
+    assert_true(list_empty(&c.gw->catchup_turns));
+    client_open(&cl[2], &c, "/ws/carol");
+    client_send(&cl[2], "{\"type\":\"join\",\"room\":\"lobby\",\"position\":{\"offset\":0,\"tag\":\"\"}}");
+    client_vanish(&cl[2]); /* before anything was answered */
+    hang_up(&c, cl, 2);
+    (void)state;
+}
+
+static void history_comes_in_pages(void **state)
+{
+    struct core c;
+    struct client cl[2];
+    open_pair(&c, cl, PARKING);
+    for (int i = 2; i <= 10; i++) {
+        say(&cl[0], i);
+        client_expect(&cl[1], "\"message\"");
+    }
+    client_send(&cl[1], "{\"type\":\"history\",\"id\":1,\"room\":\"lobby\",\"after\":3,\"limit\":2}");
+    client_expect(&cl[1], "\"message\"", "\"id\":1", "\"data\":4}");
+    client_expect(&cl[1], "\"message\"", "\"id\":1", "\"data\":5}");
+    client_expect(&cl[1], "\"ack\"", "\"id\":1", "\"offset\":5,", "\"more\":true");
+    client_send(&cl[1], "{\"type\":\"history\",\"id\":2,\"room\":\"lobby\",\"before\":3,\"limit\":5}");
+    client_expect(&cl[1], "\"data\":1}");
+    client_expect(&cl[1], "\"data\":2}");
+    client_expect(&cl[1], "\"ack\"", "\"id\":2", "\"more\":false");
+    client_send(&cl[1], "{\"type\":\"history\",\"id\":3,\"room\":\"lobby\",\"limit\":2}");
+    client_expect(&cl[1], "\"data\":9}");
+    client_expect(&cl[1], "\"data\":10}");
+    client_expect(&cl[1], "\"ack\"", "\"offset\":10,");
+    client_send(&cl[1], "{\"type\":\"history\",\"id\":4,\"room\":\"nobody-was-here\"}");
+    client_expect(&cl[1], "\"ack\"", "\"id\":4", "\"more\":false");
+    hang_up(&c, cl, 2);
+    (void)state;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_client_comes_back_and_missed_nothing),
+        cmocka_unit_test(nobody_comes_back_in_time),
+        cmocka_unit_test(a_wrong_token_opens_nothing),
+        cmocka_unit_test(a_second_connection_takes_the_session_over),
+        cmocka_unit_test(an_expired_position_is_told),
+        cmocka_unit_test(a_fork_is_told),
+        cmocka_unit_test(a_room_without_log_is_told),
+        cmocka_unit_test(joining_with_a_position_replays_too),
+        cmocka_unit_test(a_slow_reader_is_not_read_ahead_for),
+        cmocka_unit_test(vanishing_while_being_caught_up),
+        cmocka_unit_test(history_comes_in_pages),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
