@@ -62,6 +62,22 @@ static void check_string(struct json_value v)
     arena_reset(&a);
 }
 
+/* Walking an array must visit what jansson has, in order. */
+static void check_array(struct json_value array, json_t *theirs)
+{
+    struct json_value element;
+    size_t at = 0, count = 0;
+    while (json_next(array, &at, &element)) {
+        struct error ignored;
+        assert(element.raw.p > array.raw.p && element.raw.p + element.raw.n < array.raw.p + array.raw.n);
+        assert(json_check(element.raw, &ignored) == OK);
+        assert((element.kind == JSON_KIND_STRING) == json_is_string(json_array_get(theirs, count)));
+        assert((element.kind == JSON_KIND_ARRAY) == json_is_array(json_array_get(theirs, count)));
+        count++;
+    }
+    assert(count == json_array_size(theirs));
+}
+
 static void check_members(struct slice text, json_t *theirs)
 {
     struct json_value v[COUNT];
@@ -83,6 +99,8 @@ static void check_members(struct slice text, json_t *theirs)
             assert(json_object_get(theirs, names[i]) != NULL);
         if (v[i].kind == JSON_KIND_STRING)
             check_string(v[i]);
+        if (v[i].kind == JSON_KIND_ARRAY && err == OK)
+            check_array(v[i], json_object_get(theirs, names[i]));
         uint64_t number;
         if (json_uint(v[i], UINT32_MAX, &number) && err == OK)
             assert((uint64_t)json_integer_value(json_object_get(theirs, names[i])) == number);

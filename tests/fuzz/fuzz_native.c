@@ -71,8 +71,28 @@ static void check_names(const struct command *c)
         assert(c->key.p[i] > ' ' && c->key.p[i] < 0x7f && c->key.p[i] != '/');
     assert(c->limit >= 1 && c->limit <= 1000);
     assert(c->kind != CMD_SEND || (c->to_user.n == 0) != (c->to_session.n == 0));
-    assert((c->room.n != 0) ==
-           (c->kind == CMD_JOIN || c->kind == CMD_LEAVE || c->kind == CMD_PUBLISH || c->kind == CMD_PRESENCE));
+    bool in_room = c->kind == CMD_JOIN || c->kind == CMD_LEAVE || c->kind == CMD_PUBLISH || c->kind == CMD_PRESENCE ||
+                   c->kind == CMD_HISTORY;
+    assert((c->room.n != 0) == in_room);
+}
+
+static void check_position(const struct position *p)
+{
+    size_t n = strnlen(p->tag, sizeof p->tag);
+    assert(n < sizeof p->tag && utf8_valid((struct slice){p->tag, n}));
+}
+
+static void check_positions(const struct command *c)
+{
+    assert(!c->has_position || c->kind == CMD_JOIN);
+    assert((!c->has_after && !c->has_before) || c->kind == CMD_HISTORY);
+    assert((c->session.n != 0 && c->token.n != 0) == (c->kind == CMD_RESUME));
+    assert(c->position_count == 0 || (c->kind == CMD_RESUME && c->positions != NULL));
+    check_position(&c->position);
+    for (size_t i = 0; i < c->position_count; i++) {
+        assert(utf8_name_valid(c->positions[i].room, NAME_MAX_ROOM));
+        check_position(&c->positions[i].position);
+    }
 }
 
 static void check_message(const struct command *c)
@@ -137,6 +157,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     arena_init(&a, 4096);
     if (protocol_native.decode(frame, binary, &a, &c, &error) == OK) {
         check_names(&c);
+        check_positions(&c);
         assert(c.data_type == (binary ? DATA_BINARY : DATA_JSON));
         if (c.kind == CMD_PUBLISH || c.kind == CMD_SEND || c.kind == CMD_BROADCAST)
             check_message(&c);
