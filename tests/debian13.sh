@@ -76,6 +76,7 @@ main()
     unpack
     copy_source
     cp -L /etc/resolv.conf "$chroot_dir/etc/resolv.conf"
+    printf '%s localhost\n' 127.0.0.1 ::1 >"$chroot_dir/etc/hosts"
     # Mounts and processes live in namespaces of their own and are gone with them.
     # shellcheck disable=SC2016 # the inner shell expands those
     timeout --kill-after=10 "$limit" unshare --mount --pid --fork --kill-child bash -Eeuo pipefail -c '

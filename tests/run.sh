@@ -15,6 +15,7 @@ readonly logs=build/test-logs limit=${TEST_LIMIT:-1170}
 # name, seconds it may take at most, what it is
 readonly stages=(
     "deps        600  packages from Debian"
+    "counting    10   how results are counted, here"
     "lint        420  layers, format, clang-tidy, cppcheck, shell scripts"
     "gcc         300  gcc, ASan and UBSan"
     "clang       300  clang, ASan and UBSan, libFuzzer"
@@ -37,6 +38,7 @@ stage_deps()
     echo "ok - everything the tests need is installed"
 }
 
+stage_counting() { tests/support/count-test.sh; }
 stage_lint() { tests/lint/run.sh; }
 
 build() # PRESET

@@ -3,18 +3,26 @@
 // Environment: URL (ws… or wss://host:port), CA (file), PID.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import http from 'node:http';
+import https from 'node:https';
 import net from 'node:net';
 import { Client } from './lib/client.mjs';
-import { request } from './lib/cluster.mjs';
 import { until, within } from './lib/wait.mjs';
 
 const { URL: url, CA, PID } = process.env;
 const { port, protocol } = new URL(url), insecure = protocol === 'ws:', ca = readFileSync(CA);
 const ok = text => console.log(`ok - ${text}`);
-const get = path => request(port, path, { insecure, ca });
 
-await until(async () => (await get('/readyz')).status === 200, { what: 'the gateway to be ready', ms: 40000, every: 200 });
-for (const path of ['/', '/metrics', '/api/v1/rooms', '/api/v1/rooms/lobby', '/nothing']) await get(path);
+const get = path => new Promise((yes, no) => {
+  const request = (insecure ? http : https).get({ host: '127.0.0.1', port, path, ca, agent: false, timeout: 10000 }, answer => {
+    answer.resume().on('end', () => yes(answer.statusCode));
+  });
+  request.on('timeout', () => request.destroy(new Error(`${path}: no answer`))).on('error', no);
+});
+
+await until(async () => (await get('/readyz')) === 200, { what: 'the gateway to be ready', ms: 40000, every: 200 });
+for (const path of ['/', '/metrics', '/api/v1/rooms', '/api/v1/rooms/lobby']) assert.equal(await get(path), 200, path);
+assert.equal(await get('/nothing'), 404);
 
 const [alice, bob, carol] = await Promise.all(['alice', 'bob', 'carol'].map(id => Client.open(url, { id, ca })));
 for (const c of [alice, bob, carol]) await c.join('lobby');
