@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static bool proc_children(struct proc_set *set, pid_t pid)
 {
@@ -45,6 +46,33 @@ bool proc_set_cpu_ns(const struct proc_set *set, uint64_t *retns)
     }
     *retns = sum;
     return true;
+}
+
+static uint64_t proc_wait_ns(pid_t pid)
+{
+    char path[64], line[128];
+    uint64_t ran = 0, waited = 0;
+    snprintf(path, sizeof path, "/proc/%d/schedstat", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        return 0;
+    if (fgets(line, sizeof line, f) != NULL) {
+        char *end;
+        ran = strtoull(line, &end, 10);
+        waited = strtoull(end, NULL, 10);
+    }
+    fclose(f);
+    return ran > 0 ? waited : 0;
+}
+
+uint64_t proc_set_wait_ns(const struct proc_set *set)
+{
+    uint64_t sum = 0;
+    if (set == NULL)
+        return proc_wait_ns(getpid());
+    for (unsigned i = 0; i < set->n; i++)
+        sum += proc_wait_ns(set->pids[i]);
+    return sum;
 }
 
 bool proc_set_memory(const struct proc_set *set, struct proc_memory *ret)

@@ -17,6 +17,7 @@ bool run_handshakes(const struct options *o);
 struct cpu_window {
     uint64_t start_ns, wall_ns;
     uint64_t server_ns, helper_ns, own_ns;
+    uint64_t server_wait_ns, own_wait_ns; /* ready to run, but something else had the core */
 };
 
 bool cpu_window_start(struct cpu_window *w, const struct options *o);

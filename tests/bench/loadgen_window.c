@@ -36,6 +36,8 @@ static uint64_t own_cpu_ns(void)
 static bool cpu_read(struct cpu_window *w, const struct options *o)
 {
     w->own_ns = own_cpu_ns();
+    w->own_wait_ns = proc_set_wait_ns(NULL);
+    w->server_wait_ns = proc_set_wait_ns(&o->servers);
     if (proc_set_cpu_ns(&o->servers, &w->server_ns) && proc_set_cpu_ns(&o->helpers, &w->helper_ns))
         return true;
     fputs("xindao-loadgen: a process given by --pid or --helper-pid has gone\n", stderr);
@@ -57,6 +59,8 @@ bool cpu_window_stop(struct cpu_window *w, const struct options *o)
     w->server_ns = end.server_ns - w->server_ns;
     w->helper_ns = end.helper_ns - w->helper_ns;
     w->own_ns = end.own_ns - w->own_ns;
+    w->server_wait_ns = end.server_wait_ns - w->server_wait_ns;
+    w->own_wait_ns = end.own_wait_ns - w->own_wait_ns;
     return true;
 }
 
@@ -67,6 +71,8 @@ void cpu_window_print(const struct cpu_window *w, const struct options *o, const
     printf("cpu_us_per_%s=%.4f\n", per, (double)w->server_ns / 1e3 / n);
     printf("server_cpu_percent=%.1f\nloadgen_cpu_percent=%.1f\n", (double)w->server_ns * 100 / wall,
            (double)w->own_ns * 100 / wall);
+    printf("server_wait_percent=%.1f\nloadgen_wait_percent=%.1f\n", (double)w->server_wait_ns * 100 / wall,
+           (double)w->own_wait_ns * 100 / wall);
     if (o->helpers.n > 0)
         printf("helper_cpu_us_per_%s=%.4f\n", per, (double)w->helper_ns / 1e3 / n);
 }
