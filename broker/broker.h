@@ -90,21 +90,21 @@ struct broker_events {
 };
 
 struct broker_config {
-    const char *url;        /* memory, redis://[user:pass@]host:port[/db] */
-    const char *node;       /* this node's id, unique for this boot */
-    const char *address;    /* shown in xd:node:{node} */
+    const char *url;     /* memory, redis://[user:pass@]host:port[/db] */
+    const char *node;    /* this node's id, unique for this boot */
+    const char *address; /* shown in xd:node:{node} */
     const char *version;
-    const char *key_prefix; /* "xd:" */
-    uint32_t lease_ms;      /* a node silent for so long is dead */
-    uint32_t timeout_ms;    /* of one command, and of connecting */
+    const char *key_prefix;               /* "xd:" */
+    uint32_t lease_ms;                    /* a node silent for so long is dead */
+    uint32_t timeout_ms;                  /* of one command, and of connecting */
     uint32_t queue_bytes, queue_commands; /* bound of what waits for the store */
-    uint32_t once_ttl_ms;   /* how long an idempotency key is remembered */
+    uint32_t once_ttl_ms;                 /* how long an idempotency key is remembered */
     uint32_t session_ttl_ms;
 };
 
 struct broker_stats { /* monotonic counters, and gauges marked (g) */
-    uint64_t commands, command_errors, timeouts, reconnects, refused, published, received, undecodable, deaf, reaped_nodes,
-        reaped_sessions;
+    uint64_t commands, command_errors, timeouts, reconnects, refused, published, received, undecodable, deaf,
+        reaped_nodes, reaped_sessions;
     uint64_t queued_bytes, queued_commands, subscriptions; /* (g) */
     uint64_t rtt_us_sum, rtt_count;                        /* round trip of the probe */
     uint64_t rtt_bucket[12]; /* cumulative not: count per bucket, bounds broker_rtt_bounds_us, last is above all */
@@ -125,18 +125,22 @@ struct broker_ops {
 
     /* Makes sid a member and publishes ENTER (also when it was one already). The room must be subscribed; the ENTER arrives in order on this
      * node too, and is what tells the node where the member's view begins. */
-    void (*join)(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done, void *arg);
+    void (*join)(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done,
+                 void *arg);
     /* Ends membership and publishes EXIT if it was one. */
     void (*leave)(struct broker *b, struct slice room, struct slice sid, struct slice user, enum exit_reason reason,
                   broker_done *done, void *arg);
 
     /* Pages of members (result: members, total, position), of rooms with members (rooms), of a log from a position on, exclusive (messages). */
-    void (*presence)(struct broker *b, struct slice room, struct slice cursor, uint32_t limit, broker_done *done, void *arg);
+    void (*presence)(struct broker *b, struct slice room, struct slice cursor, uint32_t limit, broker_done *done,
+                     void *arg);
     void (*rooms)(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg);
-    void (*history)(struct broker *b, struct slice room, const struct position *after, uint32_t limit, broker_done *done, void *arg);
+    void (*history)(struct broker *b, struct slice room, const struct position *after, uint32_t limit,
+                    broker_done *done, void *arg);
 
     /* Shows a member of this node as suspended and publishes SUSPEND, if it was active. A join makes it active again and publishes ENTER. */
-    void (*suspend)(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done, void *arg);
+    void (*suspend)(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done,
+                    void *arg);
 
     /* A session of this node begins or ends.
      * park: its connection is gone and it may come back within ttl_ms. It belongs to no node then; when nobody has resumed it by the end, one node ends it: EXIT
@@ -172,9 +176,10 @@ struct broker *broker_create(struct loop *loop, const struct broker_config *cfg,
 void broker_destroy(struct broker **b);
 
 /* The backends' own constructors, for broker_create. */
-struct broker *broker_memory_create(struct loop *loop, const struct broker_config *cfg, const struct broker_events *events, void *owner);
-struct broker *broker_redis_create(struct loop *loop, const struct broker_config *cfg, const struct broker_events *events, void *owner,
-                                   struct error *reterr);
+struct broker *broker_memory_create(struct loop *loop, const struct broker_config *cfg,
+                                    const struct broker_events *events, void *owner);
+struct broker *broker_redis_create(struct loop *loop, const struct broker_config *cfg,
+                                   const struct broker_events *events, void *owner, struct error *reterr);
 
 static inline bool room_is_session(struct slice room)
 {

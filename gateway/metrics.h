@@ -62,7 +62,7 @@
     X(DROP_IDLE, "idle")                                                                                               \
     X(DROP_SLOW_CONSUMER, "slow_consumer")                                                                             \
     X(DROP_OLDEST, "drop_oldest")                                                                                      \
-    X(DROP_NOTICES, "notices_held")                                                                                   \
+    X(DROP_NOTICES, "notices_held")                                                                                    \
     X(DROP_UNAVAILABLE, "unavailable")                                                                                 \
     X(DROP_DRAINING, "draining")
 

@@ -12,8 +12,8 @@ void secret_hash(struct slice secret, char ret[SECRET_HASH_LEN + 1])
     int ok = EVP_Digest(secret.p, secret.n, hash, &n, EVP_sha256(), NULL);
     assert(ok == 1 && n * 2 == SECRET_HASH_LEN);
     for (size_t i = 0; i < n; i++) {
-        ret[2 * i] = digits[hash[i] >> 4];
-        ret[2 * i + 1] = digits[hash[i] & 15];
+        ret[(size_t)2 * i] = digits[hash[i] >> 4];
+        ret[(size_t)2 * i + 1] = digits[hash[i] & 15];
     }
     ret[SECRET_HASH_LEN] = '\0';
 }
