@@ -440,10 +440,10 @@ for (const broker of ['memory', 'redis']) {
       });
     });
 
-    it('history and resume are known but not offered', async () => {
+    it('resume is not offered where the welcome says so', async () => {
       const a = await open('a');
-      for (const frameOf of [{ type: 'history', room: 'x', limit: 5 }, { type: 'resume', session: 'x', token: 'y', positions: {} }])
-        assert.equal((await a.refused(frameOf)).code, 'unsupported');
+      assert.equal(a.welcome.resume_window, 0);
+      assert.equal((await a.refused({ type: 'resume', session: 'A'.repeat(22), token: 'A'.repeat(32) })).code, 'unsupported');
       await a.close();
     });
 

@@ -118,7 +118,9 @@ export class Gateway {
     const g = new Gateway(cluster, name);
     g.insecure = insecure;
     g.port = await freePort();
-    g.flags = flags.includes('--message-rate') ? flags : [...flags, '--message-rate', '0'];
+    // Tests say themselves where they want to be limited, or their sessions parked.
+    g.flags = [...flags];
+    for (const [flag, value] of [['--message-rate', '0'], ['--resume-window', '0s']]) if (!flags.includes(flag)) g.flags.push(flag, value);
     const args = ['--listen', `127.0.0.1:${g.port}`, '--node', name, ...(broker ?? ['--broker', cluster.redis?.url ?? 'memory']), '--demo', demo,
       ...(insecure ? ['--insecure'] : ['--tls-cert', cluster.cert, '--tls-key', cluster.key]), ...g.flags];
     g.process = new Process(name, gatewayBinary(), args, {
