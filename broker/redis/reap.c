@@ -117,6 +117,83 @@ static void on_claim(void *arg, const redisReply *reply, enum err err, const cha
     struct reap *p = arg;
     const redisReply *state = reply_at(reply, 0);
     (void)why;
+    long long answer = 0; /* it lives, or somebody else is at it */
+    if (!p->r->closing && err == OK && state != NULL && state->type == REDIS_REPLY_INTEGER)
+        answer = state->integer;
+    if (answer == 1)
+        clear_page(p, reply);
+    else if (answer == 2)
+        finished(p);
+    else
+        reap_end(p);
+}
+
+static void claim(struct reap *p);
+static void sweep_begin(struct reap *p);
+
+/* What every completion checks first. When it fails, the lock runs out and the next look-out finds the node again. */
+static bool goes_on(struct reap *p, enum err err)
+{
+    if (!p->r->closing && err != ERR_UNAVAILABLE && err != ERR_TIMEOUT)
+        return true;
+    reap_end(p);
+    return false;
+}
+
+static void finished(struct reap *p)
+{
+    struct redis *r = p->r;
+    r->b.stats.reaped_nodes++;
+    LOG(WARN, "cleaned up after a dead node", "dead=%s sessions=%lu", log_q(dead_node(p)), (unsigned long)p->sessions);
+    if (!slice_eq(dead_node(p), slice_str(r->node))) {
+        struct args a;
+        args_init(&a);
+        arg_str(&a, "ZREM");
+        arg_str(&a, r->nodes_key);
+        arg_slice(&a, dead_node(p));
+        redis_link_send(r->link, &a, REQUEST_REPEATABLE, NULL, NULL);
+    }
+    reap_end(p);
+}
+
+static void on_page_done(void *arg, const struct broker_result *result)
+{
+    struct reap *p = arg;
+    if (!goes_on(p, result->err))
+        return;
+    if (p->missing && !p->swept) {
+        sweep_begin(p);
+        return;
+    }
+    p->sessions += p->page;
+    p->r->b.stats.reaped_sessions += p->page;
+    claim(p);
+}
+
+static void clear_page(struct reap *p, const redisReply *reply)
+{
+    struct gather *g = gather_new(p->r, on_page_done, p);
+    p->page = 0;
+    for (size_t i = 1; i < reply->elements; i++) {
+        struct clearing what = {.node = dead_node(p),
+                                .sid = reply_slice(reply->element[i]),
+                                .set = ":lost",
+                                .reason = EXIT_NODE_LOST,
+                                .missing = p->swept ? NULL : &p->missing};
+        if (what.sid.n == 0)
+            continue;
+        p->page++;
+        gather_hold(g);
+        session_clear(p->r, &what, gather_release, g);
+    }
+    gather_close(g);
+}
+
+static void on_claim(void *arg, const redisReply *reply, enum err err, const char *why)
+{
+    struct reap *p = arg;
+    const redisReply *state = reply_at(reply, 0);
+    (void)why;
     if (p->r->closing || err != OK || state == NULL || state->type != REDIS_REPLY_INTEGER)
         reap_end(p);
     else if (state->integer == 1)

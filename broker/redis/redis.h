@@ -92,7 +92,7 @@ struct member_id {
     struct slice room, sid, user, node;
 };
 /* Takes a member that came through the given node out of the room. */
-void redis_leave_as(struct redis *r, const struct member_id *m, enum exit_reason reason, broker_done *done, void *arg);
+void redis_leave_as(struct redis *r, const struct member_id *id, enum exit_reason reason, broker_done *done, void *arg);
 
 /* read.c */
 void redis_presence(struct broker *b, struct slice room, struct slice cursor, uint32_t limit, broker_done *done,
@@ -121,7 +121,7 @@ struct clearing {
         missing; /* when not NULL: set when there is no hash that names the session's rooms; its name then stays in the set */
 };
 /* Takes the session out of every room it is still in, removes it, and then its name from the set. */
-void session_clear(struct redis *r, const struct clearing *c, broker_done *done, void *arg);
+void session_clear(struct redis *r, const struct clearing *what, broker_done *done, void *arg);
 
 /* lease.c */
 void lease_init(struct redis *r);

@@ -108,6 +108,8 @@ static bool message_field(struct message_record *m, struct slice name, struct sl
         m->user = value;
     } else if (slice_eq(name, SLICE("id"))) {
         m->id = value;
+    } else if (slice_eq(name, SLICE("except"))) {
+        m->except = value;
     } else if (slice_eq(name, SLICE("type"))) {
         m->data_type = slice_eq(value, SLICE("binary")) ? DATA_BINARY : DATA_JSON;
     } else if (slice_eq(name, SLICE("data"))) {

@@ -129,10 +129,16 @@ static void publish_args(struct args *a, const struct redis *r, const struct pub
     const struct {
         const char *name;
         struct slice value;
-    } fields[] = {
-        {"id", p->key},   {"from", p->from}, {"user", p->user}, {"event", p->event}, {"type", type_name(p->data_type)},
-        {"data", p->data}};
+    } fields[] = {{"id", p->key},
+                  {"from", p->from},
+                  {"user", p->user},
+                  {"event", p->event},
+                  {"type", type_name(p->data_type)},
+                  {"except", p->except},
+                  {"data", p->data}};
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        if (fields[i].value.n == 0)
+            continue;
         arg_str(a, fields[i].name);
         arg_slice(a, fields[i].value);
     }

@@ -189,6 +189,7 @@ void answered(void *arg, const struct broker_result *r)
         TAKE_SLICE(user, m->user);
         TAKE_SLICE(event, m->event);
         TAKE_SLICE(id, m->id);
+        TAKE_SLICE(except, m->except);
         TAKE_SLICE(data, m->data);
         a->entries[i].data_n = m->data.n;
         a->entries[i].data_type = m->data_type;

@@ -40,7 +40,7 @@ struct answer {
     char cursor[400];
     size_t cursor_n, count;
     struct {
-        char name[300], user[150], node[100], event[130], id[70]; /* name: session, room, or sender */
+        char name[300], user[150], node[100], event[130], id[70], except[70]; /* name: session, room, or sender */
         uint64_t total, since_ms, time_ms;
         enum member_state state;
         enum data_type data_type;

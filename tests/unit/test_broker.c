@@ -316,6 +316,7 @@ static void history_keeps_what_was_retained(void **state)
                         .event = SLICE("e"),
                         .from = SLICE("s"),
                         .user = SLICE("u"),
+                        .except = SLICE("x"),
                         .retain_count = 5,
                         .retain_age_s = 3600};
     for (int i = 2; i <= 9; i++) {
@@ -341,6 +342,7 @@ static void history_keeps_what_was_retained(void **state)
     assert_string_equal(a->entries[0].name, "s");
     assert_string_equal(a->entries[0].user, "u");
     assert_string_equal(a->entries[0].id, "k7");
+    assert_string_equal(a->entries[0].except, "x");
     assert_true(a->entries[0].time_ms > 1600000000000);
     assert_int_equal(await_ok(w, do_history(w, "log", 9, 2))->count, 0);
 }

@@ -276,6 +276,17 @@ static void deafness_is_noticed_and_healed(void **state)
     assert_int_equal(w->downs + 1, w->ups);
 }
 
+struct goal {
+    const uint64_t *counter;
+    uint64_t value;
+};
+
+static bool reached(void *arg)
+{
+    const struct goal *g = arg;
+    return *g->counter >= g->value;
+}
+
 static void round_trip_is_measured(void **state)
 {
     struct fixture *f = *state;
@@ -285,7 +296,8 @@ static void round_trip_is_measured(void **state)
     assert_true(before >= 1);
     for (int i = 0; i < 3; i++) {
         loop_fake_advance(w->loop, 1000);
-        loop_fake_linger(w->loop, 20);
+        struct goal goal = {&s->rtt_count, before + (uint64_t)i + 1};
+        assert_true(loop_fake_until(w->loop, reached, &goal, PATIENCE_MS));
     }
     assert_int_equal(s->rtt_count, before + 3);
     for (size_t i = 0; i < ARRAY_LEN(s->rtt_bucket); i++)
