@@ -19,7 +19,7 @@ expect() # WHAT "PASSED FAILED SKIPPED" TEXT
 expect "nothing is nothing" "" "building\nall is well, 12 things passed\n"
 expect "a summary" "12 1 3" "not ok - x\n12 passed, 1 failed, 3 skipped\n"
 expect "the last summary, with a name" "5 0 0" "1 passed, 1 failed\ntests/lint: 5 passed, 0 failed\n"
-expect "ok and not ok" "2 1 1" "ok - a\nok   b\nnot ok - c\nok 4 - d # SKIP no x\nokay\nnot okay\n"
+expect "ok and not ok" "2 3 1" "ok - a\nok   b\nnot ok - c\nFAIL d\nFAILED e\nok 4 - d # SKIP no x\nokay\nnot okay\n"
 expect "where a script gave up is no test" "1 0 0" "ok - a\nnot ok - some.sh line 12, status 1\n"
 expect "node, spec" "8 3 1" "  ✔ a (1ms)\nℹ tests 12\nℹ pass 8\nℹ fail 2\nℹ cancelled 1\nℹ skipped 1\nℹ todo 0\n"
 expect "node, TAP: not twice" "1 1 0" "TAP version 13\nok 1 - a\nnot ok 2 - b\n# pass 1\n# fail 1\n"

@@ -51,7 +51,7 @@
 /^ok( |$)/ { if ($0 ~ /# (SKIP|TODO)/) tap_skip++; else tap_pass++ }
 # "not ok - x.sh line 12": where a script gave up, not a test; its exit status says that already.
 /^not ok - [^ ]+\.sh line [0-9]+/ { next }
-/^(not ok|FAIL)( |$)/ { if ($0 ~ /# (SKIP|TODO)/) tap_skip++; else tap_fail++ }
+/^(not ok|FAIL|FAILED)( |$)/ { if ($0 ~ /# (SKIP|TODO)/) tap_skip++; else tap_fail++ }
 
 END {
     if (said) {
