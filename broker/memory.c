@@ -259,6 +259,8 @@ static void run_leave(struct memory *m, struct op *op)
     broker_complete(op->done, op->arg, &r);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the interface wants so many */
+/* NOLINTNEXTLINE(readability-function-size): the interface wants so many */
 static void memory_leave(struct broker *b, struct slice room, struct slice sid, struct slice user,
                          enum exit_reason reason, broker_done *done, void *arg)
 {

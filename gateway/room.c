@@ -485,7 +485,7 @@ void room_link_up(struct room *r)
             room_subscribe(r);
         return;
     }
-    list_for_each (it, &r->waiting) {
+    list_for_each_safe (it, &r->waiting) {
         struct member *m = list_entry(it, struct member, in_room);
         if (m->catchup == NULL)
             member_start(m);
