@@ -194,14 +194,15 @@ static void on_claim(void *arg, const redisReply *reply, enum err err, const cha
     struct reap *p = arg;
     const redisReply *state = reply_at(reply, 0);
     (void)why;
-    if (p->r->closing || err != OK || state == NULL || state->type != REDIS_REPLY_INTEGER)
-        reap_end(p);
-    else if (state->integer == 1)
+    long long answer = 0; /* it lives, or somebody else is at it */
+    if (!p->r->closing && err == OK && state != NULL && state->type == REDIS_REPLY_INTEGER)
+        answer = state->integer;
+    if (answer == 1)
         clear_page(p, reply);
-    else if (state->integer == 2)
+    else if (answer == 2)
         finished(p);
     else
-        reap_end(p); /* it lives, or somebody else is at it */
+        reap_end(p);
 }
 
 static void claim(struct reap *p)

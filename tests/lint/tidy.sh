@@ -63,4 +63,4 @@ else
     grep -E '^(base|proto|broker|gateway)/' | LC_ALL=C sort -u)
 fi
 find "$passed" -type f -mtime +30 -delete
-printf '%s\n' "${files[@]}" | TIDY_WORKER=1 xargs -P2 -n1 "$0"
+printf '%s\n' "${files[@]}" | TIDY_WORKER=1 xargs -P2 -n1 tests/lint/tidy.sh
