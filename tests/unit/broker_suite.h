@@ -1,0 +1,25 @@
+/* tests/unit/broker_suite.h: one suite of tests, run against every backend: each test gets a fresh broker, ready, in an empty store. */
+#ifndef XD_TESTS_BROKER_SUITE_H
+#define XD_TESTS_BROKER_SUITE_H
+
+#include "tests/support/redis_fixture.h"
+#include "tests/unit/broker_world.h"
+
+struct fixture {
+    struct loop_fake loop;
+    struct world w;
+};
+
+/* The Redis of the suite, and whether the present run is about it. */
+extern struct redis_fixture redis;
+extern bool use_redis;
+
+int suite_setup(void **state);
+int suite_teardown(void **state);
+struct world *world_of(void **state);
+/* A main's body: run(name) is called for every backend (or for Redis alone). Returns what main returns. */
+int suite_main(int (*run)(const char *name), bool redis_only);
+
+#define T(name) cmocka_unit_test_setup_teardown(name, suite_setup, suite_teardown)
+
+#endif
