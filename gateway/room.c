@@ -177,7 +177,7 @@ struct room *room_get(struct gateway *g, struct slice name)
     list_init(&r->waiting);
     task_init(&r->flush, on_flush);
     HASH_ADD_KEYPTR(hh, g->rooms, r->name.p, r->name.n, r);
-    metrics->rooms++;
+    metrics->rooms += r->name.p[0] != '$';
     room_subscribe(r);
     return r;
 }
@@ -197,7 +197,7 @@ void room_unref(struct room *r)
     if (r->gw->broker != NULL)
         r->gw->broker->ops->unsubscribe(r->gw->broker, r->name);
     HASH_DELETE(hh, r->gw->rooms, r);
-    metrics->rooms--;
+    metrics->rooms -= r->name.p[0] != '$';
     stream_fini(&r->stream);
     free(r);
 }
