@@ -96,6 +96,10 @@ static const char *const slow_words[] = {[POLICY_SLOW_DEFAULT] = "default",
                                          [POLICY_SLOW_DROP_OLDEST] = "drop-oldest",
                                          NULL};
 
+/* Enough for a client that comes back within the default resume window to miss nothing. */
+#define RETAIN_COUNT 100u
+#define RETAIN_AGE_S 120u
+
 static struct policy defaults(struct slice pattern)
 {
     bool reserved = slice_starts(pattern, SLICE("$"));
@@ -103,7 +107,9 @@ static struct policy defaults(struct slice pattern)
                            .join = reserved ? WHO_NOBODY : WHO_ANYONE,
                            .publish = reserved ? WHO_ANYONE : WHO_MEMBERS,
                            .presence = true,
-                           .notices = true};
+                           .notices = true,
+                           .retain_count = reserved ? 0 : RETAIN_COUNT,
+                           .retain_age_s = reserved ? 0 : RETAIN_AGE_S};
 }
 
 /* Cuts the next word off *rest; empty at the end. */

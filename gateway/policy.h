@@ -27,8 +27,8 @@ struct policy {
     uint32_t rate;         /* messages per second into one room on one node; 0: no limit (default) */
     uint32_t size;         /* bytes of data in one message; 0: only --max-message-size (default) */
     uint32_t max_members;  /* 0: no limit (default) */
-    uint32_t retain_count; /* messages kept in the log; default 0 */
-    uint32_t retain_age_s; /* default 0: by count alone */
+    uint32_t retain_count; /* messages kept in the log; default 100, 0 for names with $ */
+    uint32_t retain_age_s; /* default 120; 0: by count alone */
 };
 
 struct policies; /* in order */

@@ -297,14 +297,14 @@ static void limits_are_answered(void **state)
     struct core c;
     struct client cl[1];
     core_init(&c, ARGS("--max-rooms-per-session", "1", "--message-rate", "5", "--message-burst", "5", "--policy",
-                       "closed join=nobody", "--policy", "small size=4"));
+                       "closed join=nobody", "--policy", "small size=4 retain-count=0"));
     client_open(&cl[0], &c, "/ws");
     join_lobby(&cl[0]);
     client_send(&cl[0], "{\"type\":\"join\",\"id\":2,\"room\":\"closed\"}");
     client_expect(&cl[0], "\"forbidden\"", "\"id\":2", "\"room\":\"closed\"");
     client_send(&cl[0], "{\"type\":\"join\",\"id\":3,\"room\":\"other\"}");
     client_expect(&cl[0], "\"limit_exceeded\"");
-    client_send(&cl[0], "{\"type\":\"history\",\"id\":4,\"room\":\"lobby\",\"limit\":1}");
+    client_send(&cl[0], "{\"type\":\"history\",\"id\":4,\"room\":\"small\",\"limit\":1}");
     client_expect(&cl[0], "\"unsupported\"");
     client_send(&cl[0], "{\"type\":\"leave\",\"room\":\"lobby\"}");
     client_send(&cl[0], "{\"type\":\"ping\",\"id\":6}");

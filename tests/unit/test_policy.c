@@ -125,7 +125,9 @@ static void without_lines_everything_has_the_defaults(void **state)
     assert_true(room->presence);
     assert_true(room->notices);
     assert_int_equal(room->slow, POLICY_SLOW_DEFAULT);
-    assert_int_equal(room->rate + room->size + room->max_members + room->retain_count + room->retain_age_s, 0);
+    assert_int_equal(room->rate + room->size + room->max_members, 0);
+    assert_int_equal(room->retain_count, 100);
+    assert_int_equal(room->retain_age_s, 120);
 
     const struct policy *all = find(p, "$all");
     assert_int_equal(all->publish, WHO_ANYONE);
