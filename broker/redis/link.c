@@ -1,55 +1,13 @@
-/* broker/redis/link.c: one pipelined connection: connecting, our own queue of requests over hiredis' parser, timeouts, coming back. */
-#include "broker/redis/link.h"
-
-#include <errno.h>
+/* broker/redis/link.c: our own queue of requests over hiredis' parser: pipelining, answers, timeouts. */
 #include <stdio.h>
-#include <sys/socket.h>
 
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/random.h"
+#include "broker/redis/link_private.h"
 
-#define BACKOFF_FIRST_MS 50
-#define BACKOFF_MAX_MS   2000
-#define FLUSH_DELAY_US   100
-#define WRITE_CHUNK      ((size_t)64 * 1024) /* handed to hiredis at once; what it holds counts as sent */
-
-enum link_state { LINK_WAITING, LINK_CONNECTING, LINK_SETUP, LINK_UP };
-
-struct request {
-    struct link link;
-    uint64_t due_ms;
-    redis_done *done;
-    void *arg;
-    unsigned flags;
-    bool retried; /* once, after NOSCRIPT */
-    bool setup;
-    char *bytes;
-    size_t n;
-};
-
-struct redis_link {
-    const struct redis_link_config *cfg;
-    const struct redis_link_events *events;
-    void *owner;
-    struct loop *loop;
-    struct broker_stats *stats;
-    enum link_state state;
-    redisContext *ctx; /* NULL while waiting */
-    struct io io;
-    struct timer connect_timer; /* the next attempt; while connecting, its end */
-    struct timer request_timer;
-    bool request_timer_set;
-    struct task task;
-    struct link queue, sent, refused;
-    size_t waiting_bytes, waiting_count; /* queue and sent */
-    size_t setup_left;
-    uint32_t failures;
-    char drop_why[128]; /* not empty: to be given up at the next chance */
-};
-
-static void connect_now(struct timer *t);
+#define FLUSH_DELAY_US 100
+#define WRITE_CHUNK    ((size_t)64 * 1024) /* handed to hiredis at once; what it holds counts as sent */
 
 static void request_free(struct request *q)
 {
@@ -58,7 +16,7 @@ static void request_free(struct request *q)
 }
 
 /* What a connection needs to begin is not the users' queue. */
-static void waiting_add(struct redis_link *l, const struct request *q)
+void request_waits(struct redis_link *l, const struct request *q)
 {
     if (q->setup)
         return;
@@ -86,7 +44,7 @@ static void complete(struct request *q, const redisReply *r, enum err err, const
     request_free(q);
 }
 
-static void finish(struct redis_link *l, struct request *q, enum err err, const char *why)
+void request_finish(struct redis_link *l, struct request *q, enum err err, const char *why)
 {
     list_del(&q->link);
     waiting_sub(l, q);
@@ -112,80 +70,6 @@ static void request_timer_arm(struct redis_link *l)
         timer_start(&l->request_timer, due > now ? due - now : 0);
 }
 
-static void append_setup(struct redis_link *l, struct args *a, redis_done *done)
-{
-    struct request *q = xcalloc(1, sizeof *q);
-    q->bytes = args_format(a, &q->n);
-    q->setup = true;
-    q->done = done;
-    q->arg = l;
-    q->due_ms = UINT64_MAX; /* connect_timer watches the whole set-up */
-    list_append(&l->sent, &q->link);
-    waiting_add(l, q);
-    l->setup_left++;
-    (void)redisAppendFormattedCommand(l->ctx, q->bytes, q->n);
-}
-
-/* Puts back in front of the queue what may be repeated and still has time; leaves the rest in *lost. */
-static void sort_out(struct redis_link *l, struct link *lost)
-{
-    struct link again;
-    list_init(&again);
-    list_splice(lost, &l->sent);
-    list_for_each_safe (it, lost) {
-        struct request *q = list_entry(it, struct request, link);
-        if ((q->flags & REQUEST_REPEATABLE) != 0 && q->due_ms > loop_now_ms(l->loop)) {
-            list_del(&q->link);
-            list_append(&again, &q->link);
-        }
-    }
-    list_splice(&again, &l->queue);
-    list_for_each_safe (it, &again) {
-        struct request *q = list_entry(it, struct request, link);
-        list_del(&q->link);
-        /* What pushes answer belongs to one connection; the next begins with a new set of subscriptions. */
-        list_append((q->flags & REQUEST_UNANSWERED) != 0 ? lost : &l->queue, &q->link);
-    }
-}
-
-static uint32_t backoff_ms(struct redis_link *l)
-{
-    uint32_t ms = BACKOFF_FIRST_MS << (l->failures < 6 ? l->failures : 6);
-    l->failures++;
-    if (ms > BACKOFF_MAX_MS)
-        ms = BACKOFF_MAX_MS;
-    return ms / 2 + random_below(ms / 2 + 1);
-}
-
-static void lose(struct redis_link *l, const char *why)
-{
-    bool was_up = l->state == LINK_UP;
-    if (was_up || l->failures == 0)
-        LOG(WARN, was_up ? "redis link lost" : "redis cannot be reached", "link=%s redis=%s:%d reason=%s", l->cfg->name,
-            l->cfg->url->host, l->cfg->url->port, log_q(slice_str(why)));
-    l->state = LINK_WAITING;
-    l->drop_why[0] = '\0';
-    l->setup_left = 0;
-    io_set(&l->io, 0);
-    redisFree(l->ctx);
-    l->ctx = NULL;
-    l->connect_timer.run = connect_now;
-    timer_start(&l->connect_timer, backoff_ms(l));
-    struct link lost;
-    list_init(&lost);
-    sort_out(l, &lost);
-    if (was_up)
-        l->events->down(l->owner);
-    uint64_t now = loop_now_ms(l->loop);
-    while (!list_empty(&lost)) {
-        struct request *q = list_first(&lost, struct request, link);
-        bool late = q->due_ms <= now;
-        finish(l, q, late ? ERR_TIMEOUT : ERR_UNAVAILABLE,
-               late ? "Redis did not answer in time; whether it was done is unknown"
-                    : "the link to Redis was lost; whether it was done is unknown");
-    }
-}
-
 /* Error replies that mean "not now" rather than "never". */
 static enum err reply_error(const redisReply *r)
 {
@@ -196,67 +80,6 @@ static enum err reply_error(const redisReply *r)
             return ERR_UNAVAILABLE;
     }
     return ERR_INTERNAL;
-}
-
-static void on_setup(void *arg, const redisReply *r, enum err err, const char *why)
-{
-    struct redis_link *l = arg;
-    if (r == NULL)
-        return;
-    if (err != OK) {
-        redis_link_drop(l, why);
-        return;
-    }
-    if (l->setup_left != 0)
-        return;
-    l->state = LINK_UP;
-    if (l->failures != 0)
-        LOG(INFO, "redis link restored", "link=%s attempts=%u", l->cfg->name, l->failures);
-    l->failures = 0;
-    timer_stop(&l->connect_timer);
-    l->events->up(l->owner);
-}
-
-static void append_scripts(struct redis_link *l, redis_done *done)
-{
-    for (size_t i = 0; i < l->cfg->script_count; i++) {
-        struct args a;
-        args_init(&a);
-        arg_str(&a, "SCRIPT");
-        arg_str(&a, "LOAD");
-        arg_str(&a, l->cfg->scripts[i].text);
-        append_setup(l, &a, done);
-    }
-}
-
-static void begin_setup(struct redis_link *l)
-{
-    const struct redis_url *url = l->cfg->url;
-    struct args a;
-    l->state = LINK_SETUP;
-    if (url->password != NULL) {
-        args_init(&a);
-        arg_str(&a, "AUTH");
-        if (url->user != NULL)
-            arg_str(&a, url->user);
-        arg_str(&a, url->password);
-        append_setup(l, &a, on_setup);
-    }
-    if (url->db != 0) {
-        args_init(&a);
-        arg_str(&a, "SELECT");
-        arg_u64(&a, url->db);
-        append_setup(l, &a, on_setup);
-    }
-    args_init(&a);
-    arg_str(&a, "CLIENT");
-    arg_str(&a, "SETNAME");
-    arg_str(&a, l->cfg->name);
-    append_setup(l, &a, NULL); /* a convenience that an ACL may deny */
-    append_scripts(l, on_setup);
-    args_init(&a);
-    arg_str(&a, "PING"); /* refused while Redis loads its data */
-    append_setup(l, &a, on_setup);
 }
 
 /* Moves what fits from the queue to hiredis; false when there was nothing. */
@@ -279,13 +102,13 @@ static bool fill(struct redis_link *l)
     return n != 0;
 }
 
-static void flush(struct redis_link *l)
+void link_flush(struct redis_link *l)
 {
     int done;
     do {
         done = 0;
         if (redisBufferWrite(l->ctx, &done) != REDIS_OK) {
-            lose(l, l->ctx->errstr);
+            link_lose(l, l->ctx->errstr);
             return;
         }
     } while (done != 0 && fill(l));
@@ -309,10 +132,10 @@ static bool is_push(const struct redis_link *l, const redisReply *r)
 /* Redis has forgotten its scripts (SCRIPT FLUSH): load them all and ask again. */
 static void retry_with_scripts(struct redis_link *l, struct request *q)
 {
-    append_scripts(l, NULL);
+    link_load_scripts(l, NULL);
     q->retried = true;
     list_append(&l->queue, &q->link);
-    waiting_add(l, q);
+    request_waits(l, q);
 }
 
 static void answer(struct redis_link *l, const redisReply *r)
@@ -326,6 +149,8 @@ static void answer(struct redis_link *l, const redisReply *r)
         complete(q, r, OK, NULL);
     } else if (strncmp(r->str, "NOSCRIPT", 8) == 0 && !q->retried) {
         retry_with_scripts(l, q);
+    } else if (q->setup && q->done == NULL) {
+        complete(q, r, OK, NULL); /* only a convenience, which an ACL may deny */
     } else {
         l->stats->command_errors++;
         LOG_PEER(WARN, "redis refused a command", "link=%s error=%s", l->cfg->name, log_q(slice_str(r->str)));
@@ -353,61 +178,21 @@ static bool tell_replies(struct redis_link *l)
     return true;
 }
 
-static void on_connected(struct redis_link *l)
-{
-    int error = 0;
-    socklen_t n = sizeof error;
-    if (getsockopt(l->io.fd, SOL_SOCKET, SO_ERROR, &error, &n) != 0)
-        error = errno;
-    if (error != 0) {
-        lose(l, strerror(error));
-        return;
-    }
-    begin_setup(l);
-    flush(l);
-}
-
-static void on_io(struct io *io, int events)
+void link_io(struct io *io, int events)
 {
     struct redis_link *l = container_of(io, struct redis_link, io);
     if (l->state == LINK_CONNECTING) {
-        on_connected(l);
+        link_connected(l);
         return;
     }
     if ((events & IO_READ) != 0 && (redisBufferRead(l->ctx) != REDIS_OK || !tell_replies(l))) {
-        lose(l, l->ctx->errstr);
+        link_lose(l, l->ctx->errstr);
         return;
     }
     if (l->drop_why[0] != '\0')
-        lose(l, l->drop_why);
+        link_lose(l, l->drop_why);
     else
-        flush(l);
-}
-
-static void connect_late(struct timer *t)
-{
-    struct redis_link *l = container_of(t, struct redis_link, connect_timer);
-    lose(l, l->state == LINK_CONNECTING ? "connecting timed out" : "no answer to the first commands");
-}
-
-static void connect_now(struct timer *t)
-{
-    struct redis_link *l = container_of(t, struct redis_link, connect_timer);
-    l->ctx = redisConnectNonBlock(l->cfg->url->host, l->cfg->url->port);
-    if (l->ctx == NULL)
-        abort();
-    l->state = LINK_CONNECTING;
-    io_init(&l->io, l->loop, l->ctx->fd, on_io);
-    if (l->ctx->err != 0) {
-        lose(l, l->ctx->errstr);
-        return;
-    }
-    if (l->failures != 0)
-        l->stats->reconnects++;
-    (void)redisEnableKeepAlive(l->ctx);
-    l->connect_timer.run = connect_late;
-    timer_start(&l->connect_timer, l->cfg->timeout_ms);
-    io_set(&l->io, IO_WRITE);
+        link_flush(l);
 }
 
 static void on_request_timer(struct timer *t)
@@ -419,10 +204,10 @@ static void on_request_timer(struct timer *t)
         struct request *q = list_first(&l->queue, struct request, link);
         stuck = (q->flags & REQUEST_UNANSWERED) != 0; /* it cannot be dropped alone: nobody would ask again */
         if (!stuck)
-            finish(l, q, ERR_TIMEOUT, "Redis could not be reached in time");
+            request_finish(l, q, ERR_TIMEOUT, "Redis could not be reached in time");
     }
     if (stuck)
-        lose(l, "a command was not answered in time");
+        link_lose(l, "a command was not answered in time");
     request_timer_arm(l);
 }
 
@@ -438,9 +223,9 @@ static void on_task(struct task *t)
         complete(q, NULL, ERR_UNAVAILABLE, "too many requests wait for Redis");
     }
     if (l->drop_why[0] != '\0')
-        lose(l, l->drop_why);
+        link_lose(l, l->drop_why);
     else if (l->state == LINK_UP && (l->io.events & IO_WRITE) == 0)
-        flush(l);
+        link_flush(l);
 }
 
 static bool full(const struct redis_link *l, const struct request *q)
@@ -477,7 +262,7 @@ void redis_link_send_bytes(struct redis_link *l, char *bytes, size_t n, unsigned
         list_append(&l->refused, &q->link);
         return;
     }
-    waiting_add(l, q);
+    request_waits(l, q);
     list_append(&l->queue, &q->link);
     if (!l->request_timer_set) {
         l->request_timer_set = true;
@@ -519,8 +304,7 @@ struct redis_link *redis_link_create(struct loop *loop, const struct redis_link_
     list_init(&l->refused);
     task_init(&l->task, on_task);
     timer_init(&l->request_timer, loop, on_request_timer);
-    timer_init(&l->connect_timer, loop, connect_now);
-    timer_start(&l->connect_timer, 0);
+    link_connect_start(l);
     return l;
 }
 
@@ -540,14 +324,9 @@ static bool complete_all(struct redis_link *l, struct link *list, bool counted)
 bool redis_link_close(struct redis_link *l)
 {
     l->state = LINK_WAITING;
-    timer_stop(&l->connect_timer);
+    link_connect_stop(l);
     timer_stop(&l->request_timer);
     l->request_timer_set = true; /* stays off */
-    if (l->ctx != NULL) {
-        io_set(&l->io, 0);
-        redisFree(l->ctx);
-        l->ctx = NULL;
-    }
     bool any = complete_all(l, &l->sent, true);
     any = complete_all(l, &l->queue, true) || any;
     any = complete_all(l, &l->refused, false) || any;

@@ -121,6 +121,15 @@ void world_ready(struct world *w)
         fail_msg("not ready: %s", w->broker->ops->not_ready(w->broker));
 }
 
+void world_recover(struct world *w)
+{
+    for (int i = 0; i < 400 && !is_ready(w); i++) {
+        loop_fake_advance(w->loop, 50);
+        loop_fake_linger(w->loop, 5);
+    }
+    world_ready(w);
+}
+
 struct expectation {
     struct world *w;
     size_t count;

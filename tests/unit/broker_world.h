@@ -56,6 +56,8 @@ void world_init(struct world *w, struct loop_fake *loop, const struct broker_con
 void world_fini(struct world *w);
 /* Fails the test unless the broker becomes ready within some seconds of real time. */
 void world_ready(struct world *w);
+/* The same, moving the fake clock slowly enough for real sockets: for brokers that have to connect anew. */
+void world_recover(struct world *w);
 /* Waits for that many envelopes. */
 void world_expect(struct world *w, size_t count);
 /* Lets everything under way arrive: a message of our own goes through the store and back. */

@@ -83,16 +83,6 @@ static struct answer *ask_publish(struct world *w, const char *room, const char 
     return a;
 }
 
-/* Moves the fake clock slowly enough for real sockets, until the broker is ready again. */
-static void recover(struct world *w)
-{
-    for (int i = 0; i < 400 && (!w->up || w->broker->ops->not_ready(w->broker) != NULL); i++) {
-        loop_fake_advance(w->loop, 50);
-        loop_fake_linger(w->loop, 5);
-    }
-    world_ready(w);
-}
-
 static void restart_is_survived(void **state)
 {
     struct fixture *f = *state;
@@ -146,7 +136,7 @@ static void hanging_redis_times_out(void **state)
     assert_true(w->broker->stats.timeouts >= 4);
     assert_int_equal(w->broker->stats.queued_commands, 0);
     redis_fixture_resume(&redis);
-    recover(w);
+    world_recover(w);
     /* The subscription that was not confirmed in time is still wanted. */
     world_clear(w);
     do_say(w, "other", "3");
@@ -164,7 +154,7 @@ static void hanging_redis_is_not_ready_in_time(void **state)
     loop_fake_advance(w->loop, 1400);
     assert_non_null(w->broker->ops->not_ready(w->broker));
     redis_fixture_resume(&redis);
-    recover(w);
+    world_recover(w);
 }
 
 static void queue_is_bounded_while_down(void **state)
@@ -272,7 +262,7 @@ static void deafness_is_noticed_and_healed(void **state)
     assert_true(w->broker->stats.deaf >= 1);
     assert_true(f->proxy.accepted > accepted);
     f->proxy.lose_pushes = false;
-    recover(w);
+    world_recover(w);
     assert_int_equal(w->downs + 1, w->ups);
 }
 
@@ -319,7 +309,7 @@ static void many_rooms_are_subscribed_again(void **state)
     uint64_t commands = w->broker->stats.commands;
     freeReplyObject(redis_fixture_command(&redis, "CLIENT KILL TYPE pubsub"));
     wait_down(w);
-    recover(w);
+    world_recover(w);
     assert_int_equal(w->ups, 2);
     assert_true(w->broker->stats.commands - commands < 20); /* in batches, not one by one */
     for (int i = 0; i < ROOMS; i += 7) {
@@ -343,27 +333,11 @@ static void unsubscribed_while_down_stays_so(void **state)
     freeReplyObject(redis_fixture_command(&redis, "CLIENT KILL TYPE pubsub"));
     wait_down(w);
     w->broker->ops->unsubscribe(w->broker, SLICE("old"));
-    recover(w);
+    world_recover(w);
     do_say(w, "old", "1");
     do_say(w, "kept", "2");
     world_settle(w);
     world_expect(w, 1);
-}
-
-static void forgotten_scripts_are_loaded_again(void **state)
-{
-    struct fixture *f = *state;
-    struct world *w = &f->w;
-    do_subscribe(w, "lobby");
-    freeReplyObject(redis_fixture_command(&redis, "SCRIPT FLUSH"));
-    struct answer *a[10];
-    for (size_t i = 0; i < ARRAY_LEN(a); i++)
-        a[i] = ask_publish(w, "lobby", "1", NULL);
-    for (size_t i = 0; i < ARRAY_LEN(a); i++) {
-        await_ok(w, a[i]);
-        assert_int_equal(a[i]->position.offset, i + 1);
-    }
-    world_expect(w, ARRAY_LEN(a));
 }
 
 static void nonsense_from_redis_costs_the_connection(void **state)
@@ -380,7 +354,7 @@ static void nonsense_from_redis_costs_the_connection(void **state)
     for (size_t i = 0; i < 2 * ARRAY_LEN(nonsense); i++) {
         proxy_inject(&f->proxy, i % 2 == 0, nonsense[i / 2]);
         loop_fake_linger(w->loop, 5);
-        recover(w);
+        world_recover(w);
     }
     do_say(w, "lobby", "1");
     world_settle(w);
@@ -427,7 +401,7 @@ static void what_ends_during_an_outage_is_cleaned_up(void **state)
     assert_int_equal(gone->err, ERR_TIMEOUT);
     assert_int_equal(gone2->err, ERR_TIMEOUT);
     redis_fixture_resume(&redis);
-    recover(w);
+    world_recover(w);
     loop_fake_advance(w->loop, 1000);
     assert_true(loop_fake_until(w->loop, no_member, NULL, PATIENCE_MS));
 }
@@ -457,95 +431,31 @@ static void owed_leave_is_forgiven_by_joining(void **state)
     assert_int_equal(redis_fixture_number(&redis, "HEXISTS xd:{lobby}:members s1"), 1);
 }
 
-static void password_and_database(void **state)
+/* Redis hangs with much of ours unread. By the time it reads again we have told our callers that nobody knows; what we send next must not
+ * be overtaken by that. */
+static void stale_commands_die_with_their_connection(void **state)
 {
     struct fixture *f = *state;
     struct world *w = &f->w;
     world_fini(w);
-    freeReplyObject(redis_fixture_command(&redis, "ACL SETUSER gate on >p@ss:w/rd allkeys allchannels allcommands"));
-    freeReplyObject(redis_fixture_command(&redis, "CONFIG SET requirepass secret"));
-    char url[128];
-    struct broker_config cfg = world_config(url, "gw1-bbbbbb");
-    (void)snprintf(url, sizeof url, "redis://127.0.0.1:%d/3", redis.port);
+    struct broker_config cfg = world_config(redis.url, "gw1-bbbbbb");
     world_init(w, &f->loop, &cfg);
+    world_ready(w);
+    enum { MESSAGES = 60 };
+    size_t n = 16000;
+    AUTO_FREE char *data = xmalloc(n);
+    memset(data, '1', n);
+    redis_fixture_pause(&redis);
+    for (int i = 0; i < MESSAGES; i++)
+        w->broker->ops->publish(w->broker, &(struct publish){.room = SLICE("lobby"), .data = {data, n}}, NULL, NULL);
+    loop_fake_advance(w->loop, 3100);
+    redis_fixture_resume(&redis);
+    world_recover(w);
+    struct answer *a = await_ok(w, do_say(w, "lobby", "1"));
+    assert_true(a->position.offset < MESSAGES); /* most of them died with the connection */
+    uint64_t offset = a->position.offset;
     loop_fake_linger(w->loop, 50);
-    assert_non_null(w->broker->ops->not_ready(w->broker)); /* no password */
-    world_fini(w);
-    (void)snprintf(url, sizeof url, "redis://gate:p%%40ss%%3aw%%2Frd@127.0.0.1:%d/3", redis.port);
-    world_init(w, &f->loop, &cfg);
-    world_ready(w);
-    assert_int_equal(do_say(w, "lobby", "1")->err, OK);
-    world_fini(w);
-    (void)snprintf(url, sizeof url, "redis://:secret@127.0.0.1:%d/3", redis.port);
-    world_init(w, &f->loop, &cfg);
-    world_ready(w);
-    assert_int_equal(do_say(w, "lobby", "1")->position.offset, 2);
-    freeReplyObject(redis_fixture_command(&redis, "CONFIG SET requirepass %s", ""));
-    assert_int_equal(redis_fixture_number(&redis, "EXISTS xd:{lobby}:head"), 0);
-}
-
-static void commands_that_are_refused_say_why(void **state)
-{
-    struct fixture *f = *state;
-    struct world *w = &f->w;
-    freeReplyObject(redis_fixture_command(&redis, "CONFIG SET maxmemory 1"));
-    struct answer *a = do_say(w, "lobby", "1");
-    freeReplyObject(redis_fixture_command(&redis, "CONFIG SET maxmemory 0"));
-    assert_int_equal(a->err, ERR_UNAVAILABLE);
-    assert_non_null(strstr(a->why, "OOM"));
-    assert_int_equal(do_say(w, "lobby", "1")->position.offset, 1);
-    freeReplyObject(redis_fixture_command(&redis, "REPLICAOF 127.0.0.1 1"));
-    a = do_say(w, "lobby", "2");
-    freeReplyObject(redis_fixture_command(&redis, "REPLICAOF NO ONE"));
-    assert_int_equal(a->err, ERR_UNAVAILABLE);
-    assert_int_equal(do_say(w, "lobby", "2")->position.offset, 2);
-    assert_true(w->broker->stats.command_errors >= 2);
-}
-
-static void bad_urls_are_named(void **state)
-{
-    (void)state;
-    static const char *const bad[] = {"redis://",
-                                      "redis://:6379",
-                                      "redis://host:0",
-                                      "redis://host:65536",
-                                      "redis://host:abc",
-                                      "redis://host/x",
-                                      "redis://host/99999",
-                                      "redis://[::1",
-                                      "redis://[::1]x",
-                                      "redis://pass@host",
-                                      "redis://u:%zz@host",
-                                      "redis://u:%00@host",
-                                      "redis://u:p%4",
-                                      "redis:/host",
-                                      "rediss://host",
-                                      "http://host",
-                                      "",
-                                      "redis://u:%4@host:1/2",
-                                      "redis://h:1:2x"};
-    struct loop_fake loop;
-    loop_fake_init(&loop);
-    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        struct broker_config cfg = world_config(bad[i], "gw1-aaaaaa");
-        struct error error = {.code = OK};
-        assert_null(broker_create(&loop.loop, &cfg, NULL, NULL, &error));
-        assert_int_not_equal(error.code, OK);
-        assert_true(error.text[0] != '\0');
-    }
-    struct broker_config cfg = world_config("redis://h", "gw{1}");
-    struct error error;
-    assert_null(broker_create(&loop.loop, &cfg, NULL, NULL, &error));
-    assert_int_equal(error.code, ERR_INVALID_NAME);
-    static const char *const good[] = {"redis://h", "redis://127.0.0.1:1/", "redis://[::1]:7/15", "redis://u:p@h:1/2",
-                                       "redis://:p@h"};
-    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
-        cfg = world_config(good[i], "gw1-aaaaaa");
-        struct broker *b = broker_create(&loop.loop, &cfg, NULL, NULL, &error);
-        assert_non_null(b);
-        broker_destroy(&b);
-    }
-    loop_fake_fini(&loop);
+    assert_true(has_offset("lobby", (long long)offset)); /* and nothing came after it */
 }
 
 #define T(name)  cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -568,14 +478,11 @@ int main(void)
         T(round_trip_is_measured),
         T(many_rooms_are_subscribed_again),
         T(unsubscribed_while_down_stays_so),
-        T(forgotten_scripts_are_loaded_again),
         T(nonsense_from_redis_costs_the_connection),
         T(bytes_may_come_one_by_one),
         T(what_ends_during_an_outage_is_cleaned_up),
         T(owed_leave_is_forgiven_by_joining),
-        T(password_and_database),
-        T(commands_that_are_refused_say_why),
-        cmocka_unit_test(bad_urls_are_named),
+        T(stale_commands_die_with_their_connection),
     };
     int failed = cmocka_run_group_tests_name("broker: redis in trouble", tests, NULL, NULL);
     redis_fixture_stop(&redis);

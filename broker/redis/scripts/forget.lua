@@ -1,7 +1,5 @@
--- forget.lua: removes a session, unless another node has taken it over.
+-- forget.lua: the last step of ending a session.
 -- KEYS: session
--- ARGV: node
 -- returns 1 if it was removed
-local node = redis.call('HGET', KEYS[1], 'node')
-if node and node ~= ARGV[1] then return 0 end
+if redis.call('HGET', KEYS[1], 'state') ~= 'ending' then return 0 end
 return redis.call('DEL', KEYS[1])

@@ -1,10 +1,10 @@
 -- leave.lua: a session is no longer a member of a room, if it was one through this node.
 -- KEYS: members, head, log
--- ARGV: channel, session, node, envelope, keep ms
+-- ARGV: channel, session, node ('*': any), envelope, keep ms
 -- returns {offset, tag, members, 1 if it was a member}
 local offset, tag, age = head(KEYS[2])
 local old = redis.call('HGET', KEYS[1], ARGV[2])
-if not old or string.match(old, '^[^ ]+') ~= ARGV[3] then
+if not old or (ARGV[3] ~= '*' and string.match(old, '^[^ ]+') ~= ARGV[3]) then
     return {offset, tag, redis.call('HLEN', KEYS[1]), 0}
 end
 redis.call('HDEL', KEYS[1], ARGV[2])

@@ -32,3 +32,11 @@ local function head(key)
     local h = redis.call('HMGET', key, 'offset', 'tag', 'age')
     return tonumber(h[1]) or 0, h[2] or '', tonumber(h[3]) or 0
 end
+
+-- The fields that name the rooms of a session.
+local function add_rooms(answer, session)
+    for _, field in ipairs(redis.call('HKEYS', session)) do
+        if string.sub(field, 1, 5) == 'room:' then answer[#answer + 1] = field end
+    end
+    return answer
+end

@@ -1,7 +1,8 @@
 -- whisper.lua: one message to one session, through the inbox of the node it is at.
 -- KEYS: session, and once when there is an idempotency key
 -- ARGV: what stands before and after a node's name in its inbox channel, envelope up to data, data, tag, once ttl ms
--- returns {offset, tag, 1 if it had been published before}; offset -1: no such session, -2: its node does not listen
+-- returns {offset, tag, 1 if it had been published before}; offset -1: no such session, -2: its node does not listen,
+-- -3: nobody has it at the moment
 local tag = ARGV[5]
 
 if KEYS[2] then
@@ -9,8 +10,9 @@ if KEYS[2] then
     if o then return {tonumber(o), t, 1} end
 end
 
-local s = redis.call('HMGET', KEYS[1], 'node', 'offset', 'tag')
-if not s[1] then return {-1, '', 0} end
+local s = redis.call('HMGET', KEYS[1], 'node', 'offset', 'tag', 'state')
+if not s[1] or s[4] == 'ending' then return {-1, '', 0} end
+if s[4] == 'parked' then return {-3, '', 0} end
 local offset = (tonumber(s[2]) or 0) + 1
 local envelope = ARGV[3] .. ARGV[4] .. place(offset, now(), s[3] or '', tag)
 if redis.call('PUBLISH', ARGV[1] .. s[1] .. ARGV[2], envelope) == 0 then return {-2, '', 0} end

@@ -1,0 +1,232 @@
+/* broker/redis/connect.c: getting a connection, setting it up, losing it, and getting the next. */
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "broker/redis/link_private.h"
+
+#define BACKOFF_FIRST_MS 50
+#define BACKOFF_MAX_MS   2000
+
+static void connect_begin(struct timer *t);
+
+/* Puts back in front of the queue what may be repeated and still has time; leaves the rest in *lost. */
+static void sort_out(struct redis_link *l, struct link *lost)
+{
+    struct link again;
+    list_init(&again);
+    list_splice(lost, &l->sent);
+    list_for_each_safe (it, lost) {
+        struct request *q = list_entry(it, struct request, link);
+        if ((q->flags & REQUEST_REPEATABLE) != 0 && q->due_ms > loop_now_ms(l->loop)) {
+            list_del(&q->link);
+            list_append(&again, &q->link);
+        }
+    }
+    list_splice(&again, &l->queue);
+    list_for_each_safe (it, &again) {
+        struct request *q = list_entry(it, struct request, link);
+        list_del(&q->link);
+        /* What pushes answer belongs to one connection; the next begins with a new set of subscriptions. */
+        list_append((q->flags & REQUEST_UNANSWERED) != 0 ? lost : &l->queue, &q->link);
+    }
+}
+
+static uint32_t backoff_ms(struct redis_link *l)
+{
+    uint32_t ms = BACKOFF_FIRST_MS << (l->failures < 6 ? l->failures : 6);
+    l->failures++;
+    if (ms > BACKOFF_MAX_MS)
+        ms = BACKOFF_MAX_MS;
+    return ms / 2 + random_below(ms / 2 + 1);
+}
+
+void link_lose(struct redis_link *l, const char *why)
+{
+    bool was_up = l->state == LINK_UP;
+    if (was_up || l->failures == 0)
+        LOG(WARN, was_up ? "redis link lost" : "redis cannot be reached", "link=%s redis=%s:%d reason=%s", l->cfg->name,
+            l->cfg->url->host, l->cfg->url->port, log_q(slice_str(why)));
+    l->state = LINK_WAITING;
+    l->drop_why[0] = '\0';
+    l->setup_left = 0;
+    io_set(&l->io, 0);
+    redisFree(l->ctx);
+    l->ctx = NULL;
+    l->connect_timer.run = connect_begin;
+    timer_start(&l->connect_timer, backoff_ms(l));
+    struct link lost;
+    list_init(&lost);
+    sort_out(l, &lost);
+    if (was_up)
+        l->events->down(l->owner);
+    uint64_t now = loop_now_ms(l->loop);
+    while (!list_empty(&lost)) {
+        struct request *q = list_first(&lost, struct request, link);
+        bool late = q->due_ms <= now;
+        request_finish(l, q, late ? ERR_TIMEOUT : ERR_UNAVAILABLE,
+                       late ? "Redis did not answer in time; whether it was done is unknown"
+                            : "the link to Redis was lost; whether it was done is unknown");
+    }
+}
+
+static void append_setup(struct redis_link *l, struct args *a, redis_done *done)
+{
+    struct request *q = xcalloc(1, sizeof *q);
+    q->bytes = args_format(a, &q->n);
+    q->setup = true;
+    q->done = done;
+    q->arg = l;
+    /* Until the link is up connect_timer watches over the whole set-up. */
+    q->due_ms = l->state == LINK_UP ? loop_now_ms(l->loop) + l->cfg->timeout_ms : UINT64_MAX;
+    list_append(&l->sent, &q->link);
+    request_waits(l, q);
+    l->setup_left++;
+    (void)redisAppendFormattedCommand(l->ctx, q->bytes, q->n);
+}
+
+static void on_setup(void *arg, const redisReply *r, enum err err, const char *why)
+{
+    struct redis_link *l = arg;
+    if (r == NULL)
+        return;
+    if (err != OK) {
+        redis_link_drop(l, why);
+        return;
+    }
+    if (l->setup_left != 0)
+        return;
+    l->state = LINK_UP;
+    if (l->failures != 0)
+        LOG(INFO, "redis link restored", "link=%s attempts=%u", l->cfg->name, l->failures);
+    l->failures = 0;
+    timer_stop(&l->connect_timer);
+    l->events->up(l->owner);
+}
+
+void link_load_scripts(struct redis_link *l, redis_done *done)
+{
+    for (size_t i = 0; i < l->cfg->script_count; i++) {
+        struct args a;
+        args_init(&a);
+        arg_str(&a, "SCRIPT");
+        arg_str(&a, "LOAD");
+        arg_str(&a, l->cfg->scripts[i].text);
+        append_setup(l, &a, done);
+    }
+}
+
+static void begin_setup(struct redis_link *l)
+{
+    const struct redis_url *url = l->cfg->url;
+    struct args a;
+    l->state = LINK_SETUP;
+    if (url->password != NULL) {
+        args_init(&a);
+        arg_str(&a, "AUTH");
+        if (url->user != NULL)
+            arg_str(&a, url->user);
+        arg_str(&a, url->password);
+        append_setup(l, &a, on_setup);
+    }
+    if (url->db != 0) {
+        args_init(&a);
+        arg_str(&a, "SELECT");
+        arg_u64(&a, url->db);
+        append_setup(l, &a, on_setup);
+    }
+    args_init(&a);
+    arg_str(&a, "CLIENT");
+    arg_str(&a, "SETNAME");
+    arg_str(&a, l->cfg->name);
+    append_setup(l, &a, NULL); /* a convenience that an ACL may deny */
+    link_load_scripts(l, on_setup);
+    args_init(&a);
+    arg_str(&a, "PING"); /* refused while Redis loads its data */
+    append_setup(l, &a, on_setup);
+}
+
+void link_connected(struct redis_link *l)
+{
+    int error = 0;
+    socklen_t n = sizeof error;
+    if (getsockopt(l->io.fd, SOL_SOCKET, SO_ERROR, &error, &n) != 0)
+        error = errno;
+    if (error != 0) {
+        link_lose(l, strerror(error));
+        return;
+    }
+    begin_setup(l);
+    link_flush(l);
+}
+
+static void connect_late(struct timer *t)
+{
+    struct redis_link *l = container_of(t, struct redis_link, connect_timer);
+    static const char *const reasons[] = {[LINK_RESOLVING] = "its name was not resolved in time",
+                                          [LINK_CONNECTING] = "connecting timed out",
+                                          [LINK_SETUP] = "no answer to the first commands"};
+    link_lose(l, reasons[l->state]);
+}
+
+static void connect_to(struct redis_link *l, const char *address)
+{
+    l->ctx = redisConnectNonBlock(address, l->cfg->url->port);
+    if (l->ctx == NULL)
+        abort();
+    l->state = LINK_CONNECTING;
+    io_init(&l->io, l->loop, l->ctx->fd, link_io);
+    if (l->ctx->err != 0) {
+        link_lose(l, l->ctx->errstr);
+        return;
+    }
+    (void)redisEnableKeepAlive(l->ctx);
+    io_set(&l->io, IO_WRITE);
+}
+
+static void on_resolved(void *owner, const char *address, const char *why)
+{
+    struct redis_link *l = owner;
+    if (l->state != LINK_RESOLVING)
+        return; /* too late; the next attempt asks again */
+    if (address != NULL)
+        connect_to(l, address);
+    else
+        link_lose(l, why);
+}
+
+static void connect_begin(struct timer *t)
+{
+    struct redis_link *l = container_of(t, struct redis_link, connect_timer);
+    if (l->failures != 0)
+        l->stats->reconnects++;
+    l->connect_timer.run = connect_late;
+    timer_start(&l->connect_timer, l->cfg->timeout_ms);
+    if (l->resolver == NULL) {
+        connect_to(l, l->cfg->url->host);
+        return;
+    }
+    l->state = LINK_RESOLVING;
+    resolver_start(l->resolver);
+}
+
+void link_connect_start(struct redis_link *l)
+{
+    if (!address_is_numeric(l->cfg->url->host))
+        l->resolver = resolver_create(l->loop, l->cfg->url->host, on_resolved, l);
+    timer_init(&l->connect_timer, l->loop, connect_begin);
+    timer_start(&l->connect_timer, 0);
+}
+
+void link_connect_stop(struct redis_link *l)
+{
+    timer_stop(&l->connect_timer);
+    resolver_destroy(&l->resolver);
+    if (l->ctx == NULL)
+        return;
+    io_set(&l->io, 0);
+    redisFree(l->ctx);
+    l->ctx = NULL;
+}

@@ -1,0 +1,60 @@
+/* broker/redis/link_private.h: what link.c (requests) and connect.c (connections) share. */
+#ifndef XD_BROKER_REDIS_LINK_PRIVATE_H
+#define XD_BROKER_REDIS_LINK_PRIVATE_H
+
+#include "base/list.h"
+#include "broker/redis/link.h"
+#include "broker/redis/resolve.h"
+
+enum link_state { LINK_WAITING, LINK_RESOLVING, LINK_CONNECTING, LINK_SETUP, LINK_UP };
+
+struct request {
+    struct link link;
+    uint64_t due_ms;
+    redis_done *done;
+    void *arg;
+    unsigned flags;
+    bool retried; /* once, after NOSCRIPT */
+    bool setup;
+    char *bytes;
+    size_t n;
+};
+
+struct redis_link {
+    const struct redis_link_config *cfg;
+    const struct redis_link_events *events;
+    void *owner;
+    struct loop *loop;
+    struct broker_stats *stats;
+    enum link_state state;
+    redisContext *ctx; /* NULL while waiting */
+    struct io io;
+    struct timer connect_timer; /* the next attempt; while connecting, its end */
+    struct timer request_timer;
+    bool request_timer_set;
+    struct task task;
+    struct link queue, sent, refused;
+    size_t waiting_bytes, waiting_count; /* queue and sent */
+    size_t setup_left;
+    uint32_t failures;
+    struct resolver *resolver; /* NULL when the host is an address already */
+    char drop_why[128];        /* not empty: to be given up at the next chance */
+};
+
+/* link.c */
+void request_waits(struct redis_link *l, const struct request *q);
+/* Takes q off its list and completes it with an error. */
+void request_finish(struct redis_link *l, struct request *q, enum err err, const char *why);
+void link_io(struct io *io, int events);
+void link_flush(struct redis_link *l);
+
+/* connect.c */
+void link_connect_start(struct redis_link *l);
+void link_connect_stop(struct redis_link *l);
+/* The socket says whether connecting succeeded. */
+void link_connected(struct redis_link *l);
+/* Gives the connection up and plans the next: what may be repeated waits for it, the rest completes with an error. */
+void link_lose(struct redis_link *l, const char *why);
+void link_load_scripts(struct redis_link *l, redis_done *done);
+
+#endif
