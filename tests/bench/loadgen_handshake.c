@@ -84,7 +84,7 @@ static bool shakes_measure(struct shakes *s)
     s->measuring = true;
     if (!shakes_run(s, s->o->handshakes, &wall) || !cpu_window_stop(&w, s->o))
         return false;
-    w.wall_ns = wall;
+    w.work_ns = wall;
     cpu_window_print(&w, s->o, "handshake", s->o->handshakes);
     latency_print("handshake", &s->latency);
     return true;

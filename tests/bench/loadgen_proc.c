@@ -2,6 +2,7 @@
 #include "loadgen_proc.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,31 +49,39 @@ bool proc_set_cpu_ns(const struct proc_set *set, uint64_t *retns)
     return true;
 }
 
-static uint64_t proc_wait_ns(pid_t pid)
+int proc_core(pid_t pid)
 {
-    char path[64], line[128];
-    uint64_t ran = 0, waited = 0;
-    snprintf(path, sizeof path, "/proc/%d/schedstat", (int)pid);
-    FILE *f = fopen(path, "re");
-    if (f == NULL)
-        return 0;
-    if (fgets(line, sizeof line, f) != NULL) {
-        char *end;
-        ran = strtoull(line, &end, 10);
-        waited = strtoull(end, NULL, 10);
-    }
-    fclose(f);
-    return ran > 0 ? waited : 0;
+    cpu_set_t allowed;
+    if (sched_getaffinity(pid, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) != 1)
+        return -1;
+    for (int core = 0; core < CPU_SETSIZE; core++)
+        if (CPU_ISSET(core, &allowed))
+            return core;
+    return -1;
 }
 
-uint64_t proc_set_wait_ns(const struct proc_set *set)
+bool proc_core_idle_ns(int core, uint64_t *retns)
 {
-    uint64_t sum = 0;
-    if (set == NULL)
-        return proc_wait_ns(getpid());
-    for (unsigned i = 0; i < set->n; i++)
-        sum += proc_wait_ns(set->pids[i]);
-    return sum;
+    char line[256], name[16];
+    bool found = false;
+    int n = snprintf(name, sizeof name, "cpu%d ", core);
+    FILE *f = fopen("/proc/stat", "re");
+    if (f == NULL)
+        return false;
+    while (!found && fgets(line, sizeof line, f) != NULL) {
+        char *at = line + n;
+        if (strncmp(line, name, (size_t)n) != 0)
+            continue;
+        uint64_t ticks = 0;
+        for (unsigned column = 0; column < 5; column++) { /* user nice system idle iowait */
+            uint64_t v = strtoull(at, &at, 10);
+            ticks += column >= 3 ? v : 0;
+        }
+        *retns = ticks * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
+        found = true;
+    }
+    fclose(f);
+    return found;
 }
 
 bool proc_set_memory(const struct proc_set *set, struct proc_memory *ret)

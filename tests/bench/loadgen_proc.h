@@ -22,9 +22,10 @@ bool proc_set_add(struct proc_set *set, pid_t pid);
 /* Nanoseconds of CPU time (user + system) used so far. It is the precise run time of the scheduler from which
  * /proc/PID/stat derives its utime and stime, without their rounding to 10 ms. False when a process has gone. */
 bool proc_set_cpu_ns(const struct proc_set *set, uint64_t *retns);
-/* Nanoseconds for which the main threads were ready to run but had no CPU: who measures wants to see none. 0 where the
- * kernel does not count it. NULL means this process. */
-uint64_t proc_set_wait_ns(const struct proc_set *set);
+/* The core pid is pinned to, or -1 when it may run on several. pid 0: this process. */
+int proc_core(pid_t pid);
+/* Nanoseconds the core has been idle since boot (steps of 10 ms); false when the kernel does not say. */
+bool proc_core_idle_ns(int core, uint64_t *retns);
 /* Sums of /proc/PID/smaps_rollup. Slow (milliseconds per 100 MB): not inside a measuring window. */
 bool proc_set_memory(const struct proc_set *set, struct proc_memory *ret);
 

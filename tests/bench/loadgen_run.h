@@ -16,8 +16,9 @@ bool run_handshakes(const struct options *o);
 /* Server, helper and own CPU time over a window. */
 struct cpu_window {
     uint64_t start_ns, wall_ns;
+    uint64_t work_ns; /* the part of wall_ns in which the counted things happened; rates are over it */
     uint64_t server_ns, helper_ns, own_ns;
-    uint64_t server_wait_ns, own_wait_ns; /* ready to run, but something else had the core */
+    uint64_t server_idle_ns, own_idle_ns; /* of the cores they are pinned to */
 };
 
 bool cpu_window_start(struct cpu_window *w, const struct options *o);

@@ -36,8 +36,9 @@ static uint64_t own_cpu_ns(void)
 static bool cpu_read(struct cpu_window *w, const struct options *o)
 {
     w->own_ns = own_cpu_ns();
-    w->own_wait_ns = proc_set_wait_ns(NULL);
-    w->server_wait_ns = proc_set_wait_ns(&o->servers);
+    if (!proc_core_idle_ns(proc_core(o->servers.pids[0]), &w->server_idle_ns) ||
+        !proc_core_idle_ns(proc_core(0), &w->own_idle_ns))
+        w->server_idle_ns = w->own_idle_ns = UINT64_MAX; /* not pinned: others' share cannot be told */
     if (proc_set_cpu_ns(&o->servers, &w->server_ns) && proc_set_cpu_ns(&o->helpers, &w->helper_ns))
         return true;
     fputs("xindao-loadgen: a process given by --pid or --helper-pid has gone\n", stderr);
@@ -55,24 +56,30 @@ bool cpu_window_stop(struct cpu_window *w, const struct options *o)
     struct cpu_window end = {.start_ns = now_ns()};
     if (!cpu_read(&end, o))
         return false;
-    w->wall_ns = end.start_ns - w->start_ns;
+    w->wall_ns = w->work_ns = end.start_ns - w->start_ns;
     w->server_ns = end.server_ns - w->server_ns;
     w->helper_ns = end.helper_ns - w->helper_ns;
     w->own_ns = end.own_ns - w->own_ns;
-    w->server_wait_ns = end.server_wait_ns - w->server_wait_ns;
-    w->own_wait_ns = end.own_wait_ns - w->own_wait_ns;
+    if (end.own_idle_ns != UINT64_MAX) {
+        end.server_idle_ns -= w->server_idle_ns;
+        end.own_idle_ns -= w->own_idle_ns;
+    }
+    w->server_idle_ns = end.server_idle_ns;
+    w->own_idle_ns = end.own_idle_ns;
     return true;
 }
 
 void cpu_window_print(const struct cpu_window *w, const struct options *o, const char *per, uint64_t count)
 {
-    double wall = (double)w->wall_ns, n = count > 0 ? (double)count : 1;
-    printf("seconds=%.3f\ncount=%" PRIu64 "\nper_s=%.1f\n", wall / 1e9, count, n * 1e9 / wall);
+    double wall = (double)w->wall_ns, work = (double)w->work_ns, n = count > 0 ? (double)count : 1;
+    printf("seconds=%.3f\ncount=%" PRIu64 "\nper_s=%.1f\n", work / 1e9, count, n * 1e9 / work);
     printf("cpu_us_per_%s=%.4f\n", per, (double)w->server_ns / 1e3 / n);
-    printf("server_cpu_percent=%.1f\nloadgen_cpu_percent=%.1f\n", (double)w->server_ns * 100 / wall,
-           (double)w->own_ns * 100 / wall);
-    printf("server_wait_percent=%.1f\nloadgen_wait_percent=%.1f\n", (double)w->server_wait_ns * 100 / wall,
-           (double)w->own_wait_ns * 100 / wall);
+    printf("server_cpu_percent=%.1f\nloadgen_cpu_percent=%.1f\n", (double)w->server_ns * 100 / work,
+           (double)w->own_ns * 100 / work);
+    if (w->own_idle_ns != UINT64_MAX)
+        printf("server_core_others_percent=%.1f\nloadgen_core_others_percent=%.1f\n",
+               100 - (double)(w->server_idle_ns + w->server_ns) * 100 / wall,
+               100 - (double)(w->own_idle_ns + w->own_ns + w->helper_ns) * 100 / wall);
     if (o->helpers.n > 0)
         printf("helper_cpu_us_per_%s=%.4f\n", per, (double)w->helper_ns / 1e3 / n);
 }

@@ -164,16 +164,11 @@ failures=()
 disturbed=0
 patience=600 # seconds
 attempts=3   # of a measurement during which other programs took the cores
-wait_limit=4 # per cent of the window, for which server or load generator may have waited for their core
+others_limit=10 # per cent of the core of the server or the load generator that other programs may have used
 
-# is_disturbed FILE: redis-server shares the core of the load generator, so there only the server's waiting tells.
+# is_disturbed FILE: did processes that are no part of the measurement use its cores?
 is_disturbed() {
-    local server client=0
-    server=$(value "$1" server_wait_percent)
-    [[ -n $server ]] || return 1
-    [[ -n $helper ]] || client=$(value "$1" loadgen_wait_percent)
-    awk -v limit="$wait_limit" -v server="$server" -v client="$client" \
-        'BEGIN { exit !(server > limit || client > limit) }'
+    awk -v limit="$others_limit" -F = '/_core_others_percent=/ && $2 > limit { found = 1 } END { exit !found }' "$1"
 }
 
 # Busy share of all cores during half a second, in per cent.
@@ -201,8 +196,8 @@ measure() {
         if [[ ! -e $results/$1.$2.$3 ]] || ! is_disturbed "$results/$1.$2.$3"; then
             return 0
         fi
-        echo "           disturbed: server waited $(value "$results/$1.$2.$3" server_wait_percent) % and load generator" \
-            "$(value "$results/$1.$2.$3" loadgen_wait_percent) % of the time for its core" >&2
+        echo "           disturbed: other programs used $(value "$results/$1.$2.$3" server_core_others_percent) % of" \
+            "the server's core, $(value "$results/$1.$2.$3" loadgen_core_others_percent) % of the load generator's" >&2
     done
     disturbed=$((disturbed + 1))
 }
