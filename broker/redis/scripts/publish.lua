@@ -31,11 +31,11 @@ if count > 0 then
     redis.call('XADD', KEYS[2], 'MAXLEN', '=', count, offset .. '-0', 'time', time, 'tag', tag, unpack(ARGV, 9))
     if age ~= old_age then redis.call('HSET', KEYS[1], 'age', age) end
     if age > 0 then
-        -- Ids are offsets, so Redis cannot trim by time; a few of the oldest with every new one keeps up.
-        for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 3)) do
-            if entry[2][1] == 'time' and tonumber(entry[2][2]) <= time - age then
-                redis.call('XDEL', KEYS[2], entry[1])
-            end
+        -- Ids are offsets, so Redis cannot trim by time; up to three of the oldest with every new one keeps up.
+        for _ = 1, 3 do
+            local entry = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
+            if not entry or entry[2][1] ~= 'time' or (tonumber(entry[2][2]) or time) > time - age then break end
+            redis.call('XDEL', KEYS[2], entry[1])
         end
         redis.call('PEXPIRE', KEYS[2], age)
     elseif empty then
