@@ -25,6 +25,7 @@ enum envelope_kind {
     ENVELOPE_EXIT,
     ENVELOPE_SUSPEND,
     ENVELOPE_PROBE,
+    ENVELOPE_TAKEN, /* to the inbox of a node: `node` has resumed the session `from`, see whether it is still yours */
     ENVELOPE_KINDS
 };
 

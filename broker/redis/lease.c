@@ -190,12 +190,17 @@ static void on_dead_nodes(void *arg, const redisReply *reply, enum err err, cons
     }
 }
 
-static void scan(struct redis *r)
+uint64_t lease_redis_now(const struct redis *r)
 {
     const struct lease *l = &r->lease;
-    if (l->redis_ms == 0)
+    return l->redis_ms != 0 ? l->redis_ms + (loop_now_ms(r->b.loop) - l->redis_at_ms) : 0;
+}
+
+static void scan(struct redis *r)
+{
+    uint64_t redis_now = lease_redis_now(r);
+    if (redis_now == 0)
         return;
-    uint64_t redis_now = l->redis_ms + (loop_now_ms(r->b.loop) - l->redis_at_ms);
     struct args a;
     args_init(&a);
     arg_str(&a, "ZRANGEBYSCORE");
@@ -255,6 +260,7 @@ static void on_tick(struct timer *t)
     probe(r);
     if (r->lease.registered) {
         sessions_tick(r, every);
+        park_tick(r);
         refresh_rooms(r, every);
     }
 }

@@ -13,6 +13,7 @@ struct reap {
     struct link link;
     struct redis *r;
     uint64_t sessions;
+    uint64_t heartbeat_ms; /* the node's last, by Redis' clock */
     size_t page;
     bool missing, swept; /* hashes were missing, so the rooms themselves must be asked; they have been */
     /* The sweep. */
@@ -101,6 +102,7 @@ static void clear_page(struct reap *p, const redisReply *reply)
         struct clearing what = {.node = dead_node(p),
                                 .sid = reply_slice(reply->element[i]),
                                 .set = ":lost",
+                                .heartbeat_ms = p->heartbeat_ms,
                                 .reason = EXIT_NODE_LOST,
                                 .missing = p->swept ? NULL : &p->missing};
         if (what.sid.n == 0)
@@ -179,7 +181,7 @@ static void on_swept_members(void *arg, const redisReply *reply, enum err err, c
     for (size_t i = 0; batch != NULL && i + 1 < batch->elements; i += 2) {
         struct member_record m;
         if (!member_parse(reply_slice(batch->element[i]), reply_slice(batch->element[i + 1]), &m) ||
-            !slice_eq(m.node, dead_node(p)))
+            !slice_eq(m.node, dead_node(p)) || m.state != MEMBER_ACTIVE) /* parked sessions have their hash still */
             continue;
         struct member_id id = {.room = room_name(p), .sid = m.sid, .user = m.user, .node = m.node};
         gather_hold(g);
@@ -262,6 +264,31 @@ static void sweep_begin(struct reap *p)
     sweep_page(p);
 }
 
+/* A node that left the directory before its sessions did (score 0) left just now. */
+static void on_heartbeat(void *arg, const redisReply *reply, enum err err, const char *why)
+{
+    struct reap *p = arg;
+    (void)why;
+    if (p->r->closing || err != OK) {
+        reap_end(p);
+        return;
+    }
+    if (!reply_u64(reply, &p->heartbeat_ms) || p->heartbeat_ms == 0)
+        p->heartbeat_ms = lease_redis_now(p->r);
+    claim(p);
+}
+
+static void ask_heartbeat(struct reap *p)
+{
+    struct redis *r = p->r;
+    struct args a;
+    args_init(&a);
+    arg_str(&a, "ZSCORE");
+    arg_str(&a, r->nodes_key);
+    arg_slice(&a, dead_node(p));
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_heartbeat, p);
+}
+
 void reap_start(struct redis *r, struct slice node)
 {
     if (r->lease.reap_count >= REAP_MAX)
@@ -276,5 +303,5 @@ void reap_start(struct redis *r, struct slice node)
     memcpy(p->node, node.p, node.n);
     list_append(&r->lease.reaps, &p->link);
     r->lease.reap_count++;
-    claim(p);
+    ask_heartbeat(p);
 }

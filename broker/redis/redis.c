@@ -37,8 +37,9 @@ static void on_pubsub_changed(void *owner)
 static bool belongs(bool inbox, struct slice room, const struct envelope *e)
 {
     if (inbox)
-        return e->kind == ENVELOPE_PROBE || (e->kind == ENVELOPE_MESSAGE && room_is_session(e->room));
-    return e->kind != ENVELOPE_PROBE && slice_eq(e->room, room);
+        return e->kind == ENVELOPE_PROBE || e->kind == ENVELOPE_TAKEN ||
+               (e->kind == ENVELOPE_MESSAGE && room_is_session(e->room));
+    return e->kind != ENVELOPE_PROBE && e->kind != ENVELOPE_TAKEN && slice_eq(e->room, room);
 }
 
 static void on_message(void *owner, bool inbox, struct slice room, struct slice body)
@@ -53,6 +54,8 @@ static void on_message(void *owner, bool inbox, struct slice room, struct slice 
         LOG_PEER(WARN, "a message on our channel is not an envelope", "room=%s bytes=%zu", log_q(room), body.n);
     } else if (e.kind == ENVELOPE_PROBE) {
         lease_heard(r, &e);
+    } else if (e.kind == ENVELOPE_TAKEN) {
+        session_check(r, e.from); /* it may have come back to us since */
     } else {
         r->b.stats.received++;
         r->b.events->envelope(r->b.owner, &e);
@@ -68,21 +71,6 @@ static void redis_subscribe(struct broker *b, struct slice room, broker_done *do
 static void redis_unsubscribe(struct broker *b, struct slice room)
 {
     pubsub_unsubscribe(redis_of(b)->pubsub, room);
-}
-
-static void redis_session_park(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg)
-{
-    (void)sid;
-    (void)ttl_ms;
-    redis_complete_later(redis_of(b), done, arg, ERR_UNSUPPORTED, "sessions are not parked by this version");
-}
-
-static void redis_session_resume(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done,
-                                 void *arg)
-{
-    (void)sid;
-    (void)token_hash;
-    redis_complete_later(redis_of(b), done, arg, ERR_UNSUPPORTED, "sessions are not parked by this version");
 }
 
 static void on_task(struct task *t)
@@ -115,6 +103,7 @@ static void redis_destroy(struct broker *b)
     free(r->node_prefix);
     free(r->rooms_key);
     free(r->nodes_key);
+    free(r->parked_key);
     free(r);
 }
 
@@ -125,6 +114,7 @@ static const struct broker_ops redis_ops = {
     .unsubscribe = redis_unsubscribe,
     .join = redis_join,
     .leave = redis_leave,
+    .suspend = redis_suspend,
     .presence = redis_presence,
     .rooms = redis_rooms,
     .history = redis_history,
@@ -160,6 +150,7 @@ static void configure(struct redis *r, const struct broker_config *cfg)
     r->node_prefix = join(r->prefix, "node:");
     r->rooms_key = join(r->prefix, "rooms");
     r->nodes_key = join(r->prefix, "nodes");
+    r->parked_key = join(r->prefix, "parked");
     r->lease_ms = cfg->lease_ms > LEASE_MIN_MS ? cfg->lease_ms : LEASE_MIN_MS;
     r->once_ttl_ms = cfg->once_ttl_ms != 0 ? cfg->once_ttl_ms : 1;
     /* The time to live is the last resort: a reaper must always come first. */

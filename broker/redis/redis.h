@@ -30,13 +30,21 @@ struct sessions {
     struct owed *owed; /* by session and room */
     struct link owed_list;
     size_t refresh_credit; /* sessions × milliseconds not spent yet */
+    uint32_t window_ms;    /* the longest that any of them may be parked */
+};
+
+/* park.c: what is being ended of what was parked. */
+struct expiry {
+    bool busy; /* a page of them is under way */
+    size_t page;
+    uint64_t due_ms;
 };
 
 struct redis {
     struct broker b;
     struct redis_url url;
     char *prefix, *node, *address, *version;
-    char *session_prefix, *user_prefix, *node_prefix, *rooms_key, *nodes_key;
+    char *session_prefix, *user_prefix, *node_prefix, *rooms_key, *nodes_key, *parked_key;
     uint32_t lease_ms, once_ttl_ms, session_ttl_ms;
     uint64_t started_ms;
     struct redis_link_config link_cfg;
@@ -48,6 +56,7 @@ struct redis {
     struct task task;
     struct lease lease;
     struct sessions sessions;
+    struct expiry expiry;
 };
 
 static inline struct redis *redis_of(struct broker *b)
@@ -61,6 +70,16 @@ struct call {
     broker_done *done;
     void *arg;
 };
+
+/* The set or sorted set `<before>{<name>}<after>` gets or loses a member. */
+static inline void set_args(struct args *a, const char *command, const char *before, struct slice name,
+                            const char *after, struct slice member)
+{
+    args_init(a);
+    arg_str(a, command);
+    (void)arg_key(a, before, name, after);
+    arg_slice(a, member);
+}
 
 /* calls.c: completing without Redis, and after several replies. */
 void redis_complete_later(struct redis *r, broker_done *done, void *arg, enum err err, const char *why);
@@ -90,9 +109,13 @@ void redis_leave(struct broker *b, struct slice room, struct slice sid, struct s
                  broker_done *done, void *arg);
 struct member_id {
     struct slice room, sid, user, node;
+    bool any; /* whichever node it came through */
 };
-/* Takes a member that came through the given node out of the room. */
+/* Takes a member that came through the given node out of the room; suspends it. */
 void redis_leave_as(struct redis *r, const struct member_id *id, enum exit_reason reason, broker_done *done, void *arg);
+void redis_suspend_as(struct redis *r, const struct member_id *id, broker_done *done, void *arg);
+void redis_suspend(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done,
+                   void *arg);
 
 /* read.c */
 void redis_presence(struct broker *b, struct slice room, struct slice cursor, uint32_t limit, broker_done *done,
@@ -113,15 +136,56 @@ void redis_session_remove(struct broker *b, struct slice sid, struct slice user,
 void sessions_owe(struct redis *r, struct slice sid, struct slice room, struct slice user, enum exit_reason reason);
 void sessions_owe_no_more(struct redis *r, struct slice sid, struct slice room);
 
+/* The sessions that are at this node. */
+struct local_session *local_find(const struct redis *r, struct slice sid);
+void local_add(struct redis *r, struct slice sid, struct slice user);
+void local_free(struct redis *r, struct local_session *s);
+struct slice local_user(const struct local_session *s);
+/* A session was resumed here, but has not joined this room again: it is a member through some other node. */
+void local_returning(struct local_session *s, struct slice room);
+bool local_returns(const struct redis *r, struct slice sid, struct slice room);
+/* Suspends it there, whichever node that is. */
+void local_suspend_returning(struct redis *r, struct local_session *s);
+/* From now on it is no longer so. */
+void local_rejoined(struct redis *r, struct slice sid, struct slice room);
+/* Asks the store whether a session of this node is still ours; if not, lets go of it. */
+void session_check(struct redis *r, struct slice sid);
+/* It is another node's now. */
+void session_moved(struct redis *r, struct slice sid);
+/* Whether this node resumed it is not known: if it did, it will be parked when Redis is back, unless it is resumed or put again. */
+void sessions_owe_park(struct redis *r, struct slice sid);
+
+/* clear.c */
 struct clearing {
-    struct slice node, sid, user;
-    const char *set; /* after the node in the name of the set that names this session: ":sessions" or ":lost" */
+    struct slice sid, user; /* user: for when the store does not know */
+    struct slice node;      /* whose session it must be; empty: any that is parked and whose time is over */
+    const char
+        *set; /* after the node in the name of the set that names this session: ":sessions" or ":lost"; or NULL */
     enum exit_reason reason;
+    uint64_t
+        heartbeat_ms; /* of a node that died: the session's window began then, and it is parked until that is over. 0: it is not */
     bool *
         missing; /* when not NULL: set when there is no hash that names the session's rooms; its name then stays in the set */
+    struct slice score; /* of a parked one: what due.lua gave it */
 };
-/* Takes the session out of every room it is still in, removes it, and then its name from the set. */
+/* Takes the session out of every room it is still in, forgets it, and then removes its name from the set. */
 void session_clear(struct redis *r, const struct clearing *what, broker_done *done, void *arg);
+
+/* park.c */
+/* To be called every second while the link is up: ends parked sessions whose time is over. */
+void park_tick(struct redis *r);
+void redis_session_park(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg);
+void redis_session_resume(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done, void *arg);
+/* The store no longer counts it among a node's own: parks it. window_ms 0: its own. from_ms 0: from now. */
+struct parking {
+    struct slice sid, user, node;
+    const char *set; /* as in struct clearing; NULL: stays as it is */
+    uint64_t from_ms;
+    uint32_t window_ms;
+};
+void session_set_aside(struct redis *r, const struct parking *what, broker_done *done, void *arg);
+/* Into the index of parked sessions, then out of the node's set. */
+void session_index(struct redis *r, const struct parking *what, uint64_t until_ms, broker_done *done, void *arg);
 
 /* lease.c */
 void lease_init(struct redis *r);
@@ -133,6 +197,9 @@ void lease_heard(struct redis *r, const struct envelope *probe);
 void lease_expelled(struct redis *r, const char *why);
 const char *redis_not_ready(struct broker *b);
 void redis_retire(struct broker *b, broker_done *done, void *arg);
+
+/* Redis' clock, estimated; 0 when it was never heard. */
+uint64_t lease_redis_now(const struct redis *r);
 
 /* reap.c */
 void reap_start(struct redis *r, struct slice node);

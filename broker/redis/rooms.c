@@ -34,9 +34,10 @@ static void published(void *arg, const redisReply *r, enum err err, const char *
     uint64_t repeated = 0;
     const redisReply *offset = reply_at(r, 0);
     if (err == OK && offset != NULL && offset->type == REDIS_REPLY_INTEGER && offset->integer < 0) {
-        bool unknown = offset->integer == -1;
-        result.err = unknown ? ERR_NOT_FOUND : ERR_UNAVAILABLE;
-        result.why = unknown ? "no such session" : "the node of this session does not listen at the moment";
+        result.err = offset->integer == -1 ? ERR_NOT_FOUND : ERR_UNAVAILABLE;
+        result.why = offset->integer == -1   ? "no such session"
+                     : offset->integer == -2 ? "the node of this session does not listen at the moment"
+                                             : "this session is away at the moment";
     } else if (err == OK && (!reply_position(r, 0, &result.position) || !reply_u64(reply_at(r, 2), &repeated))) {
         result.err = ERR_INTERNAL;
         result.why = "the publish script gave a strange answer";
@@ -231,6 +232,8 @@ static void member_changed(void *arg, const redisReply *reply, enum err err, con
         result.why = "the membership script gave a strange answer";
     }
     if (result.err == OK && !r->closing) {
+        if (m->joins)
+            local_rejoined(r, call_sid(m), call_room(m));
         if (m->joins && result.total == 1)
             directory(r, "ZADD", call_room(m));
         else if (!m->joins && result.total == 0)
@@ -256,15 +259,20 @@ static struct member_call *member_call_new(struct redis *r, const struct member_
     return m;
 }
 
+static void member_arguments(struct args *a, const struct redis *r, const struct member_id *id)
+{
+    arg_room_key(a, r, id->room, "");
+    arg_slice(a, id->sid);
+    arg_slice(a, id->any ? SLICE("*") : id->node);
+}
+
 static void member_args(struct args *a, const struct redis *r, enum script script, const struct member_id *id)
 {
     script_args(a, script, 3);
     arg_room_key(a, r, id->room, ":members");
     arg_room_key(a, r, id->room, ":head");
     arg_room_key(a, r, id->room, ":log");
-    arg_room_key(a, r, id->room, "");
-    arg_slice(a, id->sid);
-    arg_slice(a, id->node);
+    member_arguments(a, r, id);
 }
 
 static void pack_notice(enum envelope_kind kind, const struct member_id *id, enum exit_reason reason, struct buf *ret)
@@ -280,6 +288,7 @@ static void note_room(struct redis *r, const struct member_id *id)
     struct args a;
     script_args(&a, SCRIPT_TOUCH, 1);
     (void)arg_key(&a, r->session_prefix, id->sid, "");
+    arg_slice(&a, id->node);
     arg_u64(&a, r->session_ttl_ms);
     arg_join(&a, SLICE("room:"), id->room);
     arg_u64(&a, loop_wall_ms(r->b.loop));
@@ -317,9 +326,9 @@ void redis_leave_as(struct redis *r, const struct member_id *id, enum exit_reaso
     arg_u64(&a, KEEP_MS);
     redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, member_changed, m);
     buf_fini(&head);
-    args_init(&a);
-    arg_str(&a, "HDEL");
+    script_args(&a, SCRIPT_UNNOTE, 1);
     (void)arg_key(&a, r->session_prefix, id->sid, "");
+    arg_slice(&a, id->node);
     arg_join(&a, SLICE("room:"), id->room);
     redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
 }
@@ -330,5 +339,31 @@ void redis_leave(struct broker *b, struct slice room, struct slice sid, struct s
 {
     struct redis *r = redis_of(b);
     struct member_id id = {.room = room, .sid = sid, .user = user, .node = slice_str(r->node)};
+    id.any = local_returns(r, sid, room);
     redis_leave_as(r, &id, reason, done, arg);
+}
+
+void redis_suspend_as(struct redis *r, const struct member_id *id, broker_done *done, void *arg)
+{
+    struct member_call *m = member_call_new(r, id, done, arg);
+    struct buf head = BUF_INIT;
+    pack_notice(ENVELOPE_SUSPEND, id, EXIT_LEAVE, &head);
+    struct args a;
+    script_args(&a, SCRIPT_SUSPEND, 2);
+    arg_room_key(&a, r, id->room, ":members");
+    arg_room_key(&a, r, id->room, ":head");
+    member_arguments(&a, r, id);
+    arg_slice(&a, buf_slice(&head));
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, member_changed, m);
+    buf_fini(&head);
+}
+
+/* NOLINTNEXTLINE(readability-function-size): the interface wants so many */
+void redis_suspend(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done,
+                   void *arg)
+{
+    struct redis *r = redis_of(b);
+    struct member_id id = {.room = room, .sid = sid, .user = user, .node = slice_str(r->node)};
+    id.any = local_returns(r, sid, room);
+    redis_suspend_as(r, &id, done, arg);
 }

@@ -9,37 +9,56 @@
 struct local_session {
     UT_hash_handle hh;
     struct link all;
+    struct link returning; /* rooms it was in when it was resumed here, and has not joined again yet */
     size_t sid_n;
     struct slice user;
     char bytes[];
 };
 
-/* What could not be done when it should have been: a leave, or (without a room) the end of a session. */
+struct returning {
+    struct link link;
+    size_t n;
+    char room[];
+};
+
+/* What could not be done when it should have been: a leave, or (without a room) the end of a session, or parking it. */
 struct owed {
     UT_hash_handle hh; /* by session, NUL, room */
     struct link link;
     size_t sid_n, room_n, user_n;
     enum exit_reason reason;
+    bool park;
     char bytes[]; /* sid, NUL, room, user */
 };
 
-static struct local_session *local_find(const struct redis *r, struct slice sid)
+struct local_session *local_find(const struct redis *r, struct slice sid)
 {
     struct local_session *s;
     HASH_FIND(hh, r->sessions.table, sid.p, sid.n, s);
     return s;
 }
 
-static void local_free(struct redis *r, struct local_session *s)
+static void returning_free(struct returning *ret)
 {
+    list_del(&ret->link);
+    free(ret);
+}
+
+void local_free(struct redis *r, struct local_session *s)
+{
+    list_for_each_safe (it, &s->returning) {
+        returning_free(list_entry(it, struct returning, link));
+    }
     HASH_DELETE(hh, r->sessions.table, s);
     list_del(&s->all);
     free(s);
 }
 
-static void local_add(struct redis *r, struct slice sid, struct slice user)
+void local_add(struct redis *r, struct slice sid, struct slice user)
 {
     struct local_session *s = local_find(r, sid);
+    if (s != NULL && slice_eq(s->user, user))
+        return;
     if (s != NULL)
         local_free(r, s);
     s = xcalloc(1, sizeof *s + sid.n + user.n);
@@ -48,24 +67,65 @@ static void local_add(struct redis *r, struct slice sid, struct slice user)
         memcpy(s->bytes + sid.n, user.p, user.n);
     s->sid_n = sid.n;
     s->user = (struct slice){s->bytes + sid.n, user.n};
+    list_init(&s->returning);
     list_append(&r->sessions.all, &s->all);
     HASH_ADD_KEYPTR(hh, r->sessions.table, s->bytes, s->sid_n, s);
+}
+
+static struct returning *returning_find(const struct redis *r, struct slice sid, struct slice room)
+{
+    const struct local_session *s = local_find(r, sid);
+    if (s == NULL)
+        return NULL;
+    list_for_each (it, &s->returning) {
+        struct returning *back = list_entry(it, struct returning, link);
+        if (slice_eq((struct slice){back->room, back->n}, room))
+            return back;
+    }
+    return NULL;
+}
+
+void local_returning(struct local_session *s, struct slice room)
+{
+    struct returning *back = xcalloc(1, sizeof *back + room.n);
+    back->n = room.n;
+    memcpy(back->room, room.p, room.n);
+    list_append(&s->returning, &back->link);
+}
+
+bool local_returns(const struct redis *r, struct slice sid, struct slice room)
+{
+    return returning_find(r, sid, room) != NULL;
+}
+
+struct slice local_user(const struct local_session *s)
+{
+    return s->user;
+}
+
+void local_suspend_returning(struct redis *r, struct local_session *s)
+{
+    list_for_each (it, &s->returning) {
+        const struct returning *back = list_entry(it, struct returning, link);
+        struct member_id id = {.room = {back->room, back->n},
+                               .sid = {s->bytes, s->sid_n},
+                               .user = s->user,
+                               .node = slice_str(r->node),
+                               .any = true};
+        redis_suspend_as(r, &id, NULL, NULL);
+    }
+}
+
+void local_rejoined(struct redis *r, struct slice sid, struct slice room)
+{
+    struct returning *back = returning_find(r, sid, room);
+    if (back != NULL)
+        returning_free(back);
 }
 
 size_t sessions_count(const struct redis *r)
 {
     return HASH_COUNT(r->sessions.table);
-}
-
-static void set_member(struct gather *g, const char *command, const char *before, struct slice name, const char *after,
-                       struct slice sid)
-{
-    struct args a;
-    args_init(&a);
-    arg_str(&a, command);
-    (void)arg_key(&a, before, name, after);
-    arg_slice(&a, sid);
-    gather_send(g, &a);
 }
 
 static void arg_expire(struct args *a, const char *before, struct slice name, uint64_t ttl_ms)
@@ -76,23 +136,67 @@ static void arg_expire(struct args *a, const char *before, struct slice name, ui
     arg_u64(a, ttl_ms);
 }
 
-static void session_args(struct args *a, const struct redis *r, const struct session_record *s)
+static uint64_t user_ttl_ms(const struct redis *r)
+{
+    return r->session_ttl_ms + r->sessions.window_ms;
+}
+
+/* It is put: what the hash says is ours to say, unless the session is somebody else's by now. */
+
+struct put_call {
+    struct redis *r;
+    struct gather *g;
+    size_t sid_n;
+    char sid[];
+};
+
+static void on_put(void *arg, const redisReply *reply, enum err err, const char *why)
+{
+    struct put_call *c = arg;
+    struct redis *r = c->r;
+    struct slice sid = {c->sid, c->sid_n};
+    uint64_t state = 0;
+    struct broker_result result = {.err = err, .why = why};
+    if (err == OK && !reply_u64(reply, &state)) {
+        result.err = ERR_INTERNAL;
+        result.why = "the put script gave a strange answer";
+    } else if (state == 3) {
+        result.err = ERR_UNAVAILABLE;
+        result.why = "the session is being ended";
+    }
+    if (state == 1 && !r->closing) {
+        struct args a;
+        args_init(&a);
+        arg_str(&a, "ZREM");
+        arg_str(&a, r->parked_key);
+        arg_slice(&a, sid);
+        redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
+    }
+    if (state == 2)
+        session_moved(r, sid);
+    gather_release(c->g, &result);
+    free(c);
+}
+
+static void put_args(struct args *a, const struct redis *r, const struct session_record *s)
 {
     const struct {
         const char *name;
         struct slice value;
-    } fields[] = {
-        {"user", s->user}, {"node", slice_str(r->node)}, {"state", SLICE("active")}, {"protocol", s->protocol},
-        {"ip", s->ip},     {"agent", s->agent},          {"origin", s->origin},      {"token_hash", s->token_hash}};
-    args_init(a);
-    arg_str(a, "HSET");
+    } fields[] = {{"user", s->user},   {"protocol", s->protocol}, {"ip", s->ip},
+                  {"agent", s->agent}, {"origin", s->origin},     {"token_hash", s->token_hash}};
+    script_args(a, SCRIPT_PUT, 1);
     (void)arg_key(a, r->session_prefix, s->sid, "");
+    arg_str(a, r->node);
+    arg_u64(a, r->session_ttl_ms);
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
         arg_str(a, fields[i].name);
         arg_slice(a, fields[i].value);
     }
     arg_str(a, "connected_at");
     arg_u64(a, s->connected_ms);
+    arg_str(a, "resume_window");
+    arg_u64(a, s->resume_window_ms);
     arg_str(a, "last_seen");
     arg_u64(a, loop_wall_ms(r->b.loop));
 }
@@ -104,117 +208,26 @@ void redis_session_put(struct broker *b, const struct session_record *s, broker_
     struct args a;
     local_add(r, s->sid, s->user);
     sessions_owe_no_more(r, s->sid, SLICE_NONE);
+    if (s->resume_window_ms > r->sessions.window_ms)
+        r->sessions.window_ms = s->resume_window_ms;
     struct gather *g = gather_new(r, done, arg);
-    set_member(g, "SADD", r->node_prefix, slice_str(r->node), ":sessions", s->sid);
+    set_args(&a, "SADD", r->node_prefix, slice_str(r->node), ":sessions", s->sid);
+    gather_send(g, &a);
     if (s->user.n != 0) {
-        set_member(g, "SADD", r->user_prefix, s->user, "", s->sid);
-        arg_expire(&a, r->user_prefix, s->user, r->session_ttl_ms);
+        set_args(&a, "SADD", r->user_prefix, s->user, "", s->sid);
+        gather_send(g, &a);
+        arg_expire(&a, r->user_prefix, s->user, user_ttl_ms(r));
         gather_send(g, &a);
     }
-    session_args(&a, r, s);
-    gather_send(g, &a);
-    arg_expire(&a, r->session_prefix, s->sid, r->session_ttl_ms);
-    gather_send(g, &a);
+    struct put_call *c = xcalloc(1, sizeof *c + s->sid.n);
+    c->r = r;
+    c->g = g;
+    c->sid_n = s->sid.n;
+    memcpy(c->sid, s->sid.p, s->sid.n);
+    put_args(&a, r, s);
+    gather_hold(g);
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_put, c);
     gather_close(g);
-}
-
-/* Clearing: read what the hash says, act on it, remove the name that would bring a reaper. */
-
-struct clear_call {
-    struct call call;
-    enum exit_reason reason;
-    const char *set;
-    bool *missing;
-    struct slice node, sid, user;
-    char names[];
-};
-
-static void clear_end(void *arg, const struct broker_result *result)
-{
-    struct clear_call *c = arg;
-    broker_complete(c->call.done, c->call.arg, result);
-    free(c);
-}
-
-static struct slice field_of(const redisReply *hash, struct slice name)
-{
-    for (size_t i = 0; i + 1 < hash->elements; i += 2) {
-        if (slice_eq(reply_slice(hash->element[i]), name))
-            return reply_slice(hash->element[i + 1]);
-    }
-    return SLICE_NONE;
-}
-
-static void leave_rooms(struct gather *g, const struct clear_call *c, const redisReply *hash, struct slice user)
-{
-    for (size_t i = 0; i + 1 < hash->elements; i += 2) {
-        struct slice name = reply_slice(hash->element[i]);
-        if (!slice_starts(name, SLICE("room:")) || name.n == sizeof "room:" - 1)
-            continue;
-        struct member_id id = {
-            .room = slice_from(name, sizeof "room:" - 1), .sid = c->sid, .user = user, .node = c->node};
-        gather_hold(g);
-        redis_leave_as(c->call.r, &id, c->reason, gather_release, g);
-    }
-}
-
-static void on_hash(void *arg, const redisReply *hash, enum err err, const char *why)
-{
-    struct clear_call *c = arg;
-    struct redis *r = c->call.r;
-    if (err == OK && hash->type != REDIS_REPLY_ARRAY) {
-        err = ERR_INTERNAL;
-        why = "a session's hash is not readable";
-    }
-    if (err == ERR_UNAVAILABLE || err == ERR_TIMEOUT) {
-        struct broker_result failed = {.err = err, .why = why};
-        clear_end(c, &failed);
-        return;
-    }
-    bool missing = err == OK && hash->elements == 0 && c->missing != NULL;
-    if (missing)
-        *c->missing = true;
-    struct gather *g = gather_new(r, clear_end, c);
-    g->flags |= REQUEST_UNBOUNDED;
-    struct slice user = c->user, node = c->node;
-    if (err == OK && hash->elements != 0) {
-        user = field_of(hash, SLICE("user"));
-        node = field_of(hash, SLICE("node"));
-    }
-    struct args a;
-    if (slice_eq(node, c->node)) {
-        if (err == OK)
-            leave_rooms(g, c, hash, user);
-        script_args(&a, SCRIPT_FORGET, 1);
-        (void)arg_key(&a, r->session_prefix, c->sid, "");
-        arg_slice(&a, c->node);
-        gather_send(g, &a);
-        if (user.n != 0)
-            set_member(g, "SREM", r->user_prefix, user, "", c->sid);
-    }
-    if (!missing)
-        set_member(g, "SREM", r->node_prefix, c->node, c->set, c->sid);
-    gather_close(g);
-}
-
-void session_clear(struct redis *r, const struct clearing *what, broker_done *done, void *arg)
-{
-    struct clear_call *c = xcalloc(1, sizeof *c + what->node.n + what->sid.n + what->user.n);
-    c->call = (struct call){.r = r, .done = done, .arg = arg};
-    c->reason = what->reason;
-    c->set = what->set;
-    c->missing = what->missing;
-    char *at = c->names;
-    c->node = (struct slice){memcpy(at, what->node.p, what->node.n), what->node.n};
-    c->sid = (struct slice){memcpy(at + what->node.n, what->sid.p, what->sid.n), what->sid.n};
-    at += what->node.n + what->sid.n;
-    if (what->user.n != 0)
-        c->user = (struct slice){memcpy(at, what->user.p, what->user.n), what->user.n};
-    struct args a;
-    args_init(&a);
-    arg_str(&a, "HGETALL");
-    (void)arg_key(&a, r->session_prefix, c->sid, "");
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_hash, c);
 }
 
 /* The end of a session. What fails for want of Redis is owed. */
@@ -298,11 +311,39 @@ void sessions_owe(struct redis *r, struct slice sid, struct slice room, struct s
     HASH_ADD_KEYPTR(hh, r->sessions.owed, o->bytes, sid.n + 1 + room.n, o);
 }
 
+void sessions_owe_park(struct redis *r, struct slice sid)
+{
+    sessions_owe(r, sid, SLICE_NONE, SLICE_NONE, EXIT_DISCONNECT);
+    owed_find(r, sid, SLICE_NONE)->park = true;
+}
+
 void sessions_owe_no_more(struct redis *r, struct slice sid, struct slice room)
 {
     struct owed *o = r->sessions.owed != NULL ? owed_find(r, sid, room) : NULL;
     if (o != NULL)
         owed_free(r, o);
+}
+
+static void on_owed_park(void *arg, const struct broker_result *result)
+{
+    struct remove_call *c = arg;
+    struct redis *r = c->call.r;
+    struct slice sid = {c->names, c->sid_n};
+    if ((result->err == ERR_UNAVAILABLE || result->err == ERR_TIMEOUT) && !r->closing && local_find(r, sid) == NULL)
+        sessions_owe_park(r, sid);
+    free(c);
+}
+
+static void pay_park(struct redis *r, struct slice sid)
+{
+    if (local_find(r, sid) != NULL)
+        return;
+    struct remove_call *c = xcalloc(1, sizeof *c + sid.n);
+    c->call.r = r;
+    c->sid_n = sid.n;
+    memcpy(c->names, sid.p, sid.n);
+    struct parking what = {.sid = sid, .node = slice_str(r->node), .set = ":sessions"};
+    session_set_aside(r, &what, on_owed_park, c);
 }
 
 /* Whatever fails again is owed again, by the same ways that made it a debt. */
@@ -316,33 +357,74 @@ static void pay(struct redis *r)
         list_del(&o->link);
         if (room.n != 0)
             redis_leave(&r->b, room, sid, user, o->reason, NULL, NULL);
+        else if (o->park)
+            pay_park(r, sid);
         else
             remove_session(r, sid, user, NULL, NULL);
         free(o);
     }
 }
 
+struct touch_call {
+    struct redis *r;
+    size_t sid_n;
+    char sid[];
+};
+
+void session_moved(struct redis *r, struct slice sid)
+{
+    struct local_session *s = local_find(r, sid);
+    if (s == NULL || r->closing)
+        return;
+    struct args a;
+    set_args(&a, "SREM", r->node_prefix, slice_str(r->node), ":sessions", sid);
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
+    local_free(r, s);
+    if (r->b.events->taken != NULL)
+        r->b.events->taken(r->b.owner, sid);
+}
+
 static void on_touched(void *arg, const redisReply *reply, enum err err, const char *why)
 {
-    struct redis *r = arg;
-    uint64_t there;
+    struct touch_call *c = arg;
+    struct redis *r = c->r;
+    struct slice sid = {c->sid, c->sid_n};
+    uint64_t state;
     (void)why;
-    if (err == OK && !r->closing && reply_u64(reply, &there) && there == 0)
-        lease_expelled(r, "a session has vanished from the store");
+    if (err == OK && !r->closing && reply_u64(reply, &state)) {
+        if (state == 0 && local_find(r, sid) != NULL)
+            lease_expelled(r, "a session has vanished from the store");
+        else if (state == 2)
+            session_moved(r, sid);
+    }
+    free(c);
+}
+
+void session_check(struct redis *r, struct slice sid)
+{
+    if (local_find(r, sid) == NULL)
+        return;
+    struct touch_call *c = xcalloc(1, sizeof *c + sid.n);
+    c->r = r;
+    c->sid_n = sid.n;
+    memcpy(c->sid, sid.p, sid.n);
+    struct args a;
+    script_args(&a, SCRIPT_TOUCH, 1);
+    (void)arg_key(&a, r->session_prefix, sid, "");
+    arg_str(&a, r->node);
+    arg_u64(&a, r->session_ttl_ms);
+    arg_str(&a, "last_seen");
+    arg_u64(&a, loop_wall_ms(r->b.loop));
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_touched, c);
 }
 
 static void refresh(struct redis *r, const struct local_session *s)
 {
     struct args a;
-    script_args(&a, SCRIPT_TOUCH, 1);
-    (void)arg_key(&a, r->session_prefix, (struct slice){s->bytes, s->sid_n}, "");
-    arg_u64(&a, r->session_ttl_ms);
-    arg_str(&a, "last_seen");
-    arg_u64(&a, loop_wall_ms(r->b.loop));
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_touched, r);
+    session_check(r, (struct slice){s->bytes, s->sid_n});
     if (s->user.n == 0)
         return;
-    arg_expire(&a, r->user_prefix, s->user, r->session_ttl_ms);
+    arg_expire(&a, r->user_prefix, s->user, user_ttl_ms(r));
     redis_link_send(r->link, &a, REQUEST_REPEATABLE, NULL, NULL);
 }
 

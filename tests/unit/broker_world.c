@@ -24,6 +24,7 @@ static void on_envelope(void *owner, const struct envelope *e)
     *s = (struct seen){.kind = e->kind,
                        .data_type = e->data_type,
                        .reason = e->reason,
+                       .again = e->again,
                        .total = e->total,
                        .time_ms = e->time_ms,
                        .position = e->position,
@@ -54,6 +55,15 @@ static void on_expelled(void *owner)
     w->expelled++;
 }
 
+static void on_taken(void *owner, struct slice sid)
+{
+    struct world *w = owner;
+    w->taken++;
+    assert_true(sid.n < sizeof w->taken_sid);
+    memcpy(w->taken_sid, sid.p, sid.n);
+    w->taken_sid[sid.n] = '\0';
+}
+
 static void on_node_stats(void *owner, uint64_t *ret_connections, uint64_t *ret_rooms)
 {
     (void)owner;
@@ -62,7 +72,7 @@ static void on_node_stats(void *owner, uint64_t *ret_connections, uint64_t *ret_
 }
 
 static const struct broker_events events = {
-    .envelope = on_envelope, .link = on_link, .expelled = on_expelled, .node_stats = on_node_stats};
+    .envelope = on_envelope, .link = on_link, .expelled = on_expelled, .taken = on_taken, .node_stats = on_node_stats};
 
 struct broker_config world_config(const char *url, const char *node)
 {
@@ -178,6 +188,8 @@ void answered(void *arg, const struct broker_result *r)
     a->total = r->total;
     a->repeated = r->repeated;
     a->more = r->more;
+    a->connected_ms = r->connected_ms;
+    take(a->owner, sizeof a->owner, r->user);
     take(a->cursor, sizeof a->cursor, r->cursor);
     a->cursor_n = r->cursor.n;
     a->count = r->count;
@@ -276,6 +288,33 @@ struct answer *do_put(struct world *w, const char *sid, const char *user)
                                .token_hash = SLICE("abcdef"),
                                .connected_ms = 1700000000000};
     return ASK(w, session_put, &s);
+}
+
+struct answer *do_put_for(struct world *w, const char *sid, const char *user, uint32_t window_ms)
+{
+    char hash[64];
+    (void)snprintf(hash, sizeof hash, "hash-%s", sid);
+    struct session_record s = {.sid = slice_str(sid),
+                               .user = slice_str(user),
+                               .token_hash = slice_str(hash),
+                               .connected_ms = 1700000000000,
+                               .resume_window_ms = window_ms};
+    return ASK(w, session_put, &s);
+}
+
+struct answer *do_suspend(struct world *w, const char *room, const char *sid, const char *user)
+{
+    return ASK(w, suspend, slice_str(room), slice_str(sid), slice_str(user));
+}
+
+struct answer *do_park(struct world *w, const char *sid, uint32_t ttl_ms)
+{
+    return ASK(w, session_park, slice_str(sid), ttl_ms);
+}
+
+struct answer *do_resume(struct world *w, const char *sid, const char *hash)
+{
+    return ASK(w, session_resume, slice_str(sid), slice_str(hash));
 }
 
 struct answer *do_remove(struct world *w, const char *sid, const char *user)

@@ -15,6 +15,7 @@ struct seen {
     uint64_t time_ms;
     struct position position;
     char prev[TAG_LEN + 1];
+    bool again;
     char *room, *event, *id, *from, *user, *node, *except, *data; /* NUL after the end */
     size_t data_n;
 };
@@ -25,7 +26,8 @@ struct world {
     struct broker *broker;
     struct seen seen[SEEN_MAX];
     size_t count;
-    int ups, downs, expelled;
+    int ups, downs, expelled, taken;
+    char taken_sid[64]; /* the last */
     bool up;
 };
 
@@ -35,8 +37,9 @@ struct answer {
     enum err err;
     char why[200];
     struct position position;
-    uint64_t total;
+    uint64_t total, connected_ms;
     bool repeated, more;
+    char owner[150]; /* user of a session resumed */
     char cursor[400];
     size_t cursor_n, count;
     struct {
@@ -77,6 +80,11 @@ struct answer *do_subscribe(struct world *w, const char *room);
 struct answer *do_join(struct world *w, const char *room, const char *sid, const char *user);
 struct answer *do_leave(struct world *w, const char *room, const char *sid, const char *user, enum exit_reason reason);
 struct answer *do_put(struct world *w, const char *sid, const char *user);
+/* The same with a window to come back in, and a token whose hash is "hash-<sid>". */
+struct answer *do_put_for(struct world *w, const char *sid, const char *user, uint32_t window_ms);
+struct answer *do_suspend(struct world *w, const char *room, const char *sid, const char *user);
+struct answer *do_park(struct world *w, const char *sid, uint32_t ttl_ms);
+struct answer *do_resume(struct world *w, const char *sid, const char *hash);
 struct answer *do_remove(struct world *w, const char *sid, const char *user);
 struct answer *do_presence(struct world *w, const char *room, struct slice cursor, uint32_t limit);
 struct answer *do_rooms(struct world *w, struct slice cursor, uint32_t limit);

@@ -41,9 +41,10 @@ static void session_is_readable(void **state)
     field(r, "origin", "https://example.org");
     field(r, "token_hash", "abcdef");
     field(r, "connected_at", "1700000000000");
+    field(r, "resume_window", "0");
     field(r, "last_seen", NULL);
     field(r, "room:the {lobby}", NULL);
-    assert_int_equal(r->elements, 22);
+    assert_int_equal(r->elements, 24);
     freeReplyObject(r);
     long long ttl = redis_fixture_number(&redis, "PTTL xd:session:{s1}");
     assert_true(ttl > 3500000 && ttl <= 3600000);
@@ -342,13 +343,6 @@ static void what_is_not_there_yet_is_refused(void **state)
                          .data = SLICE("1"),
                          .key = SLICE("0123456789012345678901234567890123456789012345678901234567890123456789")};
     assert_int_equal(do_publish(w, &p)->err, ERR_INVALID_NAME);
-    struct answer *a = answer_new();
-    w->broker->ops->session_park(w->broker, SLICE("s1"), 1000, answered, a);
-    assert_int_equal(a->times, 0);
-    assert_int_equal(await(w, a)->err, ERR_UNSUPPORTED);
-    a = answer_new();
-    w->broker->ops->session_resume(w->broker, SLICE("s1"), SLICE("x"), answered, a);
-    assert_int_equal(await(w, a)->err, ERR_UNSUPPORTED);
 }
 
 static int run(const char *name)

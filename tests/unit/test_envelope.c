@@ -183,7 +183,7 @@ static void malformed_fields_are_refused(void **state)
         {"\x08\x02", 2},     /* v = 2 */
         {"\x08\x00", 2},     /* v = 0 */
         {"\x10\x00", 2},     /* kind 0 */
-        {"\x10\x06", 2},     /* a kind of the future */
+        {"\x10\x07", 2},     /* a kind of the future */
         {"\x50\x02", 2},     /* data_type 2 */
         {"\x80\x01\x04", 3}, /* reason 4 */
         {"\x7a\x10"

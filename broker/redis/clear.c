@@ -1,0 +1,199 @@
+/* broker/redis/clear.c: the end of a session in the store, whoever brings it about: its own node, a reaper, or whoever finds its window over.
+ *
+ * One script decides and marks the hash as ending: from then on nobody can resume it, and every step that follows may be done twice. */
+#include "base/mem.h"
+#include "broker/redis/redis.h"
+
+/* What end.lua says. */
+enum { NO_HASH = 0, END = 1, NOT_OURS = 2, PARKED = 3, TO_BE_PARKED = 4 };
+
+struct clear_call {
+    struct call call;
+    struct clearing what; /* slices point into names */
+    struct buf user;
+    char names[];
+};
+
+static void clear_end(void *arg, const struct broker_result *result)
+{
+    struct clear_call *c = arg;
+    broker_complete(c->call.done, c->call.arg, result);
+    buf_fini(&c->user);
+    free(c);
+}
+
+static bool store_is_gone(enum err err)
+{
+    return err == ERR_UNAVAILABLE || err == ERR_TIMEOUT;
+}
+
+/* Its name goes last: it would bring whoever has to go on. */
+static void drop_name(struct gather *g, const struct clear_call *c, uint64_t until_ms)
+{
+    const struct redis *r = c->call.r;
+    struct args a;
+    if (c->what.set != NULL) {
+        set_args(&a, "SREM", r->node_prefix, c->what.node, c->what.set, c->what.sid);
+        gather_send(g, &a);
+    }
+    if (c->what.score.n == 0)
+        return;
+    script_args(&a, SCRIPT_SETTLE, 1);
+    arg_str(&a, r->parked_key);
+    arg_slice(&a, c->what.sid);
+    arg_slice(&a, c->what.score);
+    if (until_ms != 0)
+        arg_u64(&a, until_ms);
+    else
+        arg_str(&a, "");
+    gather_send(g, &a);
+}
+
+static struct gather *gather_unbounded(struct clear_call *c, broker_done *done)
+{
+    struct gather *g = gather_new(c->call.r, done, c);
+    g->flags |= REQUEST_UNBOUNDED;
+    return g;
+}
+
+static void forget(struct clear_call *c, enum err err, const char *why)
+{
+    struct redis *r = c->call.r;
+    struct gather *g = gather_unbounded(c, clear_end);
+    struct slice user = buf_slice(&c->user);
+    struct args a;
+    if (err != OK) { /* told in the end, but what can be done is done */
+        struct broker_result failed = {.err = err, .why = why};
+        gather_hold(g);
+        gather_release(g, &failed);
+    }
+    if (user.n != 0) {
+        set_args(&a, "SREM", r->user_prefix, user, "", c->what.sid);
+        gather_send(g, &a);
+    }
+    script_args(&a, SCRIPT_FORGET, 1);
+    (void)arg_key(&a, r->session_prefix, c->what.sid, "");
+    gather_send(g, &a);
+    drop_name(g, c, 0);
+    gather_close(g);
+}
+
+static void on_rooms_left(void *arg, const struct broker_result *result)
+{
+    struct clear_call *c = arg;
+    if (store_is_gone(result->err))
+        clear_end(c, result);
+    else
+        forget(c, result->err, result->why);
+}
+
+static void on_rooms_suspended(void *arg, const struct broker_result *result)
+{
+    struct clear_call *c = arg;
+    if (store_is_gone(result->err)) {
+        clear_end(c, result);
+        return;
+    }
+    struct parking what = {.sid = c->what.sid,
+                           .user = buf_slice(&c->user),
+                           .node = c->what.node,
+                           .set = c->what.set,
+                           .from_ms = c->what.heartbeat_ms};
+    session_set_aside(c->call.r, &what, clear_end, c);
+}
+
+static void each_room(struct clear_call *c, const redisReply *reply, bool leave, broker_done *done)
+{
+    struct redis *r = c->call.r;
+    struct gather *g = gather_unbounded(c, done);
+    struct member_id id = {.sid = c->what.sid, .user = buf_slice(&c->user), .node = c->what.node, .any = leave};
+    if (id.node.n == 0)
+        id.node = slice_str(r->node);
+    for (size_t i = 2; i < reply->elements; i++) {
+        id.room = slice_from(reply_slice(reply->element[i]), sizeof "room:" - 1);
+        if (id.room.n == 0)
+            continue;
+        gather_hold(g);
+        if (leave)
+            redis_leave_as(r, &id, c->what.reason, gather_release, g);
+        else
+            redis_suspend_as(r, &id, gather_release, g);
+    }
+    gather_close(g);
+}
+
+static void leave_name(struct clear_call *c, uint64_t until_ms)
+{
+    struct gather *g = gather_unbounded(c, clear_end);
+    drop_name(g, c, until_ms);
+    gather_close(g);
+}
+
+static void act(struct clear_call *c, uint64_t verdict, const redisReply *reply)
+{
+    uint64_t until_ms = 0;
+    if (verdict == NO_HASH && c->what.missing != NULL) {
+        *c->what.missing = true;
+        clear_end(c, &(struct broker_result){.err = OK});
+    } else if (verdict == NO_HASH) {
+        forget(c, OK, NULL);
+    } else if (verdict == END) {
+        each_room(c, reply, true, on_rooms_left);
+    } else if (verdict == TO_BE_PARKED) {
+        each_room(c, reply, false, on_rooms_suspended);
+    } else if (verdict == PARKED && reply_u64(reply_at(reply, 1), &until_ms) && c->what.set != NULL) {
+        struct parking what = {.sid = c->what.sid, .node = c->what.node, .set = c->what.set};
+        session_index(c->call.r, &what, until_ms, clear_end, c);
+    } else {
+        leave_name(c, until_ms);
+    }
+}
+
+static void on_verdict(void *arg, const redisReply *reply, enum err err, const char *why)
+{
+    struct clear_call *c = arg;
+    uint64_t verdict = NOT_OURS;
+    if (err == OK && !reply_u64(reply_at(reply, 0), &verdict)) {
+        err = ERR_INTERNAL;
+        why = "a session's hash is not readable";
+    }
+    if (store_is_gone(err)) {
+        clear_end(c, &(struct broker_result){.err = err, .why = why});
+    } else if (err != OK) {
+        forget(c, err, why);
+    } else {
+        struct slice user = reply_slice(reply_at(reply, 1));
+        if (verdict == END || verdict == TO_BE_PARKED) {
+            buf_clear(&c->user);
+            buf_append(&c->user, user);
+        }
+        act(c, verdict, reply);
+    }
+}
+
+static struct slice put(char **at, struct slice s)
+{
+    struct slice copy = {*at, s.n};
+    if (s.n != 0)
+        memcpy(*at, s.p, s.n);
+    *at += s.n;
+    return copy;
+}
+
+void session_clear(struct redis *r, const struct clearing *what, broker_done *done, void *arg)
+{
+    struct clear_call *c = xcalloc(1, sizeof *c + what->node.n + what->sid.n + what->score.n);
+    char *at = c->names;
+    c->call = (struct call){.r = r, .done = done, .arg = arg};
+    c->what = *what;
+    c->what.sid = put(&at, what->sid);
+    c->what.node = put(&at, what->node);
+    c->what.score = put(&at, what->score);
+    buf_append(&c->user, what->user);
+    struct args a;
+    script_args(&a, SCRIPT_END, 1);
+    (void)arg_key(&a, r->session_prefix, c->what.sid, "");
+    arg_slice(&a, c->what.node);
+    arg_u64(&a, what->heartbeat_ms);
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_verdict, c);
+}
