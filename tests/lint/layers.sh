@@ -33,6 +33,7 @@ http_parser.h       | gateway/net/*
 hiredis/*           | broker/redis/*
 *.pb-c.h            | proto/envelope.c
 jansson.h           | gateway/config*.c gateway/api*.c
+pthread.h           | broker/redis/resolve.c
 uthash.h            | base/table.h
 '
 libc='
