@@ -172,7 +172,9 @@ static void on_page(void *arg, const struct broker_result *result)
         else if (m->position.offset == before && i == 0 && strcmp(m->position.tag, s->last.tag) != 0)
             forked(r, &m->position);
     }
-    if (result->more && s->last.offset != before)
+    /* What was heard of while the page was under way may be newer than the page. */
+    bool newer = s->seen > s->asked && s->seen > s->last.offset;
+    if (newer || (result->more && s->last.offset != before))
         read_page(r);
     else
         end_repair(r);
@@ -185,6 +187,7 @@ static void read_page(struct room *r)
     struct stream *s = &r->stream;
     struct position after = {.offset = s->last.offset != 0 ? s->last.offset - 1 : 0};
     s->reading = true;
+    s->asked = s->seen;
     room_ref(r);
     r->gw->broker->ops->history(r->gw->broker, r->name, &after, PAGE, on_page, r);
 }

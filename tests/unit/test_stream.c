@@ -202,6 +202,30 @@ static void duplicates_are_dropped_and_forks_followed(void **state)
     (void)state;
 }
 
+static void what_is_said_while_the_log_is_read_is_not_lost(void **state)
+{
+    struct core c;
+    struct client cl[2];
+    open_pair(&c, cl, RETAINED);
+    const struct broker_events *events = c.gw->broker->events;
+    c.deaf = true;
+    for (int i = 2; i <= 3; i++)
+        say(&cl[0], i);
+    c.deaf = false;
+    struct envelope e = message(3, "aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb");
+    events->envelope(c.gw, &e); /* a page is asked for … */
+    client_send(&cl[0], "{\"type\":\"publish\",\"room\":\"lobby\",\"data\":4}");
+    e = message(4, "cccccccccccccccc", "aaaaaaaaaaaaaaaa");
+    events->envelope(c.gw, &e); /* … and this overtakes its answer */
+    loop_fake_run(&c.loop);
+    expect_said(&cl[1], 2, 4);
+    say(&cl[0], 5);
+    expect_said(&cl[1], 5, 5);
+    assert_int_equal(metrics->unrepaired, 0);
+    hang_up(&c, cl);
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +236,7 @@ int main(void)
         cmocka_unit_test(what_the_log_no_longer_has_is_counted),
         cmocka_unit_test(without_a_log_the_stream_goes_on_visibly),
         cmocka_unit_test(duplicates_are_dropped_and_forks_followed),
+        cmocka_unit_test(what_is_said_while_the_log_is_read_is_not_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
