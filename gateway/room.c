@@ -228,9 +228,15 @@ static void on_joined(void *arg, const struct broker_result *result)
     struct member *m = session_member(request->session, request->room);
     /* On success the ENTER in the room's stream is what counts; it may have come already, or the client may be gone. */
     if (result->err != OK && m != NULL && m->phase == MEMBER_JOINING) {
-        (void)request_failed(&m->request, result);
-        if (m->room->gw->broker != NULL)
-            member_leave(m, EXIT_LEAVE, NULL); /* the store may or may not have it: make sure that it has not */
+        struct gateway *g = m->room->gw;
+        if (m->returning && m->request == NULL) {
+            m->stale = true; /* nobody asked for this join: it is a membership that must not be lost */
+            gateway_retry_later(g);
+        } else {
+            (void)request_failed(&m->request, result);
+            if (g->broker != NULL)
+                member_leave(m, EXIT_LEAVE, NULL); /* the store may or may not have it: make sure that it has not */
+        }
     }
     request_event(&request, &(struct event){0});
 }
@@ -329,7 +335,8 @@ void member_free(struct member *m)
 
 void member_suspend(struct member *m)
 {
-    m->suspend = m->phase == MEMBER_JOINED || m->catchup != NULL;
+    /* One that is coming back was a member before, whether its join is done or not. */
+    m->suspend = m->phase == MEMBER_JOINED || m->returning;
     member_leave(m, EXIT_DISCONNECT, NULL);
 }
 

@@ -145,6 +145,30 @@ static void nobody_comes_back_in_time(void **state)
     (void)state;
 }
 
+static void an_outage_while_coming_back_costs_no_membership(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    open_pair(&c, cl, PARKING);
+    struct ticket t = ticket_of(&cl[1], "lobby");
+    client_vanish(&cl[1]);
+    client_expect(&cl[0], "\"suspend\"");
+    say(&cl[0], 2);
+    client_open(&cl[2], &c, "/ws");
+    c.store_down = true;
+    ask(&cl[2], &t);
+    client_expect(&cl[2], "\"welcome\"", t.sid);
+    loop_fake_advance(&c.loop, 3000);
+    client_expect_nothing(&cl[2]);
+    c.store_down = false;
+    loop_fake_advance(&c.loop, 1000);
+    client_expect(&cl[2], "\"recovered\":true");
+    expect_said(&cl[2], 2, 2);
+    client_expect(&cl[0], "\"enter\"", t.sid);
+    hang_up(&c, (struct client[]){cl[0], cl[2]}, 2);
+    (void)state;
+}
+
 static void a_wrong_token_opens_nothing(void **state)
 {
     struct core c;
@@ -351,6 +375,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_client_comes_back_and_missed_nothing),
         cmocka_unit_test(nobody_comes_back_in_time),
+        cmocka_unit_test(an_outage_while_coming_back_costs_no_membership),
         cmocka_unit_test(a_wrong_token_opens_nothing),
         cmocka_unit_test(a_second_connection_takes_the_session_over),
         cmocka_unit_test(an_expired_position_is_told),
