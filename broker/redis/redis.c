@@ -95,6 +95,7 @@ static void redis_destroy(struct broker *b)
     sessions_fini(r);
     redis_url_fini(&r->url);
     free(r->prefix);
+    free(r->channel_prefix);
     free(r->node);
     free(r->address);
     free(r->version);
@@ -141,7 +142,11 @@ static char *join(const char *a, const char *b)
 
 static void configure(struct redis *r, const struct broker_config *cfg)
 {
+    char db[16] = "";
+    if (r->url.db != 0)
+        (void)snprintf(db, sizeof db, "%u:", r->url.db);
     r->prefix = xstrdup(cfg->key_prefix);
+    r->channel_prefix = join(r->prefix, db);
     r->node = xstrdup(cfg->node);
     r->address = xstrdup(cfg->address != NULL ? cfg->address : "");
     r->version = xstrdup(cfg->version != NULL ? cfg->version : "");
@@ -164,7 +169,7 @@ static void configure(struct redis *r, const struct broker_config *cfg)
                                              .scripts = redis_scripts,
                                              .script_count = SCRIPT_COUNT};
     r->pubsub_cfg = (struct pubsub_config){.link = {.name = r->node, .url = &r->url, .timeout_ms = cfg->timeout_ms},
-                                           .prefix = r->prefix,
+                                           .prefix = r->channel_prefix,
                                            .inbox_prefix = r->node_prefix,
                                            .node = r->node,
                                            .waiters_max = cfg->queue_commands};

@@ -11,6 +11,11 @@ static void arg_room_key(struct args *a, const struct redis *r, struct slice roo
     (void)arg_key(a, r->prefix, room, after);
 }
 
+static void arg_channel(struct args *a, const struct redis *r, struct slice room)
+{
+    (void)arg_key(a, r->channel_prefix, room, "");
+}
+
 static struct slice type_name(enum data_type type)
 {
     return type == DATA_BINARY ? SLICE("binary") : SLICE("json");
@@ -117,7 +122,7 @@ static void publish_args(struct args *a, const struct redis *r, const struct pub
     arg_room_key(a, r, p->room, ":log");
     arg_room_key(a, r, p->room, ":members");
     arg_once_key(a, r->prefix, p->room, p->key);
-    arg_room_key(a, r, p->room, "");
+    arg_channel(a, r, p->room);
     arg_slice(a, buf_slice(head));
     arg_slice(a, p->data);
     arg_str(a, tag);
@@ -261,7 +266,7 @@ static struct member_call *member_call_new(struct redis *r, const struct member_
 
 static void member_arguments(struct args *a, const struct redis *r, const struct member_id *id)
 {
-    arg_room_key(a, r, id->room, "");
+    arg_channel(a, r, id->room);
     arg_slice(a, id->sid);
     arg_slice(a, id->any ? SLICE("*") : id->node);
 }
