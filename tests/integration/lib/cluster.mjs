@@ -76,10 +76,11 @@ export class Process {
 }
 
 export class Redis {
-  static async start(dir, { aof = true } = {}) {
+  static async start(dir, { aof = true, fsync = 'everysec' } = {}) {
     const r = new Redis();
     r.dir = dir;
     r.aof = aof;
+    r.fsync = fsync;
     r.port = await freePort();
     await r.boot();
     return r;
@@ -87,7 +88,7 @@ export class Redis {
 
   async boot() {
     this.process = new Process('redis', 'redis-server', ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.dir, '--save', '',
-      '--appendonly', this.aof ? 'yes' : 'no', '--appendfsync', 'everysec', '--daemonize', 'no', '--loglevel', 'notice']);
+      '--appendonly', this.aof ? 'yes' : 'no', '--appendfsync', this.fsync, '--daemonize', 'no', '--loglevel', 'notice']);
     await until(async () => (await this.cli('PING')) === 'PONG', { what: () => `Redis to answer\n${this.process.tail()}`, ms: START_MS });
   }
 
@@ -123,11 +124,18 @@ export class Gateway {
     for (const [flag, value] of [['--message-rate', '0'], ['--resume-window', '0s']]) if (!flags.includes(flag)) g.flags.push(flag, value);
     const args = ['--listen', `127.0.0.1:${g.port}`, '--node', name, ...(broker ?? ['--broker', cluster.redis?.url ?? 'memory']), '--demo', demo,
       ...(insecure ? ['--insecure'] : ['--tls-cert', cluster.cert, '--tls-key', cluster.key]), ...g.flags];
-    g.process = new Process(name, gatewayBinary(), args, {
-      env: { ASAN_OPTIONS: 'detect_leaks=1:exitcode=66:detect_stack_use_after_return=0', UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1', ...env },
-    });
+    g.args = args;
+    g.env = { ASAN_OPTIONS: 'detect_leaks=1:exitcode=66:detect_stack_use_after_return=0', UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1', ...env };
+    g.past = [];
+    g.boot();
     if (wait) await g.ready();
     return g;
+  }
+
+  /** The process of this gateway: the first one, or another in the place of one that has ended. */
+  boot() {
+    if (this.process) this.past.push(this.process);
+    this.process = new Process(this.name, gatewayBinary(), this.args, { env: this.env });
   }
 
   get url() { return `${this.insecure ? 'ws' : 'wss'}://127.0.0.1:${this.port}`; }
@@ -167,8 +175,8 @@ export class Gateway {
   kill() { return this.process.kill(); }
 
   ill() {
-    const found = [...this.process.problems];
-    for (const d of DISEASES) if (d.test(this.log)) found.push(`${this.name}: the log matches ${d}`);
+    const all = [...this.past, this.process], found = all.flatMap(p => p.problems);
+    for (const d of DISEASES) if (all.some(p => d.test(p.log))) found.push(`${this.name}: the log matches ${d}`);
     return found;
   }
 }
@@ -192,7 +200,7 @@ export function request(port, path, { method = 'GET', headers = {}, body, insecu
 
 export class Cluster {
   /**
-   * @param {object} o gateways: how many; redis: false for the memory broker; proxy: HAProxy in front, with the configuration we ship;
+   * @param {object} o gateways: how many; redis: false for the memory broker, or options for Redis.start; proxy: HAProxy in front, with the configuration we ship;
    *                   flags, insecure, env: for every gateway.
    */
   static async start({ gateways = 1, redis = true, proxy = false, ...options } = {}) {
@@ -203,7 +211,7 @@ export class Cluster {
       execFileSync('bash', [join(ROOT, 'deploy/make-cert.sh'), c.dir], { stdio: ['ignore', 'pipe', 'pipe'] });
       c.cert = join(c.dir, 'cert.pem'); c.key = join(c.dir, 'key.pem');
       c.ca = readFileSync(join(c.dir, 'ca.pem'));
-      if (redis) c.redis = await Redis.start(c.dir);
+      if (redis) c.redis = await Redis.start(c.dir, redis === true ? {} : redis);
       if (proxy) options.flags = ['--proxy-protocol', 'optional', ...(options.flags ?? [])];
       await Promise.all(Array.from({ length: gateways }, (_, i) => c.add(`gw${i + 1}`, options)));
       c.gateways.sort((a, b) => a.name.localeCompare(b.name));

@@ -1,0 +1,93 @@
+// chaos.test.mjs: random faults while messages flow, a few seeds; chaos/run.mjs is the long form. First: the checker itself can complain
+import { describe, it } from 'node:test';
+import assert from 'node:assert/strict';
+import { check } from './chaos/check.mjs';
+import { KINDS, schedule } from './chaos/faults.mjs';
+import { World, line } from './chaos/world.mjs';
+
+const N = 6;
+const message = i => ({ offset: i, tag: `t${i}`, key: `k${i}` });
+
+/** A history in which everything went well, for a test to spoil. */
+function good() {
+  const log = Array.from({ length: N }, (_, i) => message(i + 1));
+  return {
+    acks: log.map((m, i) => ({ ...m, room: 'r', invoked: 10 * i, acked: 10 * i + 5 })),
+    logs: { r: log },
+    readers: ['a', 'b'].map(name => ({ name, rooms: { r: { start: { offset: 1, tag: 't1' }, seen: log.slice(1).map(m => ({ ...m })), gaps: [] } } })),
+    notices: [{ kind: 'exit' }, { kind: 'enter' }, { kind: 'exit' }].map((n, i) => ({ name: 'a', connection: 1, room: 'r', session: 's', time: i, ...n })),
+  };
+}
+
+const kinds = history => [...new Set(check(history).map(v => v.kind))].sort();
+
+/** Spoils a good history. */
+function spoiled(how) {
+  const h = good();
+  how(h, h.readers[0].rooms.r);
+  return h;
+}
+
+describe('the checker', () => {
+  it('has nothing against a good history', () => assert.deepEqual(check(good()), []));
+
+  const cases = {
+    'an acknowledged message that is not in the log': [['lost'], h => { h.logs.r.pop(); for (const r of h.readers) r.rooms.r.seen.pop(); }],
+    'a message one reader never saw': [['lost'], (h, r) => { r.seen.splice(2, 1); }],
+    'the newest message missing': [['lost'], (h, r) => { r.seen.pop(); }],
+    'a message twice to one reader': [['duplicate'], (h, r) => { r.seen.splice(2, 0, r.seen[1]); }],
+    'a message twice, long after': [['duplicate'], (h, r) => { r.seen.push(r.seen[0]); }],
+    'a key twice in the log': [['duplicate'], h => {
+      const again = { offset: N + 1, tag: 'x', key: 'k2' };
+      h.logs.r.push(again);
+      for (const x of h.readers) x.rooms.r.seen.push(again);
+    }],
+    'two messages in the wrong order': [['order'], (h, r) => { [r.seen[1], r.seen[2]] = [r.seen[2], r.seen[1]]; }],
+    'another message at the same place': [['lost', 'order'], (h, r) => { r.seen[2].key = 'k99'; r.seen.splice(3, 1); }],
+    'another branch: the tag differs': [['order'], (h, r) => { r.seen[2].tag = 'fork'; }],
+    'a message that is in no log': [['order'], (h, r) => { r.seen.push({ offset: N + 1, tag: 'x', key: 'x' }); }],
+    'an acknowledged position that is not the message\'s': [['order'], h => { h.acks[2].offset = 5; h.acks[2].tag = 't5'; }],
+    'a later publish before an earlier one': [['order'], h => { [h.acks[1].invoked, h.acks[1].acked] = [500, 510]; }],
+    'a hole in the log': [['lost', 'order'], h => { h.logs.r.splice(3, 1); }],
+    'recovered:false without a reason': [['unjustified'], (h, r) => { r.seen.splice(1, 2); r.gaps.push({ from: 2, to: 4, reason: 'expired', named: true }); }],
+    'no_position, though it was named': [['unjustified'], (h, r) => { r.gaps.push({ from: 2, to: 2, reason: 'no_position', named: true }); }],
+    'recovered:false that tells of less than was missed': [['lost', 'unjustified'], (h, r) => { r.seen.splice(1, 3); r.gaps.push({ from: 2, to: 4, reason: 'expired', named: true }); }],
+    'an exit twice': [['exit'], h => { h.notices.splice(1, 1); }],
+  };
+  for (const [what, [expected, how]] of Object.entries(cases)) it(`complains of ${what}`, () => assert.deepEqual(kinds(spoiled(how)), expected));
+
+  it('accepts an exit twice when the enter between them may have been missed, and only then', () => {
+    const h = spoiled(x => { x.notices.splice(1, 1); });
+    assert.deepEqual(check({ ...h, deaf: [{ from: 0.5, to: 1 }] }), []);
+    assert.deepEqual(kinds({ ...h, deaf: [{ from: 3, to: 4 }] }), ['exit']);
+  });
+
+  it('accepts what a client was told it missed, where that can be justified', () => {
+    const h = spoiled((x, r) => { r.seen.splice(1, 2); r.gaps.push({ from: 2, to: 4, reason: 'expired', named: true }); });
+    assert.deepEqual(check({ ...h, lossless: false }), []);
+  });
+});
+
+describe('the schedule', () => {
+  const of = seed => schedule(seed, { seconds: 60, gateways: 2, lease: 2000 });
+  it('is that of its seed', () => { assert.deepEqual(of(7), of(7)); assert.notDeepEqual(of(7), of(8)); });
+  it('has every kind of fault', () => assert.deepEqual([...new Set([1, 2, 3].flatMap(s => of(s).map(f => f.kind)))].sort(), [...KINDS].sort()));
+});
+
+describe('chaos', { timeout: 240000 }, () => {
+  // Odd: sessions outlive the run. Even: they end within it.
+  for (const seed of [1, 4]) {
+    it(`seed ${seed}: nothing acknowledged is lost, doubled or reordered, and nobody leaks`, async t => {
+      const r = await new World(seed, { seconds: 12 }).run();
+      t.diagnostic(line(r));
+      assert.ok(r.acknowledged > 100 && r.delivered > 100 && r.faults.length > 3, line(r));
+      assert.deepEqual(r.violations.map(v => `seed ${seed} ${v.kind}: ${v.text}`), []);
+    });
+  }
+
+  it('finds the loss when Redis keeps nothing over a restart', async t => {
+    const r = await new World(3, { seconds: 4, aof: false, readers: 2, window: 6, kinds: ['kill-redis'] }).run();
+    t.diagnostic(line(r));
+    assert.ok(r.violations.some(v => v.kind === 'lost' && v.text.includes('was acknowledged')), JSON.stringify(r.violations.slice(0, 5)));
+  });
+});
