@@ -115,7 +115,8 @@ struct broker_ops {
     const char *name;
 
     /* Appends to the room's log (if retained) and publishes, in one step. The room may be $all, $user:<id> or $session:<sid>; for the last
-     * ERR_NOT_FOUND when there is no such session, for $user: ERR_NOT_FOUND when the user has no session and nothing is retained. */
+     * ERR_NOT_FOUND when there is no such session and ERR_UNAVAILABLE while it is parked, for $user: ERR_NOT_FOUND when the user has no session
+     * and nothing is retained. */
     void (*publish)(struct broker *b, const struct publish *p, broker_done *done, void *arg);
 
     /* Idempotent. Completes when envelopes published from now on will arrive. $session:<sid> of sessions put by this node and $all need no

@@ -111,6 +111,10 @@ static void publish_to_session(struct memory *m, struct op *op)
         broker_fail(op->done, op->arg, ERR_NOT_FOUND, "no such session");
         return;
     }
+    if (!list_empty(&s->parked)) {
+        broker_fail(op->done, op->arg, ERR_UNAVAILABLE, "this session is away at the moment");
+        return;
+    }
     char prev[TAG_LEN + 1];
     advance(op, &s->head, prev);
     if (op->p.key.n != 0)

@@ -1,103 +1,23 @@
 /* tests/unit/test_broker_nodes.c: several nodes on one Redis: one order, death, and what survivors do about it. */
-#include "tests/unit/broker_world.h"
+#include "tests/unit/broker_pair.h"
 
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 #include <cmocka.h>
 
-#include "base/log.h"
 #include "base/mem.h"
-#include "base/table.h"
-#include "tests/support/redis_fixture.h"
-
-#define PATIENCE_MS 15000
-
-#define LEASE_MS 400
-
-/* Two nodes, each with a loop of its own: one can stand still while the other runs. */
-struct fixture {
-    struct loop_fake loop[2];
-    struct world w[2];
-};
-
-static struct redis_fixture redis;
-
-static void node_start(struct fixture *f, int i, const char *name, bool real_clock)
-{
-    struct broker_config cfg = world_config(redis.url, name);
-    if (real_clock) {
-        cfg.lease_ms = LEASE_MS;
-        loop_fake_init_real(&f->loop[i]);
-    } else {
-        loop_fake_init(&f->loop[i]);
-    }
-    world_init(&f->w[i], &f->loop[i], &cfg);
-    world_ready(&f->w[i]);
-}
-
-static int setup_with(void **state, bool real_clock)
-{
-    struct fixture *f = xcalloc(1, sizeof *f);
-    freeReplyObject(redis_fixture_command(&redis, "FLUSHALL"));
-    node_start(f, 0, "gw1-aaaaaa", real_clock);
-    node_start(f, 1, "gw2-bbbbbb", real_clock);
-    *state = f;
-    return 0;
-}
-
-static int setup(void **state)
-{
-    return setup_with(state, false);
-}
-
-static int setup_real(void **state)
-{
-    return setup_with(state, true);
-}
-
-static void node_stop(struct fixture *f, int i)
-{
-    if (f->w[i].broker == NULL)
-        return;
-    world_fini(&f->w[i]);
-    loop_fake_fini(&f->loop[i]);
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    node_stop(f, 0);
-    node_stop(f, 1);
-    free(f);
-    return 0;
-}
-
-/* Runs the living nodes until cond. */
-static bool until(struct fixture *f, bool (*cond)(void *arg), void *arg)
-{
-    for (int i = 0; i < PATIENCE_MS / 2; i++) {
-        if (cond(arg))
-            return true;
-        for (int k = 0; k < 2; k++) {
-            if (f->w[k].broker != NULL)
-                loop_fake_linger(&f->loop[k], 1);
-        }
-    }
-    return cond(arg);
-}
 
 static bool everything_came(void *arg)
 {
-    const struct fixture *f = arg;
+    const struct pair *f = arg;
     return f->w[0].count >= 400 && f->w[1].count >= 400;
 }
 
 static void both_nodes_see_one_order(void **state)
 {
-    struct fixture *f = *state;
+    struct pair *f = *state;
     do_subscribe(&f->w[0], "lobby");
     do_subscribe(&f->w[1], "lobby");
     for (int i = 0; i < 400; i++) {
@@ -117,7 +37,7 @@ static void both_nodes_see_one_order(void **state)
         if (i % 7 == 0)
             loop_fake_linger(w->loop, 1);
     }
-    assert_true(until(f, everything_came, f));
+    assert_true(pair_until(f, everything_came, f));
     const char *prev = "";
     uint64_t offset = 0;
     for (size_t i = 0; i < 400; i++) {
@@ -141,7 +61,7 @@ static void both_nodes_see_one_order(void **state)
 
 static bool second_saw(void *arg)
 {
-    const struct fixture *f = arg;
+    const struct pair *f = arg;
     return f->w[1].count >= 1;
 }
 
@@ -156,11 +76,11 @@ static bool inbox_is_deserted(void *arg)
 
 static void whispers_find_the_session_at_its_node(void **state)
 {
-    struct fixture *f = *state;
+    struct pair *f = *state;
     do_put(&f->w[1], "s2", "bob");
     struct answer *a = await_ok(&f->w[0], do_say(&f->w[0], "$session:s2", "1"));
     assert_int_equal(a->position.offset, 1);
-    assert_true(until(f, second_saw, f));
+    assert_true(pair_until(f, second_saw, f));
     assert_string_equal(f->w[1].seen[0].room, "$session:s2");
     assert_string_equal(f->w[1].seen[0].node, "gw1-aaaaaa");
     assert_int_equal(f->w[0].count, 0);
@@ -169,8 +89,8 @@ static void whispers_find_the_session_at_its_node(void **state)
     world_expect(&f->w[1], 2);
     assert_int_equal(do_say(&f->w[0], "$user:bob", "3")->total, 1);
     /* Dead, but not cleaned up yet: nothing is acknowledged that nobody gets, and no position is used up. */
-    node_stop(f, 1);
-    assert_true(until(f, inbox_is_deserted, NULL));
+    pair_stop(f, 1);
+    assert_true(pair_until(f, inbox_is_deserted, NULL));
     a = do_say(&f->w[0], "$session:s2", "4");
     assert_int_equal(a->err, ERR_UNAVAILABLE);
     char text[32];
@@ -180,19 +100,11 @@ static void whispers_find_the_session_at_its_node(void **state)
 
 static bool node_two_is_gone(void *arg)
 {
-    const struct fixture *f = arg;
+    const struct pair *f = arg;
     return f->w[0].broker->stats.reaped_nodes >= 1;
 }
 
-static size_t keys_of(const char *pattern)
-{
-    redisReply *r = redis_fixture_command(&redis, "KEYS %s", pattern);
-    size_t n = r->elements;
-    freeReplyObject(r);
-    return n;
-}
-
-static void populate(struct fixture *f, int sessions)
+static void populate(struct pair *f, int sessions)
 {
     struct world *w = &f->w[1];
     for (int i = 0; i < sessions; i++) {
@@ -207,7 +119,7 @@ static void populate(struct fixture *f, int sessions)
     }
 }
 
-static void assert_cleaned_up(const struct fixture *f)
+static void assert_cleaned_up(const struct pair *f)
 {
     assert_int_equal(redis_fixture_number(&redis, "HLEN xd:{lobby}:members"), 1);
     assert_int_equal(keys_of("xd:session:*"), 1);
@@ -223,15 +135,15 @@ enum { DEAD_SESSIONS = 150 };
 
 static void survivor_cleans_up_after_a_dead_node(void **state)
 {
-    struct fixture *f = *state;
+    struct pair *f = *state;
     do_subscribe(&f->w[0], "lobby");
     do_put(&f->w[0], "alive", "alice");
     await_ok(&f->w[0], do_join(&f->w[0], "lobby", "alive", "alice"));
     populate(f, DEAD_SESSIONS);
-    node_stop(f, 1); /* without a word, as kill -9 */
+    pair_stop(f, 1); /* without a word, as kill -9 */
     world_settle(&f->w[0]);
     world_clear(&f->w[0]);
-    assert_true(until(f, node_two_is_gone, f));
+    assert_true(pair_until(f, node_two_is_gone, f));
     world_settle(&f->w[0]);
     assert_int_equal(f->w[0].count, DEAD_SESSIONS);
     unsigned seen[DEAD_SESSIONS] = {0};
@@ -256,34 +168,34 @@ static void survivor_cleans_up_after_a_dead_node(void **state)
 /* As a reaper leaves things that died in the middle: the sessions taken, some of them half cleaned, its lock still there. */
 static void dying_reaper_is_taken_over_from(void **state)
 {
-    struct fixture *f = *state;
+    struct pair *f = *state;
     do_put(&f->w[0], "alive", "alice");
     await_ok(&f->w[0], do_join(&f->w[0], "lobby", "alive", "alice"));
     populate(f, 20);
-    node_stop(f, 1);
+    pair_stop(f, 1);
     freeReplyObject(redis_fixture_command(&redis, "DEL xd:node:{gw2-bbbbbb}"));
     freeReplyObject(redis_fixture_command(&redis, "RENAME xd:node:{gw2-bbbbbb}:sessions xd:node:{gw2-bbbbbb}:lost"));
     freeReplyObject(redis_fixture_command(&redis, "SET xd:node:{gw2-bbbbbb}:reaper gw9-dddddd PX 700"));
     freeReplyObject(redis_fixture_command(&redis, "HDEL xd:{lobby}:members dead-3"));
     freeReplyObject(redis_fixture_command(&redis, "HDEL xd:{lobby}:members dead-4"));
-    assert_true(until(f, node_two_is_gone, f));
+    assert_true(pair_until(f, node_two_is_gone, f));
     assert_cleaned_up(f);
 }
 
 /* Everything was down for so long that the sessions' hashes expired: nothing tells which rooms they were in but the rooms. */
 static void sessions_without_hashes_are_found_in_their_rooms(void **state)
 {
-    struct fixture *f = *state;
+    struct pair *f = *state;
     do_subscribe(&f->w[0], "lobby");
     do_put(&f->w[0], "alive", "alice");
     await_ok(&f->w[0], do_join(&f->w[0], "lobby", "alive", "alice"));
     populate(f, 20);
-    node_stop(f, 1);
+    pair_stop(f, 1);
     for (int i = 0; i < 20; i += 3)
         freeReplyObject(redis_fixture_command(&redis, "DEL xd:session:{dead-%d}", i));
     world_settle(&f->w[0]);
     world_clear(&f->w[0]);
-    assert_true(until(f, node_two_is_gone, f));
+    assert_true(pair_until(f, node_two_is_gone, f));
     freeReplyObject(redis_fixture_command(&redis, "DEL xd:user:{bob}")); /* it expires by itself */
     assert_cleaned_up(f);
     world_settle(&f->w[0]);
@@ -299,13 +211,13 @@ static bool was_expelled(const struct world *w)
 
 static bool second_was_expelled(void *arg)
 {
-    const struct fixture *f = arg;
+    const struct pair *f = arg;
     return was_expelled(&f->w[1]);
 }
 
 static bool first_was_expelled(void *arg)
 {
-    const struct fixture *f = arg;
+    const struct pair *f = arg;
     return was_expelled(&f->w[0]);
 }
 
@@ -318,15 +230,15 @@ static bool lobby_is_empty(void *arg)
 /* A node that stood still for longer than its lease comes back: it learns that its sessions are gone, and puts them again. */
 static void sleeper_learns_that_it_was_given_up(void **state)
 {
-    struct fixture *f = *state;
+    struct pair *f = *state;
     struct world *sleeper = &f->w[1];
     populate(f, 3);
     struct broker *hidden = TAKE(sleeper->broker); /* until() runs the other one only */
-    assert_true(until(f, node_two_is_gone, f));
+    assert_true(pair_until(f, node_two_is_gone, f));
     assert_true(lobby_is_empty(NULL));
     sleeper->broker = hidden;
     assert_int_equal(sleeper->expelled, 0);
-    assert_true(until(f, second_was_expelled, f));
+    assert_true(pair_until(f, second_was_expelled, f));
     assert_int_equal(sleeper->expelled, 1);
     assert_int_equal(redis_fixture_number(&redis, "EXISTS xd:node:{gw2-bbbbbb}"), 1);
     populate(f, 3);
@@ -344,9 +256,9 @@ static void sleeper_learns_that_it_was_given_up(void **state)
 /* While others clean up after it, a node that came back must not register; if they die in the middle it finishes their work itself. */
 static void returning_node_waits_for_its_reaper(void **state)
 {
-    struct fixture *f = *state;
+    struct pair *f = *state;
     populate(f, 3);
-    node_stop(f, 0);
+    pair_stop(f, 0);
     struct world *w = &f->w[1];
     freeReplyObject(redis_fixture_command(&redis, "SET xd:node:{gw2-bbbbbb}:reaper gw9-dddddd PX 1500"));
     freeReplyObject(redis_fixture_command(&redis, "RENAME xd:node:{gw2-bbbbbb}:sessions xd:node:{gw2-bbbbbb}:lost"));
@@ -355,18 +267,18 @@ static void returning_node_waits_for_its_reaper(void **state)
     assert_non_null(w->broker->ops->not_ready(w->broker));
     assert_int_equal(redis_fixture_number(&redis, "EXISTS xd:node:{gw2-bbbbbb}"), 0);
     assert_int_equal(w->expelled, 0);
-    assert_true(until(f, second_was_expelled, f));
+    assert_true(pair_until(f, second_was_expelled, f));
     assert_true(lobby_is_empty(NULL));
     assert_int_equal(redis_fixture_number(&redis, "EXISTS xd:node:{gw2-bbbbbb}:lost xd:node:{gw2-bbbbbb}:reaper"), 0);
 }
 
 static void late_heartbeat_alone_expels_nobody(void **state)
 {
-    struct fixture *f = *state;
+    struct pair *f = *state;
     populate(f, 3);
-    node_stop(f, 0);
+    pair_stop(f, 0);
     freeReplyObject(redis_fixture_command(&redis, "DEL xd:node:{gw2-bbbbbb}"));
-    loop_fake_linger(&f->loop[1], LEASE_MS);
+    loop_fake_linger(&f->loop[1], PAIR_LEASE_MS);
     assert_int_equal(redis_fixture_number(&redis, "EXISTS xd:node:{gw2-bbbbbb}"), 1);
     assert_int_equal(f->w[1].expelled, 0);
     assert_int_equal(redis_fixture_number(&redis, "HLEN xd:{lobby}:members"), 3);
@@ -374,17 +286,17 @@ static void late_heartbeat_alone_expels_nobody(void **state)
 
 static void emptied_redis_expels_everybody(void **state)
 {
-    struct fixture *f = *state;
+    struct pair *f = *state;
     do_put(&f->w[0], "s1", "alice");
     populate(f, 3);
     freeReplyObject(redis_fixture_command(&redis, "FLUSHALL"));
-    assert_true(until(f, first_was_expelled, f));
-    assert_true(until(f, second_was_expelled, f));
+    assert_true(pair_until(f, first_was_expelled, f));
+    assert_true(pair_until(f, second_was_expelled, f));
 }
 
 static void retired_node_leaves_nothing(void **state)
 {
-    struct fixture *f = *state;
+    struct pair *f = *state;
     struct world *w = &f->w[1];
     do_put(w, "s1", "bob");
     await_ok(w, do_join(w, "lobby", "s1", "bob"));
@@ -400,12 +312,12 @@ static void retired_node_leaves_nothing(void **state)
     }
     assert_int_equal(keys_of("xd:*gw2*"), 0);
     assert_int_equal(keys_of("xd:*"), 3); /* the other node, its set of sessions, the directory of nodes */
-    node_stop(f, 1);
+    pair_stop(f, 1);
 }
 
 static void retiring_too_early_leaves_the_rest_to_others(void **state)
 {
-    struct fixture *f = *state;
+    struct pair *f = *state;
     do_put(&f->w[0], "alive", "alice");
     await_ok(&f->w[0], do_join(&f->w[0], "lobby", "alive", "alice"));
     populate(f, 3);
@@ -413,35 +325,26 @@ static void retiring_too_early_leaves_the_rest_to_others(void **state)
     struct answer *a = answer_new();
     w->broker->ops->retire(w->broker, answered, a);
     await_ok(w, a);
-    node_stop(f, 1);
-    assert_true(until(f, node_two_is_gone, f));
+    pair_stop(f, 1);
+    assert_true(pair_until(f, node_two_is_gone, f));
     assert_cleaned_up(f);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
-#define TR(name) cmocka_unit_test_setup_teardown(name, setup_real, teardown)
-
 int main(void)
 {
-    (void)signal(SIGPIPE, SIG_IGN);
-    table_seed();
-    log_setup(getenv("VERBOSE") != NULL ? LOG_DEBUG : LOG_ERROR, LOG_TEXT, NULL);
-    redis_fixture_start(&redis);
     const struct CMUnitTest tests[] = {
-        T(both_nodes_see_one_order),
-        T(whispers_find_the_session_at_its_node),
-        TR(survivor_cleans_up_after_a_dead_node),
-        TR(dying_reaper_is_taken_over_from),
-        TR(sessions_without_hashes_are_found_in_their_rooms),
-        TR(sleeper_learns_that_it_was_given_up),
-        TR(returning_node_waits_for_its_reaper),
-        TR(late_heartbeat_alone_expels_nobody),
-        TR(emptied_redis_expels_everybody),
-        TR(retired_node_leaves_nothing),
-        TR(retiring_too_early_leaves_the_rest_to_others),
+        P(both_nodes_see_one_order),
+        P(whispers_find_the_session_at_its_node),
+        P_REAL(survivor_cleans_up_after_a_dead_node),
+        P_REAL(dying_reaper_is_taken_over_from),
+        P_REAL(sessions_without_hashes_are_found_in_their_rooms),
+        P_REAL(sleeper_learns_that_it_was_given_up),
+        P_REAL(returning_node_waits_for_its_reaper),
+        P_REAL(late_heartbeat_alone_expels_nobody),
+        P_REAL(emptied_redis_expels_everybody),
+        P_REAL(retired_node_leaves_nothing),
+        P_REAL(retiring_too_early_leaves_the_rest_to_others),
     };
-    int failed = cmocka_run_group_tests_name("broker: several nodes", tests, NULL, NULL);
-    redis_fixture_stop(&redis);
-    return failed;
+    pair_begin();
+    return pair_end(cmocka_run_group_tests_name("broker: several nodes", tests, NULL, NULL));
 }
