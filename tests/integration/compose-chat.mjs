@@ -74,22 +74,31 @@ async function readInRedis(client, room) {
   return key;
 }
 
-/** docker stop of a gateway: goodbye, close, the same user goes on elsewhere; the rest of the room sees the exit and keeps talking. */
+/** docker stop of a gateway: goodbye, close; its client takes its session up again on another one and has missed nothing. */
 async function drainOne(clients, room) {
-  const [stays, leaves] = [clients[0], clients.at(-1)], node = leaves.welcome.node;
+  const [stays, leaves] = [clients[0], clients.at(-1)], { node, session, token } = leaves.welcome;
+  const { position } = await stays.publish(room, 'the last one seen');
+  assert.equal((await leaves.message(room)).data, 'the last one seen');
   const stopped = run(STOP, node.slice(0, node.lastIndexOf('-')));
   const goodbye = await leaves.next('goodbye', 30000);
   assert.equal(goodbye.reason, 'draining');
   assert.equal(typeof goodbye.reconnect_after, 'number');
   await leaves.closed;
+  await stays.publish(room, 'while away');
+
   const again = await Client.open(url, { id: leaves.welcome.user, ca });
   assert.notEqual(again.welcome.node, node, 'a draining gateway gets no new clients');
-  await again.join(room);
+  again.send({ type: 'resume', id: 'r', session, token, positions: [{ room, ...position }] });
+  const back = await again.next(f => f.id === 'r');
+  assert.equal(back.resumed, true, JSON.stringify(back));
+  assert.equal(back.session, session);
+  assert.equal((await again.next('recovered')).recovered, true);
   await stays.publish(room, 'still here');
+  assert.equal((await again.message(room)).data, 'while away');
   assert.equal((await again.message(room)).data, 'still here');
   await stopped;
   await again.close();
-  ok(`stopping a gateway: goodbye (reconnect_after ${goodbye.reconnect_after} ms), close ${leaves.end.code}, back on another gateway`);
+  ok(`a gateway is stopped: goodbye (back in ${goodbye.reconnect_after} ms), close ${leaves.end.code}; the session goes on on another one and missed nothing`);
 }
 
 const clients = await oneClientPerNode();
