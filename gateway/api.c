@@ -4,6 +4,7 @@
 #include <jansson.h>
 
 #include "base/mem.h"
+#include "base/text.h"
 #include "base/utf8.h"
 #include "gateway/gateway.h"
 #include "gateway/protocol/protocol.h"
@@ -63,13 +64,14 @@ static bool parse_page(const struct http_request *r, struct page *ret, struct er
     bool found;
     uint64_t limit = LIMIT_DEFAULT;
     struct slice value = uri_query(r->query, "limit", &found);
-    if (found && (!uri_uint(value, LIMIT_MAX, &limit) || limit == 0)) {
+    if (found && (!text_u64(value, LIMIT_MAX, &limit) || limit == 0)) {
         (void)fail(reterr, ERR_BAD_REQUEST, "limit must be a number from 1 to %u", LIMIT_MAX);
         return false;
     }
     ret->limit = (uint32_t)limit;
     value = uri_query(r->query, "cursor", &found);
-    if (!uri_decode(value, ret->cursor_bytes, sizeof ret->cursor_bytes, &ret->cursor) || !utf8_valid(ret->cursor)) {
+    if (!text_percent_decode(value, ret->cursor_bytes, sizeof ret->cursor_bytes, &ret->cursor) ||
+        !utf8_valid(ret->cursor)) {
         (void)fail(reterr, ERR_BAD_REQUEST, "cursor is not one that this API gave out");
         return false;
     }
@@ -144,8 +146,9 @@ void api_get_room(struct gateway *g, const struct http_request *r, struct http_e
     struct error error;
     struct slice room;
     struct query *q = query_create(g, x);
-    bool named = uri_decode(slice_from(r->path, sizeof "/api/v1/rooms/" - 1), q->room, sizeof q->room, &room) &&
-                 utf8_name_valid(room, NAME_MAX_ROOM);
+    bool named =
+        text_percent_decode(slice_from(r->path, sizeof "/api/v1/rooms/" - 1), q->room, sizeof q->room, &room) &&
+        utf8_name_valid(room, NAME_MAX_ROOM);
     if (!named)
         (void)fail(&error, ERR_INVALID_NAME, "a room name is 1 to %d bytes of UTF-8 without control characters",
                    NAME_MAX_ROOM);

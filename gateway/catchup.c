@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
+#include "gateway/message.h"
 #include "gateway/metrics.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
@@ -73,15 +74,8 @@ static void send_record(struct catchup *c, const struct message_record *r)
     if (slice_eq(r->except, slice_str(s->sid)))
         return;
     metrics->replayed++;
-    conn_event(s->conn, &(struct event){.kind = EVENT_MESSAGE,
-                                        .room = c->member->room->name,
-                                        .name = r->event,
-                                        .sid = r->from,
-                                        .user = r->user,
-                                        .data = r->data,
-                                        .data_type = r->data_type,
-                                        .position = &r->position,
-                                        .time_ms = r->time_ms});
+    const struct event event = message_logged(c->member->room->name, r);
+    conn_event(s->conn, &event);
 }
 
 /* A client that reads slowly is given no more than half of its queue; the rest of the page is read again later. */

@@ -6,8 +6,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "base/text.h"
 #include "base/utf8.h"
 #include "gateway/conn.h"
+#include "gateway/message.h"
 #include "gateway/metrics.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
@@ -39,16 +41,8 @@ static void on_envelope(void *owner, const struct envelope *e)
     metrics->deliveries++;
     metrics->encodes++;
     struct buf bytes = BUF_INIT;
-    s->conn->protocol->encode(&(struct event){.kind = EVENT_MESSAGE,
-                                              .room = e->room,
-                                              .name = e->event,
-                                              .sid = e->from,
-                                              .user = e->user,
-                                              .data = e->data,
-                                              .data_type = e->data_type,
-                                              .position = &e->position,
-                                              .time_ms = e->time_ms},
-                              &bytes);
+    const struct event event = message_live(e);
+    s->conn->protocol->encode(&event, &bytes);
     struct msg *m = msg_new(buf_slice(&bytes));
     buf_fini(&bytes);
     conn_send(s->conn, m, POLICY_SLOW_DEFAULT);
@@ -293,7 +287,7 @@ enum err gateway_upgrade(struct gateway *g, const struct http_request *r, struct
     char user[NAME_MAX_USER];
     struct slice id = SLICE_NONE;
     if (slice_starts(r->path, SLICE("/ws/")) && r->path.n > 4) {
-        if (!uri_decode(slice_from(r->path, 4), user, sizeof user, &id) || !utf8_name_valid(id, NAME_MAX_USER))
+        if (!text_percent_decode(slice_from(r->path, 4), user, sizeof user, &id) || !utf8_name_valid(id, NAME_MAX_USER))
             return fail(reterr, ERR_INVALID_NAME,
                         "the id after /ws/ must be 1 to %d bytes of UTF-8 without control characters", NAME_MAX_USER);
     } else if (!slice_eq(r->path, SLICE("/ws")) && !slice_eq(r->path, SLICE("/ws/"))) {

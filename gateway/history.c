@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
+#include "gateway/message.h"
 #include "gateway/request.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
@@ -25,18 +26,10 @@ static void on_messages(void *arg, const struct broker_result *r)
         return;
     const struct position *last = NULL;
     for (size_t i = 0; i < r->count && r->messages[i].position.offset < before; i++) {
-        const struct message_record *m = &r->messages[i];
-        last = &m->position;
-        conn_event(request->session->conn, &(struct event){.kind = EVENT_MESSAGE,
-                                                           .id = request->id,
-                                                           .room = request->room,
-                                                           .name = m->event,
-                                                           .sid = m->from,
-                                                           .user = m->user,
-                                                           .data = m->data,
-                                                           .data_type = m->data_type,
-                                                           .position = last,
-                                                           .time_ms = m->time_ms});
+        struct event event = message_logged(request->room, &r->messages[i]);
+        event.id = request->id;
+        last = event.position;
+        conn_event(request->session->conn, &event);
     }
     request_event(&request, &(struct event){.kind = EVENT_ACK,
                                             .room = request->room,

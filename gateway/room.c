@@ -8,6 +8,7 @@
 #include "gateway/catchup.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
+#include "gateway/message.h"
 #include "gateway/metrics.h"
 #include "gateway/request.h"
 #include "gateway/session.h"
@@ -136,10 +137,13 @@ static void on_subscribed(void *arg, const struct broker_result *result)
         list_for_each_safe (it, &r->waiting) {
             struct member *m = list_entry(it, struct member, in_room);
             if (m->implicit)
-                continue; /* wanted for as long as the session lives: room_link_up asks again */
+                continue; /* wanted for as long as the session lives: asked for again by member_retry */
             (void)request_failed(&m->request, result);
             member_free(m);
         }
+        r->subscription = ROOM_UNSUBSCRIBED;
+        if (!list_empty(&r->waiting))
+            gateway_retry_later(r->gw);
     }
     room_unref(r);
 }
@@ -277,6 +281,8 @@ static struct member *member_begin(struct member *m)
     }
     if (m->room->subscription == ROOM_SUBSCRIBED)
         member_start(m);
+    else if (m->room->subscription == ROOM_UNSUBSCRIBED)
+        room_subscribe(m->room); /* a room that is kept for other reasons, whose subscription has failed */
     return m;
 }
 
@@ -346,6 +352,8 @@ void member_retry(struct member *m)
         member_leave(m, m->reason, NULL);
     else if (m->catchup != NULL)
         catchup_step(m->catchup);
+    else if (m->room->subscription == ROOM_UNSUBSCRIBED)
+        room_subscribe(m->room);
     else if (m->stale)
         member_ask_join(m);
 }
@@ -404,17 +412,8 @@ static struct session *local_session(const struct room *r, struct slice sid)
 static void on_message(struct room *r, const struct envelope *e)
 {
     const struct session *except = e->except.n != 0 ? local_session(r, e->except) : NULL;
-    room_tell(r,
-              &(struct event){.kind = EVENT_MESSAGE,
-                              .room = e->room,
-                              .name = e->event,
-                              .sid = e->from,
-                              .user = e->user,
-                              .data = e->data,
-                              .data_type = e->data_type,
-                              .position = &e->position,
-                              .time_ms = e->time_ms},
-              except);
+    const struct event event = message_live(e);
+    room_tell(r, &event, except);
 }
 
 static void on_enter(struct room *r, const struct envelope *e, const struct event *notice)

@@ -51,7 +51,7 @@ struct audience {
     uint32_t batched; /* room messages in the batch */
 };
 
-enum room_subscription { ROOM_SUBSCRIBING, ROOM_SUBSCRIBED };
+enum room_subscription { ROOM_UNSUBSCRIBED, ROOM_SUBSCRIBING, ROOM_SUBSCRIBED };
 
 struct room {
     UT_hash_handle hh;

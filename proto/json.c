@@ -3,6 +3,8 @@
 
 #include <endian.h>
 
+#include "base/text.h"
+
 /* at never passes end; problem is set once, where at then stands. */
 struct scanner {
     const char *at, *start, *end;
@@ -78,17 +80,6 @@ static inline const char *plain_end(const char *p, const char *end)
     return p;
 }
 
-static int hex_value(char c)
-{
-    if (digit(c))
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* The value of the four hex digits at p, -1 when they are not. */
 static int hex4(const char *p, const char *end)
 {
@@ -96,7 +87,7 @@ static int hex4(const char *p, const char *end)
         return -1;
     int value = 0;
     for (int i = 0; i < 4; i++) {
-        int v = hex_value(p[i]);
+        int v = text_hex(p[i]);
         if (v < 0)
             return -1;
         value = value * 16 + v;

@@ -1,6 +1,8 @@
 /* broker/redis/replies.c: Redis' replies to plain values, trusting none of them. */
 #include "broker/redis/redis.h"
 
+#include "base/text.h"
+
 const redisReply *reply_at(const redisReply *r, size_t at)
 {
     return r != NULL && r->type == REDIS_REPLY_ARRAY && at < r->elements ? r->element[at] : NULL;
@@ -13,27 +15,13 @@ struct slice reply_slice(const redisReply *r)
     return (struct slice){r->str, (size_t)r->len};
 }
 
-static bool parse_u64(struct slice s, uint64_t *ret)
-{
-    uint64_t v = 0;
-    if (s.n == 0 || s.n > 19)
-        return false;
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] < '0' || s.p[i] > '9')
-            return false;
-        v = v * 10 + (uint64_t)(s.p[i] - '0');
-    }
-    *ret = v;
-    return true;
-}
-
 bool reply_u64(const redisReply *r, uint64_t *ret)
 {
     if (r != NULL && r->type == REDIS_REPLY_INTEGER && r->integer >= 0) {
         *ret = (uint64_t)r->integer;
         return true;
     }
-    return parse_u64(reply_slice(r), ret);
+    return text_u64(reply_slice(r), UINT64_MAX, ret);
 }
 
 static bool is_tag(struct slice s)
@@ -81,7 +69,7 @@ bool member_parse(struct slice sid, struct slice value, struct member_record *re
     struct slice since, state;
     if (sid.n == 0 || !word(&value, &m.node) || !word(&value, &since) || !word(&value, &state))
         return false;
-    if (!parse_u64(since, &m.since_ms))
+    if (!text_u64(since, UINT64_MAX, &m.since_ms))
         return false;
     if (slice_eq(state, SLICE("suspended")))
         m.state = MEMBER_SUSPENDED;
@@ -95,7 +83,7 @@ bool member_parse(struct slice sid, struct slice value, struct member_record *re
 static bool message_field(struct message_record *m, struct slice name, struct slice value)
 {
     if (slice_eq(name, SLICE("time")))
-        return parse_u64(value, &m->time_ms);
+        return text_u64(value, UINT64_MAX, &m->time_ms);
     if (slice_eq(name, SLICE("tag"))) {
         if (!is_tag(value))
             return false;
@@ -126,7 +114,8 @@ bool message_parse(const redisReply *entry, struct message_record *ret)
     const char *dash = id.n == 0 ? NULL : memchr(id.p, '-', id.n);
     if (dash == NULL || fields == NULL || fields->type != REDIS_REPLY_ARRAY)
         return false;
-    if (!parse_u64((struct slice){id.p, (size_t)(dash - id.p)}, &m.position.offset) || m.position.offset == 0)
+    if (!text_u64((struct slice){id.p, (size_t)(dash - id.p)}, UINT64_MAX, &m.position.offset) ||
+        m.position.offset == 0)
         return false;
     for (size_t i = 0; i + 1 < fields->elements; i += 2) {
         if (!message_field(&m, reply_slice(reply_at(fields, i)), reply_slice(reply_at(fields, i + 1))))

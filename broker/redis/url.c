@@ -1,54 +1,29 @@
 /* broker/redis/url.c: redis://[user:password@]host[:port][/db] */
 #include "base/mem.h"
+#include "base/text.h"
 #include "broker/redis/link.h"
 
 #define PORT_DEFAULT 6379
 #define PORT_MAX     65535
 #define DB_MAX       1023
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* A copy with %XX resolved; NULL when one is broken or hides a NUL. */
 static char *percent_decode(struct slice s)
 {
     AUTO_FREE char *out = xmalloc(s.n + 1);
-    size_t n = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        char c = s.p[i];
-        if (c == '%') {
-            int high = i + 2 < s.n ? hex_value(s.p[i + 1]) : -1;
-            int low = i + 2 < s.n ? hex_value(s.p[i + 2]) : -1;
-            c = (char)(high * 16 + low);
-            i += 2;
-            if (high < 0 || low < 0 || c == '\0')
-                return NULL;
-        }
-        out[n++] = c;
-    }
-    out[n] = '\0';
+    struct slice decoded;
+    if (!text_percent_decode(s, out, s.n, &decoded) || (decoded.n != 0 && memchr(out, '\0', decoded.n) != NULL))
+        return NULL;
+    out[decoded.n] = '\0';
     return TAKE(out);
 }
 
 static bool number(struct slice s, uint32_t max, uint32_t *ret)
 {
-    uint32_t v = 0;
-    if (s.n == 0 || s.n > 5)
+    uint64_t v;
+    if (!text_u64(s, max, &v))
         return false;
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] < '0' || s.p[i] > '9')
-            return false;
-        v = v * 10 + (uint32_t)(s.p[i] - '0');
-    }
-    if (v > max)
-        return false;
-    *ret = v;
+    *ret = (uint32_t)v;
     return true;
 }
 

@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "base/mem.h"
+#include "base/text.h"
 
 static const struct {
     const char *name;
@@ -205,20 +206,11 @@ size_t request_feed(struct request *r, const char *p, size_t n)
     return used;
 }
 
-static struct slice trim(struct slice s)
-{
-    while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
-        s = slice_from(s, 1);
-    while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-        s.n--;
-    return s;
-}
-
 struct slice request_header(const struct request *r, enum header h)
 {
     if ((r->seen & BIT(h)) == 0)
         return SLICE_NONE;
-    return trim((struct slice){r->text.p + r->headers[h].at, r->headers[h].n});
+    return text_trim((struct slice){r->text.p + r->headers[h].at, r->headers[h].n});
 }
 
 bool request_list_has(struct slice list, const char *word)
@@ -227,7 +219,7 @@ bool request_list_has(struct slice list, const char *word)
     while (list.n > 0) {
         const char *comma = memchr(list.p, ',', list.n);
         size_t n = comma != NULL ? (size_t)(comma - list.p) : list.n;
-        struct slice item = trim((struct slice){list.p, n});
+        struct slice item = text_trim((struct slice){list.p, n});
         if (item.n == want && strncasecmp(item.p, word, want) == 0)
             return true;
         list = slice_from(list, comma != NULL ? n + 1 : n);

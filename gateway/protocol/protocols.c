@@ -1,5 +1,6 @@
 /* gateway/protocol/protocols.c: the client protocols there are, and how one is chosen. */
 #include "base/mem.h"
+#include "base/text.h"
 #include "gateway/protocol/native.h"
 
 const struct protocol_ops protocol_native = {
@@ -20,22 +21,13 @@ static const struct protocol_ops *find(struct slice subprotocol)
     return NULL;
 }
 
-static struct slice trim(struct slice s)
-{
-    while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
-        s = slice_from(s, 1);
-    while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-        s.n--;
-    return s;
-}
-
 const struct protocol_ops *protocol_select(struct slice offered, struct slice *ret_selected)
 {
     /* The client's order is its preference. */
     while (offered.n != 0) {
         const char *comma = memchr(offered.p, ',', offered.n);
         size_t n = comma != NULL ? (size_t)(comma - offered.p) : offered.n;
-        const struct protocol_ops *found = find(trim((struct slice){offered.p, n}));
+        const struct protocol_ops *found = find(text_trim((struct slice){offered.p, n}));
         if (found != NULL) {
             *ret_selected = slice_str(found->subprotocol);
             return found;
