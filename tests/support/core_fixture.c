@@ -263,3 +263,39 @@ void client_vanish(struct client *cl)
     if (c != NULL)
         conn_gone(c, "peer");
 }
+
+/* --- the lobby --- */
+
+void lobby_join(struct client *cl)
+{
+    client_send(cl, "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\"}");
+    client_expect(cl, "\"type\":\"ack\"", "\"id\":1", "\"room\":\"lobby\"");
+}
+
+void lobby_say(struct client *cl, int i)
+{
+    char frame[100];
+    (void)snprintf(frame, sizeof frame, "{\"type\":\"publish\",\"room\":\"lobby\",\"data\":%d}", i);
+    client_send(cl, frame);
+    loop_fake_run(&cl->core->loop);
+}
+
+void lobby_expect(struct client *cl, int from, int to)
+{
+    char data[32], offset[32];
+    for (int i = from; i <= to; i++) {
+        (void)snprintf(data, sizeof data, "\"data\":%d}", i);
+        (void)snprintf(offset, sizeof offset, "\"offset\":%d,", i);
+        client_expect(cl, "\"message\"", data, offset);
+    }
+}
+
+void lobby_open_pair(struct core *c, struct client *cl, const char *const *args)
+{
+    core_init(c, args);
+    client_open(&cl[0], c, "/ws/alice");
+    client_open(&cl[1], c, "/ws/bob");
+    lobby_join(&cl[0]);
+    lobby_join(&cl[1]);
+    client_expect(&cl[0], "\"enter\"", cl[1].sid, "\"total\":2");
+}

@@ -53,4 +53,12 @@ void client_take(struct client *cl, size_t window);
 /* The connection breaks. */
 void client_vanish(struct client *cl);
 
+/* Many tests play in the lobby. lobby_open_pair: core_init, then Alice (0) and Bob (1) are in. */
+void lobby_open_pair(struct core *c, struct client *cl, const char *const *args);
+void lobby_join(struct client *cl);
+/* Publishes the number and lets the loop run; nothing is taken. */
+void lobby_say(struct client *cl, int i);
+/* Expects these numbers, each at the offset of the same number. */
+void lobby_expect(struct client *cl, int from, int to);
+
 #endif

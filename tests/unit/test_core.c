@@ -20,12 +20,6 @@ static void hang_up(struct core *c, struct client *clients, size_t n)
     core_fini(c);
 }
 
-static void join_lobby(struct client *cl)
-{
-    client_send(cl, "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\"}");
-    client_expect(cl, "\"type\":\"ack\"", "\"id\":1", "\"room\":\"lobby\"");
-}
-
 static void welcome_names_session_user_and_node(void **state)
 {
     struct core c;
@@ -72,8 +66,8 @@ static void members_hear_each_other_in_one_order(void **state)
     core_init(&c, NULL);
     client_open(&cl[0], &c, "/ws/alice");
     client_open(&cl[1], &c, "/ws/bob");
-    join_lobby(&cl[0]);
-    join_lobby(&cl[1]);
+    lobby_join(&cl[0]);
+    lobby_join(&cl[1]);
     client_expect(&cl[0], "\"type\":\"enter\"", cl[1].sid, "\"total\":2");
     client_send(&cl[0], "{\"type\":\"publish\",\"id\":\"p\",\"room\":\"lobby\",\"data\":{ \"a\" : [1.50e3] }}");
     client_send(&cl[1], "{\"type\":\"publish\",\"room\":\"lobby\",\"event\":\"x\",\"data\":2}");
@@ -96,8 +90,8 @@ static void echo_false_spares_the_sender(void **state)
     core_init(&c, NULL);
     client_open(&cl[0], &c, "/ws");
     client_open(&cl[1], &c, "/ws");
-    join_lobby(&cl[0]);
-    join_lobby(&cl[1]);
+    lobby_join(&cl[0]);
+    lobby_join(&cl[1]);
     client_expect(&cl[0], "\"enter\"");
     client_send(&cl[0], "{\"type\":\"publish\",\"room\":\"lobby\",\"data\":1,\"echo\":false}");
     client_expect(&cl[1], "\"data\":1");
@@ -110,12 +104,7 @@ static void leaving_ends_the_view_and_tells_the_others(void **state)
 {
     struct core c;
     struct client cl[2];
-    core_init(&c, NULL);
-    client_open(&cl[0], &c, "/ws/alice");
-    client_open(&cl[1], &c, "/ws/bob");
-    join_lobby(&cl[0]);
-    join_lobby(&cl[1]);
-    client_expect(&cl[0], "\"enter\"");
+    lobby_open_pair(&c, cl, NULL);
     client_send(&cl[1], "{\"type\":\"leave\",\"id\":9,\"room\":\"lobby\"}");
     client_send(&cl[0], "{\"type\":\"publish\",\"room\":\"lobby\",\"data\":1}");
     client_expect(&cl[1], "\"ack\"", "\"id\":9", "\"total\":1");
@@ -134,12 +123,7 @@ static void a_vanished_client_exits(void **state)
 {
     struct core c;
     struct client cl[2];
-    core_init(&c, NULL);
-    client_open(&cl[0], &c, "/ws/alice");
-    client_open(&cl[1], &c, "/ws/bob");
-    join_lobby(&cl[0]);
-    join_lobby(&cl[1]);
-    client_expect(&cl[0], "\"enter\"");
+    lobby_open_pair(&c, cl, NULL);
     client_vanish(&cl[1]);
     client_expect(&cl[0], "\"exit\"", "\"reason\":\"disconnect\"", "\"total\":1");
     client_send(&cl[0], "{\"type\":\"presence\",\"id\":1,\"room\":\"lobby\"}");
@@ -208,8 +192,8 @@ static void overflow(struct core *c, struct client *cl, size_t rounds)
 {
     client_open(&cl[0], c, "/ws/alice");
     client_open(&cl[1], c, "/ws/bob");
-    join_lobby(&cl[0]);
-    join_lobby(&cl[1]);
+    lobby_join(&cl[0]);
+    lobby_join(&cl[1]);
     client_expect(&cl[0], "\"enter\"");
     client_take(&cl[1], 100); /* part of the first message */
     for (size_t i = 0; i < rounds; i++) {
@@ -299,7 +283,7 @@ static void limits_are_answered(void **state)
     core_init(&c, ARGS("--max-rooms-per-session", "1", "--message-rate", "5", "--message-burst", "5", "--policy",
                        "closed join=nobody", "--policy", "small size=4 retain-count=0"));
     client_open(&cl[0], &c, "/ws");
-    join_lobby(&cl[0]);
+    lobby_join(&cl[0]);
     client_send(&cl[0], "{\"type\":\"join\",\"id\":2,\"room\":\"closed\"}");
     client_expect(&cl[0], "\"forbidden\"", "\"id\":2", "\"room\":\"closed\"");
     client_send(&cl[0], "{\"type\":\"join\",\"id\":3,\"room\":\"other\"}");
@@ -345,7 +329,7 @@ static void a_full_room_says_so(void **state)
     core_init(&c, ARGS("--policy", "* max-members=1"));
     client_open(&cl[0], &c, "/ws");
     client_open(&cl[1], &c, "/ws");
-    join_lobby(&cl[0]);
+    lobby_join(&cl[0]);
     client_send(&cl[1], "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\"}");
     client_expect(&cl[1], "\"limit_exceeded\"", "\"id\":1");
     loop_fake_run(&c.loop);
@@ -361,7 +345,7 @@ static void input_pauses_while_the_store_is_behind(void **state)
     struct client cl[1];
     core_init(&c, ARGS("--max-requests-per-session", "4"));
     client_open(&cl[0], &c, "/ws");
-    join_lobby(&cl[0]);
+    lobby_join(&cl[0]);
     for (int i = 0; i < 4; i++)
         client_send(&cl[0], "{\"type\":\"publish\",\"id\":1,\"room\":\"lobby\",\"data\":1}");
     assert_true(cl[0].paused);
@@ -392,12 +376,7 @@ static void what_the_store_missed_is_told_again(void **state)
 {
     struct core c;
     struct client cl[2];
-    core_init(&c, NULL);
-    client_open(&cl[0], &c, "/ws/alice");
-    client_open(&cl[1], &c, "/ws/bob");
-    join_lobby(&cl[0]);
-    join_lobby(&cl[1]);
-    client_expect(&cl[0], "\"enter\"");
+    lobby_open_pair(&c, cl, NULL);
     c.store_down = true;
     client_vanish(&cl[1]);
     loop_fake_advance(&c.loop, 5000);
@@ -417,7 +396,7 @@ static void a_node_declared_dead_puts_everything_back(void **state)
     struct client cl[1];
     core_init(&c, NULL);
     client_open(&cl[0], &c, "/ws/alice");
-    join_lobby(&cl[0]);
+    lobby_join(&cl[0]);
     unsigned puts = c.puts;
     c.store_down = true;
     c.gw->broker->events->expelled(c.gw);
@@ -447,7 +426,7 @@ static void draining_says_goodbye_and_leaves_the_store(void **state)
     struct slice payload;
     core_init(&c, NULL);
     client_open(&cl[0], &c, "/ws/alice");
-    join_lobby(&cl[0]);
+    lobby_join(&cl[0]);
     assert_null(gateway_not_ready(c.gw));
     gateway_drain(c.gw, on_drained, &c);
     assert_string_equal(gateway_not_ready(c.gw), "draining");

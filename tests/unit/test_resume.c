@@ -33,42 +33,20 @@ static struct ticket ticket_of(const struct client *cl, const char *room)
     return t;
 }
 
-static void join_lobby(struct client *cl)
-{
-    client_send(cl, "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\"}");
-    client_expect(cl, "\"type\":\"ack\"", "\"id\":1");
-}
-
+/* Says a number and hears it. */
 static void say(struct client *cl, int i)
 {
-    char frame[100];
-    (void)snprintf(frame, sizeof frame, "{\"type\":\"publish\",\"room\":\"lobby\",\"data\":%d}", i);
-    client_send(cl, frame);
+    lobby_say(cl, i);
     client_expect(cl, "\"message\"");
-}
-
-static void expect_said(struct client *cl, int from, int to)
-{
-    char data[32], offset[32];
-    for (int i = from; i <= to; i++) {
-        (void)snprintf(data, sizeof data, "\"data\":%d}", i);
-        (void)snprintf(offset, sizeof offset, "\"offset\":%d,", i);
-        client_expect(cl, "\"message\"", data, offset);
-    }
 }
 
 /* Alice and Bob in the lobby, message 1 said. */
 static void open_pair(struct core *c, struct client *cl, const char *const *args)
 {
-    core_init(c, args);
+    lobby_open_pair(c, cl, args);
     *metrics = (struct metrics){0};
-    client_open(&cl[0], c, "/ws/alice");
-    client_open(&cl[1], c, "/ws/bob");
-    join_lobby(&cl[0]);
-    join_lobby(&cl[1]);
-    client_expect(&cl[0], "\"enter\"");
     say(&cl[0], 1);
-    expect_said(&cl[1], 1, 1);
+    lobby_expect(&cl[1], 1, 1);
 }
 
 static void ask(struct client *cl, const struct ticket *t)
@@ -109,10 +87,10 @@ static void a_client_comes_back_and_missed_nothing(void **state)
     ask(&cl[2], &t);
     client_expect(&cl[2], "\"type\":\"welcome\"", "\"id\":9", t.sid, t.token, "\"user\":\"bob\"", "\"resumed\":true");
     client_expect(&cl[2], "\"type\":\"recovered\"", "\"recovered\":true", "\"offset\":1,", "\"total\":2");
-    expect_said(&cl[2], 2, 250);
+    lobby_expect(&cl[2], 2, 250);
     client_expect(&cl[0], "\"enter\"", t.sid);
     say(&cl[0], 251);
-    expect_said(&cl[2], 251, 251);
+    lobby_expect(&cl[2], 251, 251);
     client_expect_nothing(&cl[2]);
     client_send(&cl[0], "{\"type\":\"send\",\"id\":2,\"to\":{\"user\":\"bob\"},\"data\":1}");
     client_expect(&cl[0], "\"ack\"");
@@ -163,7 +141,7 @@ static void an_outage_while_coming_back_costs_no_membership(void **state)
     c.store_down = false;
     loop_fake_advance(&c.loop, 1000);
     client_expect(&cl[2], "\"recovered\":true");
-    expect_said(&cl[2], 2, 2);
+    lobby_expect(&cl[2], 2, 2);
     client_expect(&cl[0], "\"enter\"", t.sid);
     hang_up(&c, (struct client[]){cl[0], cl[2]}, 2);
     (void)state;
@@ -201,7 +179,7 @@ static void a_second_connection_takes_the_session_over(void **state)
     client_expect(&cl[1], "\"goodbye\"", "\"resumed_elsewhere\"");
     assert_int_equal(client_next(&cl[1], &payload), WS_CLOSE);
     say(&cl[0], 2);
-    expect_said(&cl[2], 2, 2);
+    lobby_expect(&cl[2], 2, 2);
     client_vanish(&cl[1]);
     client_expect_nothing(&cl[0]);
     assert_int_equal(gateway_session_count(c.gw), 2);
@@ -229,7 +207,7 @@ static void losses_are_told(void **state, const char *const *args, uint64_t offs
     client_expect(&cl[2], "\"recovered\":false", reason, "\"offset\":9,");
     client_expect(&cl[0], "\"enter\"");
     say(&cl[0], 10);
-    expect_said(&cl[2], 10, 10);
+    lobby_expect(&cl[2], 10, 10);
     assert_int_equal(metrics->unrecovered, 1);
     hang_up(&c, (struct client[]){cl[0], cl[2]}, 2);
     (void)state;
@@ -267,7 +245,7 @@ static void joining_with_a_position_replays_too(void **state)
     client_send(&cl[2], frame);
     client_expect(&cl[2], "\"ack\"", "\"offset\":3,");
     client_expect(&cl[2], "\"recovered\":true");
-    expect_said(&cl[2], 2, 3);
+    lobby_expect(&cl[2], 2, 3);
     client_expect_nothing(&cl[2]);
     client_send(&cl[2], "{\"type\":\"leave\",\"room\":\"lobby\"}");
     loop_fake_run(&c.loop);
@@ -275,7 +253,7 @@ static void joining_with_a_position_replays_too(void **state)
                    "{\"type\":\"join\",\"room\":\"lobby\",\"position\":{\"offset\":0,\"tag\":\"\"}}");
     client_send(&cl[2], frame);
     client_expect(&cl[2], "\"recovered\":true");
-    expect_said(&cl[2], 1, 3);
+    lobby_expect(&cl[2], 1, 3);
     hang_up(&c, cl, 3);
     (void)state;
 }
@@ -288,7 +266,7 @@ static void a_slow_reader_is_not_read_ahead_for(void **state)
                                          "* retain-count=300", "--message-rate", "0", "--max-message-size", "4096",
                                          "--max-queue-bytes", "16384", NULL}));
     client_open(&cl[0], &c, "/ws/alice");
-    join_lobby(&cl[0]);
+    lobby_join(&cl[0]);
     for (int i = 1; i <= 300; i++)
         say(&cl[0], i);
     client_open(&cl[1], &c, "/ws/bob");

@@ -10,43 +10,19 @@
 #define SHORT     ((const char *const[]){"--policy", "* retain-count=2", "--message-rate", "0", NULL})
 #define FORGOTTEN ((const char *const[]){"--policy", "* retain-count=0", "--message-rate", "0", NULL})
 
-static void join_lobby(struct client *cl)
+static void expect_just(struct client *cl, int from, int to)
 {
-    client_send(cl, "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\"}");
-    client_expect(cl, "\"type\":\"ack\"", "\"id\":1");
-}
-
-static void say(struct client *cl, int i)
-{
-    char frame[100];
-    (void)snprintf(frame, sizeof frame, "{\"type\":\"publish\",\"room\":\"lobby\",\"data\":%d}", i);
-    client_send(cl, frame);
-    loop_fake_run(&cl->core->loop);
-}
-
-static void expect_said(struct client *cl, int from, int to)
-{
-    char data[32], offset[32];
-    for (int i = from; i <= to; i++) {
-        (void)snprintf(data, sizeof data, "\"data\":%d}", i);
-        (void)snprintf(offset, sizeof offset, "\"offset\":%d,", i);
-        client_expect(cl, "\"message\"", data, offset);
-    }
+    lobby_expect(cl, from, to);
     client_expect_nothing(cl);
 }
 
 static void open_pair(struct core *c, struct client *cl, const char *const *args)
 {
-    core_init(c, args);
+    lobby_open_pair(c, cl, args);
     *metrics = (struct metrics){0};
-    client_open(&cl[0], c, "/ws/alice");
-    client_open(&cl[1], c, "/ws/bob");
-    join_lobby(&cl[0]);
-    join_lobby(&cl[1]);
-    client_expect(&cl[0], "\"enter\"");
-    say(&cl[0], 1);
-    expect_said(&cl[0], 1, 1);
-    expect_said(&cl[1], 1, 1);
+    lobby_say(&cl[0], 1);
+    lobby_expect(&cl[0], 1, 1);
+    lobby_expect(&cl[1], 1, 1);
 }
 
 static void hang_up(struct core *c, struct client *cl)
@@ -64,17 +40,17 @@ static void a_gap_is_read_from_the_log(void **state)
     open_pair(&c, cl, RETAINED);
     c.deaf = true;
     for (int i = 2; i <= 450; i++) /* several pages */
-        say(&cl[0], i);
+        lobby_say(&cl[0], i);
     client_expect_nothing(&cl[1]);
     c.deaf = false;
-    say(&cl[0], 451);
-    expect_said(&cl[0], 2, 451);
-    expect_said(&cl[1], 2, 451);
+    lobby_say(&cl[0], 451);
+    expect_just(&cl[0], 2, 451);
+    expect_just(&cl[1], 2, 451);
     assert_int_equal(metrics->gaps, 1);
     assert_int_equal(metrics->repaired, 450);
     assert_int_equal(metrics->unrepaired, 0);
-    say(&cl[0], 452);
-    expect_said(&cl[1], 452, 452);
+    lobby_say(&cl[0], 452);
+    expect_just(&cl[1], 452, 452);
     hang_up(&c, cl);
     (void)state;
 }
@@ -85,7 +61,7 @@ static void a_notice_shows_the_gap_too(void **state)
     struct client cl[2];
     open_pair(&c, cl, RETAINED);
     c.deaf = true;
-    say(&cl[0], 2);
+    lobby_say(&cl[0], 2);
     c.deaf = false;
     client_vanish(&cl[0]);
     client_expect(&cl[1], "\"message\"", "\"data\":2");
@@ -100,10 +76,10 @@ static void the_link_coming_back_shows_it_without_traffic(void **state)
     struct client cl[2];
     open_pair(&c, cl, RETAINED);
     c.deaf = true;
-    say(&cl[0], 2);
+    lobby_say(&cl[0], 2);
     c.deaf = false;
     c.gw->broker->events->link(c.gw, true);
-    expect_said(&cl[1], 2, 2);
+    expect_just(&cl[1], 2, 2);
     c.gw->broker->events->link(c.gw, true);
     client_expect_nothing(&cl[1]);
     hang_up(&c, cl);
@@ -117,14 +93,14 @@ static void a_join_during_a_repair_begins_after_it(void **state)
     open_pair(&c, cl, RETAINED);
     client_open(&cl[2], &c, "/ws/carol");
     c.deaf = true;
-    say(&cl[0], 2);
+    lobby_say(&cl[0], 2);
     c.deaf = false;
     client_send(&cl[2], "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\"}");
     client_expect(&cl[2], "\"ack\"", "\"offset\":2");
     client_expect(&cl[1], "\"data\":2");
     client_expect(&cl[1], "\"enter\"");
-    say(&cl[0], 3);
-    expect_said(&cl[2], 3, 3);
+    lobby_say(&cl[0], 3);
+    expect_just(&cl[2], 3, 3);
     client_vanish(&cl[2]);
     hang_up(&c, cl);
     (void)state;
@@ -137,10 +113,10 @@ static void what_the_log_no_longer_has_is_counted(void **state)
     open_pair(&c, cl, SHORT);
     c.deaf = true;
     for (int i = 2; i <= 5; i++)
-        say(&cl[0], i);
+        lobby_say(&cl[0], i);
     c.deaf = false;
-    say(&cl[0], 6);
-    expect_said(&cl[1], 5, 6);
+    lobby_say(&cl[0], 6);
+    expect_just(&cl[1], 5, 6);
     assert_int_equal(metrics->unrepaired, 3);
     hang_up(&c, cl);
     (void)state;
@@ -152,13 +128,13 @@ static void without_a_log_the_stream_goes_on_visibly(void **state)
     struct client cl[2];
     open_pair(&c, cl, FORGOTTEN);
     c.deaf = true;
-    say(&cl[0], 2);
+    lobby_say(&cl[0], 2);
     c.deaf = false;
-    say(&cl[0], 3);
-    expect_said(&cl[1], 3, 3);
+    lobby_say(&cl[0], 3);
+    expect_just(&cl[1], 3, 3);
     assert_int_equal(metrics->unrepaired, 1);
-    say(&cl[0], 4);
-    expect_said(&cl[1], 4, 4);
+    lobby_say(&cl[0], 4);
+    expect_just(&cl[1], 4, 4);
     hang_up(&c, cl);
     (void)state;
 }
@@ -210,7 +186,7 @@ static void what_is_said_while_the_log_is_read_is_not_lost(void **state)
     const struct broker_events *events = c.gw->broker->events;
     c.deaf = true;
     for (int i = 2; i <= 3; i++)
-        say(&cl[0], i);
+        lobby_say(&cl[0], i);
     c.deaf = false;
     struct envelope e = message(3, "aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb");
     events->envelope(c.gw, &e); /* a page is asked for … */
@@ -218,9 +194,9 @@ static void what_is_said_while_the_log_is_read_is_not_lost(void **state)
     e = message(4, "cccccccccccccccc", "aaaaaaaaaaaaaaaa");
     events->envelope(c.gw, &e); /* … and this overtakes its answer */
     loop_fake_run(&c.loop);
-    expect_said(&cl[1], 2, 4);
-    say(&cl[0], 5);
-    expect_said(&cl[1], 5, 5);
+    expect_just(&cl[1], 2, 4);
+    lobby_say(&cl[0], 5);
+    expect_just(&cl[1], 5, 5);
     assert_int_equal(metrics->unrepaired, 0);
     hang_up(&c, cl);
     (void)state;
