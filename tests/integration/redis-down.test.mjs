@@ -141,6 +141,20 @@ describe('without Redis', { timeout: 120000 }, () => {
     await a.close(); await b.close();
   });
 
+  it('a gateway that starts while it hangs welcomes clients when it goes on', async () => {
+    process.kill(cluster.redis.process.pid, 'SIGSTOP');
+    let late;
+    try {
+      late = await cluster.add('hung', { flags: FLAGS, wait: false });
+      await until(() => late.log.includes('subscribe failed'), { what: 'the first subscription to fail' });
+    } finally { process.kill(cluster.redis.process.pid, 'SIGCONT'); }
+    await late.ready();
+    const room = unique(), a = await late.client('a'), b = await cluster.client(0, 'b');
+    await a.join(room); await b.join(room);
+    await talks(room, a, b);
+    await a.close(); await b.close();
+  });
+
   it('a gateway starts without it and is ready when it comes', async () => {
     await cluster.redis.process.kill();
     const late = await cluster.add('late', { flags: FLAGS, wait: false });

@@ -8,6 +8,7 @@ import { inject, schedule } from './faults.mjs';
 import { random } from './random.mjs';
 
 const LEASE_MS = 2000, GHOST_MS = 3000;
+const NOTHING = { acknowledged: 0, retried: 0, delivered: 0, resumes: 0, rejoins: 0, gaps: 0, resumeMedian: 0, resumeMax: 0 }; // a run that did not come to its end
 
 export class World {
   constructor(seed, options) {
@@ -45,6 +46,9 @@ export class World {
     let report;
     try {
       report = await this.#play();
+    } catch (e) {
+      this.note('stuck', e.message);
+      report = { seed: this.seed, window: this.window, ...NOTHING, faults: [], violations: [] };
     } finally {
       this.over = true;
       for (const g of this.cluster.gateways) g.process.signal('SIGCONT');
