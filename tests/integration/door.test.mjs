@@ -7,23 +7,15 @@ import { Raw, upgrade } from './lib/raw.mjs';
 
 for (const broker of ['memory', 'redis']) {
   describe(`the door, ${broker} broker`, { timeout: 120000 }, () => {
-    let cluster, gw, open;
+    let cluster, gw, open, gather;
 
     before(async () => {
       cluster = await Cluster.start({ redis: broker === 'redis', flags: ['--policy', 'secret.* presence=off'] });
       gw = cluster.gateways[0];
       open = (...a) => gw.client(...a);
+      gather = (...ids) => gw.gather(...ids);
     });
     after(() => cluster.stop());
-
-    /** Opens clients, joins them to one new room. */
-    async function gather(...ids) {
-      const room = unique();
-      const clients = [];
-      for (const id of ids) { const c = await open(id); await c.join(room); clients.push(c); }
-      for (const c of clients) { await c.settle(); c.take('enter'); }
-      return [room, ...clients];
-    }
 
     describe('connecting', () => {
       it('welcomes a user', async () => {

@@ -9,23 +9,15 @@ const recent = ms => assert.ok(Math.abs(ms - Date.now()) < 60000, `${ms} is not 
 
 for (const broker of ['memory', 'redis']) {
   describe(`frames, ${broker} broker`, { timeout: 60000 }, () => {
-    let cluster, gw, open;
+    let cluster, gw, open, gather;
 
     before(async () => {
       cluster = await Cluster.start({ redis: broker === 'redis', flags: ['--max-message-size', '64k'] });
       gw = cluster.gateways[0];
       open = (...a) => gw.client(...a);
+      gather = (...ids) => gw.gather(...ids);
     });
     after(() => cluster.stop());
-
-    /** Opens clients, joins them to one new room. */
-    async function gather(...ids) {
-      const room = unique();
-      const clients = [];
-      for (const id of ids) { const c = await open(id); await c.join(room); clients.push(c); }
-      for (const c of clients) { await c.settle(); c.take('enter'); }
-      return [room, ...clients];
-    }
 
     describe('ping', () => {
       it('answers the JSON kind with the time', async () => {

@@ -10,23 +10,15 @@ const recent = ms => assert.ok(Math.abs(ms - Date.now()) < 60000, `${ms} is not 
 
 for (const broker of ['memory', 'redis']) {
   describe(`protocol, ${broker} broker`, { timeout: 120000 }, () => {
-    let cluster, gw, open;
+    let cluster, gw, open, gather;
 
     before(async () => {
       cluster = await Cluster.start({ redis: broker === 'redis', flags: ['--max-message-size', '64k', '--max-rooms-per-session', '300', ...POLICIES.flatMap(p => ['--policy', p])] });
       gw = cluster.gateways[0];
       open = (...a) => gw.client(...a);
+      gather = (...ids) => gw.gather(...ids);
     });
     after(() => cluster.stop());
-
-    /** Opens clients, joins them to one new room. */
-    async function gather(...ids) {
-      const room = unique();
-      const clients = [];
-      for (const id of ids) { const c = await open(id); await c.join(room); clients.push(c); }
-      for (const c of clients) { await c.settle(); c.take('enter'); }
-      return [room, ...clients];
-    }
 
     describe('join and leave', () => {
       it('answers with the room, its position and the total', async () => {

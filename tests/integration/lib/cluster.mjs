@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { freePort, until, within } from './wait.mjs';
 import { Metrics } from './metrics.mjs';
-import { Client } from './client.mjs';
+import { Client, unique } from './client.mjs';
 
 export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
 const START_MS = 20000, STOP_MS = 20000;
@@ -164,6 +164,13 @@ export class Gateway {
   }
 
   client(id, options = {}) { return Client.open(this.url, { id, ca: this.cluster.ca, ...options }); }
+  /** Opens clients and joins them to one new room: [room, ...clients]. */
+  async gather(...ids) {
+    const room = unique(), clients = [];
+    for (const id of ids) { const c = await this.client(id); await c.join(room); clients.push(c); }
+    for (const c of clients) { await c.settle(); c.take('enter'); }
+    return [room, ...clients];
+  }
 
   async stop() {
     if (this.process.ended) return this.process.ended;
