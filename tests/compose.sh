@@ -255,7 +255,7 @@ main()
 
     scale 4
     say "scaled to 4"
-    chat 4 STOP="docker stop --time 30"
+    chat 4 STOP="docker stop -t 30"
     exits_are_clean
     reload_keeps_running
     say "tearing down"
