@@ -422,7 +422,8 @@ static void on_enter(struct room *r, const struct envelope *e, const struct even
     struct member *m = s != NULL ? session_member(s, r->name) : NULL;
     if (r->policy->notices && !e->again)
         room_tell(r, notice, m != NULL && m->phase == MEMBER_JOINED ? s : NULL);
-    if (m == NULL)
+    /* One that this node asked for, not a late one of the node where the session was before. */
+    if (m == NULL || !slice_eq(e->node, slice_str(r->gw->node)))
         return;
     m->stale = false;
     if (m->phase != MEMBER_JOINING || m->catchup != NULL)

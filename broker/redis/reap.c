@@ -64,20 +64,37 @@ static bool goes_on(struct reap *p, enum err err)
     return false;
 }
 
+static void count(const struct reap *p)
+{
+    p->r->b.stats.reaped_nodes++;
+    LOG(WARN, "cleaned up after a dead node", "dead=%s sessions=%lu", log_q(dead_node(p)), (unsigned long)p->sessions);
+}
+
+/* Two may find nothing left to do; the one that takes the node out of the directory has cleaned up. */
+static void on_struck_off(void *arg, const redisReply *reply, enum err err, const char *why)
+{
+    struct reap *p = arg;
+    uint64_t removed = 0;
+    (void)why;
+    if (err == OK && !p->r->closing && reply_u64(reply, &removed) && removed == 1)
+        count(p);
+    reap_end(p);
+}
+
 static void finished(struct reap *p)
 {
     struct redis *r = p->r;
-    r->b.stats.reaped_nodes++;
-    LOG(WARN, "cleaned up after a dead node", "dead=%s sessions=%lu", log_q(dead_node(p)), (unsigned long)p->sessions);
-    if (!slice_eq(dead_node(p), slice_str(r->node))) {
-        struct args a;
-        args_init(&a);
-        arg_str(&a, "ZREM");
-        arg_str(&a, r->nodes_key);
-        arg_slice(&a, dead_node(p));
-        redis_link_send(r->link, &a, REQUEST_REPEATABLE, NULL, NULL);
+    if (slice_eq(dead_node(p), slice_str(r->node))) {
+        count(p);
+        reap_end(p);
+        return;
     }
-    reap_end(p);
+    struct args a;
+    args_init(&a);
+    arg_str(&a, "ZREM");
+    arg_str(&a, r->nodes_key);
+    arg_slice(&a, dead_node(p));
+    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_struck_off, p);
 }
 
 static void on_page_done(void *arg, const struct broker_result *result)
