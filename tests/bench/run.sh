@@ -164,7 +164,7 @@ failures=()
 disturbed=0
 patience=600 # seconds
 attempts=3   # of a measurement during which other programs took the cores
-others_limit=10 # per cent of the core of the server or the load generator that other programs may have used
+others_limit=15 # per cent of the core of the server or the load generator that other programs may have used
 
 # is_disturbed FILE: did processes that are no part of the measurement use its cores?
 is_disturbed() {
