@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "broker/redis/scripts.h"
 
 enum { WINDOW = 60000 };
 
@@ -85,6 +86,14 @@ static void parked_session_is_readable_and_comes_back_elsewhere(void **state)
     assert_true(number("PTTL xd:user:{bob}") > WINDOW + 3500000);
     assert_int_equal(number("SCARD xd:node:{gw2-bbbbbb}:sessions"), 1); /* the mark */
     clear(f);
+    /* Parked once more, it comes back no later; what is noted of it does not keep it. */
+    await_ok(w, do_park(w, "s1", 10 * WINDOW));
+    assert_text(until, "ZSCORE xd:parked s1");
+    await_ok(w, do_join(w, "other", "s1", "bob"));
+    assert_int_equal(number("HEXISTS xd:session:{s1} room:other"), 1);
+    assert_true(number("PTTL xd:session:{s1}") > WINDOW + 3600000);
+    await_ok(w, do_leave(w, "other", "s1", "bob", EXIT_LEAVE));
+    clear(f);
 
     w = &f->w[0];
     struct answer *a = await_ok(w, do_resume(w, "s1", "hash-s1"));
@@ -142,12 +151,13 @@ static void open_connection_is_taken_over(void **state)
     assert_at_first();
     assert_int_equal(from->taken, 2); /* putting it is answered with the news, too */
     assert_int_equal(number("HLEN xd:{lobby}:members"), 1);
+    assert_int_equal(await_ok(to, do_presence(to, "lobby", SLICE_NONE, 10))->entries[0].state, MEMBER_ACTIVE);
     assert_int_equal(number("HEXISTS xd:session:{s1} room:lobby"), 1);
     assert_int_equal(await_ok(to, do_say(to, "$session:s1", "1"))->position.offset, 1);
 }
 
-/* The news may come when it is news no more, or not at all. */
-static void late_and_lost_news_of_a_takeover(void **state)
+/* The news may come when it is news no more. */
+static void late_news_of_a_takeover(void **state)
 {
     struct pair *f = *state;
     populate(f, 1);
@@ -162,13 +172,29 @@ static void late_and_lost_news_of_a_takeover(void **state)
     assert_int_equal(f->w[1].taken, 0);
     assert_int_equal(f->w[1].broker->stats.undecodable, 1);
     assert_int_equal(number("SISMEMBER xd:node:{gw2-bbbbbb}:sessions s1"), 1);
+}
+
+/* Or not at all: renewing the session finds out. */
+static void lost_news_of_a_takeover(void **state)
+{
+    struct pair *f = *state;
+    struct world *w = &f->w[1];
+    pair_stop(f, 1);
+    struct broker_config cfg = world_config(redis.url, "gw3-cccccc");
+    cfg.session_ttl_ms = 150000;
+    loop_fake_init(&f->loop[1]);
+    world_init(w, &f->loop[1], &cfg);
+    world_ready(w);
+    populate(f, 1);
     command("HSET xd:session:{s1} node gw1-aaaaaa");
-    for (int i = 0; i < 1300 && f->w[1].taken == 0; i++) { /* a third of the time to live */
-        loop_fake_advance(&f->loop[1], 1000);
-        loop_fake_linger(&f->loop[1], 1);
+    for (int i = 0; i < 60; i++) { /* a third of the time to live, and a little */
+        loop_fake_advance(w->loop, 1000);
+        loop_fake_linger(w->loop, 3);
     }
-    assert_int_equal(f->w[1].taken, 1);
-    assert_int_equal(f->w[1].expelled, 0);
+    assert_int_equal(w->taken, 1);
+    assert_string_equal(w->taken_sid, "s1");
+    assert_int_equal(w->expelled, 0);
+    assert_text("gw1-aaaaaa", "HGET xd:session:{s1} node");
 }
 
 /* Between resuming and joining again the memberships are still the old node's; they are this node's to end or to suspend. */
@@ -248,7 +274,7 @@ static void resuming_and_ending_cross(void **state)
     struct world *w = &f->w[0];
     unsigned won = 0, lost = 0;
     do_subscribe(w, "lobby");
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 16; i++) {
         char sid[16], hash[24];
         (void)snprintf(sid, sizeof sid, "s-%d", i);
         (void)snprintf(hash, sizeof hash, "hash-s-%d", i);
@@ -273,7 +299,7 @@ static void resuming_and_ending_cross(void **state)
         lost += !there;
         await_ok(w, do_remove(w, sid, "bob"));
     }
-    assert_int_equal(won + lost, 40);
+    assert_int_equal(won + lost, 16);
     assert_int_equal(number("EXISTS xd:parked"), 0);
     assert_int_equal(keys_of("xd:session:*"), 0);
 }
@@ -301,7 +327,16 @@ static void ending_is_taken_over_from_the_dead(void **state)
         pair_linger(f, 5);
     }
     assert_int_equal(w->count, 0); /* it may live yet */
+    /* Nothing brings it back now, and nothing makes it anything else. */
     assert_int_equal(do_resume(w, "s1", "hash-s1")->err, ERR_NOT_FOUND);
+    assert_int_equal(do_put_for(&f->w[1], "s1", "bob", WINDOW)->err, ERR_UNAVAILABLE);
+    freeReplyObject(redis_fixture_command(&redis, "EVAL %s 1 xd:session:{s1} gw2-bbbbbb 1000 0 0",
+                                          redis_scripts[SCRIPT_PARK].text));
+    assert_text("ending", "HGET xd:session:{s1} state");
+    assert_int_equal(redis_fixture_number(&redis, "EVAL %s 1 xd:parked s1 1700000000000.5 %s",
+                                          redis_scripts[SCRIPT_SETTLE].text, ""),
+                     0); /* somebody else has it */
+    assert_int_equal(number("ZCARD xd:parked"), 1);
     pair_linger(f, 200);
     for (int i = 0; i < 3; i++) { /* both at once */
         loop_fake_advance(&f->loop[0], 1000);
@@ -492,7 +527,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         P(parked_session_is_readable_and_comes_back_elsewhere),
         P(open_connection_is_taken_over),
-        P(late_and_lost_news_of_a_takeover),
+        P(late_news_of_a_takeover),
+        P(lost_news_of_a_takeover),
         P(gone_again_before_joining),
         P(parking_and_resuming_cross),
         P(resuming_and_ending_cross),
