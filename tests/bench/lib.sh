@@ -62,7 +62,7 @@ start() {
     local log=$1
     shift
     : >"$log" # before anyone looks for "ready" in the log of the last server
-    "$@" >"$log" 2>&1 </dev/null &
+    "$@" >"$log" 2>&1 </dev/null 9>&- &
     pid=$!
     started+=("$pid")
 }

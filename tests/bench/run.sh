@@ -241,8 +241,9 @@ summary() {
     rtt*) metric=latency_us_p50 ;;
     *) metric=cpu_us_per_delivery ;;
     esac
-    printf '%s=%s server %s%% of a core, load generator %s%%\n' "$metric" "$(value "$2" "$metric")" \
-        "$(value "$2" server_cpu_percent)" "$(value "$2" loadgen_cpu_percent)"
+    printf '%s=%s server %s %% of a core' "$metric" "$(value "$2" "$metric")" "$(value "$2" server_cpu_percent)"
+    [[ $1 == W3 ]] || printf ', load generator %s %%' "$(value "$2" loadgen_cpu_percent)"
+    echo
 }
 
 # median SERVER WORKLOAD NAME: over the runs that succeeded; empty when there is none.
@@ -359,6 +360,9 @@ environment() {
 }
 
 parse_arguments "$@"
+mkdir -p "$root/build"
+exec 9>"$root/build/bench.lock"
+flock -n 9 || die "another run is under way; they would disturb each other"
 if [[ -z ${BENCH_NAMESPACE:-} ]]; then
     (($(nproc) >= 2)) || die "two cores are needed: one for the server, one for the load generator"
     prepare
