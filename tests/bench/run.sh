@@ -359,52 +359,58 @@ environment() {
         "medians of $runs run(s), windows of $duration s, W1max window $window, network namespace: $BENCH_NAMESPACE."
 }
 
-parse_arguments "$@"
-mkdir -p "$root/build"
-exec 9>"$root/build/bench.lock"
-flock -n 9 || die "another run is under way; they would disturb each other"
-if [[ -z ${BENCH_NAMESPACE:-} ]]; then
-    (($(nproc) >= 2)) || die "two cores are needed: one for the server, one for the load generator"
-    prepare
-    enter_namespace # does not return where a namespace can be had
-fi
-[[ $BENCH_NAMESPACE != private ]] || ip link set lo up
-[[ ! -d $cache/node_modules ]] || export NODE_PATH="$cache/node_modules"
-ulimit -n "$(ulimit -Hn)"
-work=$(mktemp -d)
-results="$root/build/bench/results"
-trap 'stop_all; rm -rf "$work"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-rm -rf "$results"
-mkdir -p "$results"
-make_certificate "$work"
+# In a function, so that a run under way does not care when this file is edited.
+main() {
+    parse_arguments "$@"
+    mkdir -p "$root/build"
+    exec 9>"$root/build/bench.lock"
+    flock -n 9 || die "another run is under way; they would disturb each other"
+    if [[ -z ${BENCH_NAMESPACE:-} ]]; then
+        (($(nproc) >= 2)) || die "two cores are needed: one for the server, one for the load generator"
+        prepare
+        enter_namespace # does not return where a namespace can be had
+    fi
+    [[ $BENCH_NAMESPACE != private ]] || ip link set lo up
+    [[ ! -d $cache/node_modules ]] || export NODE_PATH="$cache/node_modules"
+    ulimit -n "$(ulimit -Hn)"
+    work=$(mktemp -d)
+    results="$root/build/bench/results"
+    trap 'stop_all; rm -rf "$work"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    rm -rf "$results"
+    mkdir -p "$results"
+    make_certificate "$work"
 
-# Interleaved: drift of the machine hits all servers of a workload alike.
-for ((run = 1; run <= runs; run++)); do
-    for workload in "${workloads[@]}"; do
-        for server in "${servers[@]}"; do
-            measure "$server" "$workload" "$run"
+    # Interleaved: drift of the machine hits all servers of a workload alike.
+    for ((run = 1; run <= runs; run++)); do
+        for workload in "${workloads[@]}"; do
+            for server in "${servers[@]}"; do
+                measure "$server" "$workload" "$run"
+            done
         done
     done
-done
 
-environment
-echo
-table
-if has_server xindao; then
+    environment
     echo
-    targets >"$work/targets"
-    cat "$work/targets"
-    ! grep -q 'not met' "$work/targets" || missed=1
-fi
-if ((disturbed > 0)); then
-    echo
-    echo "Disturbed by other programs even after $attempts attempts: $disturbed measurement(s); do not trust them."
-fi
-if ((${#failures[@]} > 0)); then
-    echo
-    printf 'FAILED: %s\n' "${failures[@]}"
-    exit 1
-fi
-[[ $check == no || $missed == 0 ]]
+    table
+    if has_server xindao; then
+        echo
+        targets >"$work/targets"
+        cat "$work/targets"
+        ! grep -q 'not met' "$work/targets" || missed=1
+    fi
+    if ((disturbed > 0)); then
+        echo
+        echo "Disturbed by other programs even after $attempts attempts: $disturbed measurement(s); do not trust them."
+    fi
+    if ((${#failures[@]} > 0)); then
+        echo
+        printf 'FAILED: %s\n' "${failures[@]}"
+        exit 1
+    fi
+    [[ $check == no || $missed == 0 ]]
+    exit
+}
+
+main "$@"
