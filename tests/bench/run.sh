@@ -249,7 +249,8 @@ summary() {
 # median SERVER WORKLOAD NAME: over the runs that succeeded; empty when there is none.
 median() {
     local files=("$results/$1.$2".[0-9]*)
-    sed -sn "s/^$3=//p" "${files[@]}" 2>/dev/null | sort -g | awk '
+    [[ -e ${files[0]} ]] || return 0
+    sed -sn "s/^$3=//p" "${files[@]}" | sort -g | awk '
         { v[NR] = $1 }
         END { if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
 }
