@@ -13,7 +13,7 @@
 #include "gateway/request.h"
 #include "gateway/session.h"
 
-#define BATCH_BYTES    16384u /* one TLS record */
+#define BATCH_BYTES    65536u /* four TLS records, sent as one */
 #define BATCH_DELAY_US 2000u
 #define BATCH_KEEP     4096u /* a batch buffer larger than this is given back when flushed */
 
@@ -50,12 +50,19 @@ static void on_flush(struct task *t)
     room_flush(container_of(t, struct room, flush));
 }
 
+/* A batch must not fill a client's queue by itself. */
+static size_t batch_bytes(const struct room *r)
+{
+    size_t quarter = r->gw->cfg->max_queue_bytes / 4;
+    return quarter < BATCH_BYTES ? quarter : BATCH_BYTES;
+}
+
 static void audience_add(struct room *r, struct audience *a, const struct event *e)
 {
     a->protocol->encode(e, &a->batch);
     a->batched++;
     metrics->encodes++;
-    if (a->batch.n >= BATCH_BYTES)
+    if (a->batch.n >= batch_bytes(r))
         audience_flush(r, a);
     else
         loop_idle(r->gw->loop, &r->flush, BATCH_DELAY_US);

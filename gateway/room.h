@@ -1,7 +1,7 @@
 /* gateway/room.h: a room on this node: its local members, grouped by protocol, and the batch each group is about to be sent.
  *
  * A message is encoded once per group and appended to the group's batch; the batch goes to every member as one shared, refcounted run of bytes when
- * no more input is ready, 2 ms have passed, or 16 KB are full. Whenever membership changes the batches are flushed first, so that every member sees
+ * no more input is ready, 2 ms have passed, or 64 KB are full. Whenever membership changes the batches are flushed first, so that every member sees
  * exactly what belongs to its time in the room.
  *
  * A member's view begins at its own ENTER, which arrives in the room's order like any message (broker/broker.h). */

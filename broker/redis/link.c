@@ -145,12 +145,11 @@ static void answer(struct redis_link *l, const redisReply *r)
     waiting_sub(l, q);
     if (q->setup)
         l->setup_left--;
-    if (r->type != REDIS_REPLY_ERROR) {
+    bool convenience = q->setup && q->done == NULL; /* which an ACL may deny */
+    if (r->type != REDIS_REPLY_ERROR || convenience) {
         complete(q, r, OK, NULL);
     } else if (strncmp(r->str, "NOSCRIPT", 8) == 0 && !q->retried) {
         retry_with_scripts(l, q);
-    } else if (q->setup && q->done == NULL) {
-        complete(q, r, OK, NULL); /* only a convenience, which an ACL may deny */
     } else {
         l->stats->command_errors++;
         LOG_PEER(WARN, "redis refused a command", "link=%s error=%s", l->cfg->name, log_q(slice_str(r->str)));

@@ -63,6 +63,7 @@ struct net {
     SSL_CTX *tls; /* NULL with --insecure */
     BIO *bio;     /* one for all connections: it acts for tls_socket */
     struct socket *tls_socket;
+    bool tls_more;       /* another record follows the one being written */
     struct slice tls_in; /* encrypted bytes that wait for SSL_read of tls_socket */
 
     struct link sockets;

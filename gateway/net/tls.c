@@ -161,7 +161,8 @@ static int bio_write(BIO *bio, const char *p, int n)
     BIO_clear_retry_flags(bio);
     ssize_t sent = 0;
     if (s->out_n == 0) {
-        sent = send(s->io.fd, p, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+        int more = ((struct net *)BIO_get_data(bio))->tls_more ? MSG_MORE : 0;
+        sent = send(s->io.fd, p, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT | more);
         if (sent == n)
             return n;
         if (sent < 0 && errno != EAGAIN && errno != EINTR)
@@ -277,7 +278,9 @@ ssize_t tls_write(struct socket *s, const char *p, size_t n)
     s->net->tls_socket = s;
     while (done < n && s->out_n == 0) {
         size_t piece = n - done < READ_SIZE ? n - done : READ_SIZE;
+        s->net->tls_more = done + piece < n; /* the kernel sends several records as one */
         int r = SSL_write(s->ssl, p + done, (int)piece);
+        s->net->tls_more = false;
         if (r <= 0) {
             ERR_clear_error();
             s->tls_silent = true;
