@@ -174,6 +174,9 @@ static void abandon_sessions(struct gateway *g)
 {
     struct session *s, *next;
     HASH_ITER (hh, g->sessions, s, next) {
+        resume_free(TAKE(s->resume)); /* it holds a request of the session that asked */
+    }
+    HASH_ITER (hh, g->sessions, s, next) {
         session_abandon(s);
     }
 }

@@ -31,9 +31,9 @@ static void on_refusal(struct timer *t)
     done(arg, &(struct broker_result){.err = ERR_UNAVAILABLE, .why = "the store is down"});
 }
 
-static bool refuse(broker_done *done, void *arg)
+static bool refuse_if(bool down, broker_done *done, void *arg)
 {
-    if (!core_now->store_down)
+    if (!down)
         return false;
     struct refusal *r = xcalloc(1, sizeof *r);
     r->done = done;
@@ -41,6 +41,17 @@ static bool refuse(broker_done *done, void *arg)
     timer_init(&r->timer, &core_now->loop.loop, on_refusal);
     timer_start(&r->timer, 0);
     return true;
+}
+
+static bool refuse(broker_done *done, void *arg)
+{
+    return refuse_if(core_now->store_down, done, arg);
+}
+
+static void fake_subscribe(struct broker *b, struct slice room, broker_done *done, void *arg)
+{
+    if (!refuse_if(core_now->no_subscriptions, done, arg))
+        memory_ops->subscribe(b, room, done, arg);
 }
 
 static void fake_join(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done,
@@ -89,6 +100,7 @@ static void intercept(struct core *c)
     core_now = c;
     memory_ops = c->gw->broker->ops;
     ops = *memory_ops;
+    ops.subscribe = fake_subscribe;
     ops.join = fake_join;
     ops.leave = fake_leave;
     ops.session_put = fake_session_put;

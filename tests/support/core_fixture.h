@@ -22,8 +22,9 @@ struct core {
     struct loop_fake loop;
     struct config cfg;
     struct gateway *gw;
-    bool deaf;       /* what the broker tells the gateway is lost */
-    bool store_down; /* joins, leaves, puts and removals fail with ERR_UNAVAILABLE */
+    bool deaf;             /* what the broker tells the gateway is lost */
+    bool no_subscriptions; /* subscribing fails with ERR_UNAVAILABLE */
+    bool store_down;       /* joins, leaves, puts and removals fail with ERR_UNAVAILABLE */
     unsigned leaves, puts;
     bool drained;
 };

@@ -147,6 +147,24 @@ static void an_outage_while_coming_back_costs_no_membership(void **state)
     (void)state;
 }
 
+static void stopping_while_somebody_comes_back(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    open_pair(&c, cl, PARKING);
+    struct ticket t = ticket_of(&cl[1], "lobby");
+    client_vanish(&cl[1]);
+    client_expect(&cl[0], "\"suspend\"");
+    client_open(&cl[2], &c, "/ws");
+    c.no_subscriptions = true; /* the session is adopted, but its own room is not joined */
+    ask(&cl[2], &t);
+    client_expect_nothing(&cl[2]);
+    client_vanish(&cl[0]);
+    client_vanish(&cl[2]);
+    core_fini(&c);
+    (void)state;
+}
+
 static void a_wrong_token_opens_nothing(void **state)
 {
     struct core c;
@@ -354,6 +372,7 @@ int main(void)
         cmocka_unit_test(a_client_comes_back_and_missed_nothing),
         cmocka_unit_test(nobody_comes_back_in_time),
         cmocka_unit_test(an_outage_while_coming_back_costs_no_membership),
+        cmocka_unit_test(stopping_while_somebody_comes_back),
         cmocka_unit_test(a_wrong_token_opens_nothing),
         cmocka_unit_test(a_second_connection_takes_the_session_over),
         cmocka_unit_test(an_expired_position_is_told),
