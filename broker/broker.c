@@ -6,16 +6,28 @@
 
 const uint32_t broker_rtt_bounds_us[11] = {100, 250, 500, 1000, 2500, 5000, 10000, 50000, 250000, 1000000, 5000000};
 
+static bool is_memory(const char *url)
+{
+    return strcmp(url, "memory") == 0;
+}
+
+enum err broker_check_url(const char *url, struct error *reterr)
+{
+    if (is_memory(url))
+        return OK;
+    if (!slice_starts(slice_str(url), SLICE("redis")))
+        return fail(reterr, ERR_BAD_REQUEST, "it must be memory or a url that begins with redis");
+    return broker_redis_check_url(url, reterr);
+}
+
 struct broker *broker_create(struct loop *loop, const struct broker_config *cfg, const struct broker_events *events,
                              void *owner, struct error *reterr)
 {
-    struct slice url = slice_str(cfg->url);
-    if (slice_eq(url, SLICE("memory")))
+    if (is_memory(cfg->url))
         return broker_memory_create(loop, cfg, events, owner);
-    if (slice_starts(url, SLICE("redis:")) || slice_starts(url, SLICE("rediss:")))
-        return broker_redis_create(loop, cfg, events, owner, reterr);
-    fail(reterr, ERR_BAD_REQUEST, "no such broker: it is memory or redis://[user:password@]host[:port][/db]");
-    return NULL;
+    if (broker_check_url(cfg->url, reterr) != OK)
+        return NULL;
+    return broker_redis_create(loop, cfg, events, owner, reterr);
 }
 
 void broker_destroy(struct broker **b)

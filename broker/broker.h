@@ -90,7 +90,7 @@ struct broker_events {
 };
 
 struct broker_config {
-    const char *url;     /* memory, redis://[user:pass@]host:port[/db] */
+    const char *url;     /* memory, or one of broker/redis/url.h */
     const char *node;    /* this node's id, unique for this boot */
     const char *address; /* shown in xd:node:{node} */
     const char *version;
@@ -170,6 +170,9 @@ struct broker {
     struct broker_stats stats;
 };
 
+/* Is it a url that broker_create takes? reterr never quotes it: it may hold a password. */
+enum err broker_check_url(const char *url, struct error *reterr);
+
 /* Chooses the backend by the url's scheme. Strings of cfg are copied. NULL with *reterr for a bad url; an unreachable store is not an error. */
 struct broker *broker_create(struct loop *loop, const struct broker_config *cfg, const struct broker_events *events,
                              void *owner, struct error *reterr);
@@ -181,6 +184,7 @@ struct broker *broker_memory_create(struct loop *loop, const struct broker_confi
                                     const struct broker_events *events, void *owner);
 struct broker *broker_redis_create(struct loop *loop, const struct broker_config *cfg,
                                    const struct broker_events *events, void *owner, struct error *reterr);
+enum err broker_redis_check_url(const char *url, struct error *reterr);
 
 static inline bool room_is_session(struct slice room)
 {

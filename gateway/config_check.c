@@ -3,6 +3,7 @@
 #include <ctype.h>
 
 #include "base/mem.h"
+#include "broker/broker.h"
 #include "gateway/config_table.h"
 #include "gateway/config_value.h"
 #include "gateway/policy.h"
@@ -91,47 +92,15 @@ static enum err check_tls(const struct config *c, struct error *reterr)
 
 /* --- broker --- */
 
-static bool redis_url_valid(struct slice rest)
-{
-    size_t user = rest.n;
-    while (user != 0 && rest.p[user - 1] != '@')
-        user--;
-    rest = slice_from(rest, user);
-    const char *slash = rest.n != 0 ? memchr(rest.p, '/', rest.n) : NULL;
-    struct slice address = {rest.p, slash != NULL ? (size_t)(slash - rest.p) : rest.n}, host;
-    uint32_t db;
-    uint16_t port;
-    if (slash != NULL && address.n + 1 < rest.n && !value_count(slice_from(rest, address.n + 1), &db))
-        return false;
-    if (config_split_listen(address, &host, &port))
-        return host.n != 0 && port != 0;
-    return host_valid(address, AF_INET); /* a host alone: port 6379 */
-}
-
 static enum err check_broker(const struct config *c, struct error *reterr)
 {
-    static const char *const later[] = {"rediss://", "redis+sentinel://", "redis+cluster://"};
-    struct slice url = slice_str(c->broker);
-    if (slice_eq(url, SLICE("memory"))) {
-        if (c->workers > 1)
-            return fail(reterr, ERR_BAD_REQUEST,
-                        "workers %u with broker memory: processes share nothing without Redis; use --broker redis://…",
-                        c->workers);
-        return OK;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(later); i++)
-        if (slice_starts(url, slice_str(later[i])))
-            return fail(reterr, ERR_UNSUPPORTED, "broker: %s is not supported yet; use redis://", later[i]);
-    if (!slice_starts(url, SLICE("redis://")))
-        return fail(reterr, ERR_BAD_REQUEST, "broker: the URL must be memory or begin with redis://");
-    if (!redis_url_valid(slice_from(url, 8))) {
-        struct buf shown = BUF_INIT;
-        (void)config_mask_url(c->broker, &shown);
-        enum err e = fail(reterr, ERR_BAD_REQUEST, "broker: \"%.*s\" is not redis://[user:password@]host:port[/db]",
-                          SLICE_FMT(buf_slice(&shown)));
-        buf_fini(&shown);
-        return e;
-    }
+    struct error why;
+    if (strcmp(c->broker, "memory") == 0 && c->workers > 1)
+        return fail(reterr, ERR_BAD_REQUEST,
+                    "workers %u with broker memory: processes share nothing without Redis; use --broker redis://…",
+                    c->workers);
+    if (broker_check_url(c->broker, &why) != OK)
+        return fail(reterr, why.code, "broker: %s", why.text);
     return OK;
 }
 

@@ -196,22 +196,35 @@ void config_expects(const struct config_option *o, struct buf *ret)
     }
 }
 
+/* The values of parameters that are passwords. */
+static bool mask_parameters(const char *s, struct buf *ret)
+{
+    static const char name[] = "password=";
+    bool masked = false;
+    const char *at;
+    while ((at = strstr(s, name)) != NULL) {
+        const char *value = at + sizeof name - 1;
+        buf_append(ret, (struct slice){s, (size_t)(value - s)});
+        s = value + strcspn(value, "&");
+        if (s != value)
+            buf_append_str(ret, "***");
+        masked = masked || s != value;
+    }
+    buf_append_str(ret, s);
+    return masked;
+}
+
 bool config_mask_url(const char *url, struct buf *ret)
 {
     const char *scheme = strstr(url, "://"), *at = strrchr(url, '@');
-    if (scheme == NULL || at == NULL || at < scheme + 3) {
-        buf_append_str(ret, url);
-        return false;
-    }
+    if (scheme == NULL || at == NULL || at < scheme + 3)
+        return mask_parameters(url, ret);
     /* Up to the last @: a password with unescaped / or @ is covered too. Without a colon the whole may be a password. */
     const char *user = scheme + 3, *colon = memchr(user, ':', (size_t)(at - user));
     const char *shown_end = colon != NULL ? colon + 1 : user;
-    if (at == shown_end) { /* user: and nothing */
-        buf_append_str(ret, url);
-        return false;
-    }
+    bool masked = at != shown_end; /* else user: and nothing */
     buf_append(ret, (struct slice){url, (size_t)(shown_end - url)});
-    buf_append_str(ret, "***");
-    buf_append_str(ret, at);
-    return true;
+    if (masked)
+        buf_append_str(ret, "***");
+    return mask_parameters(at, ret) || masked;
 }

@@ -12,6 +12,11 @@
 
 static void connect_begin(struct timer *t);
 
+static const struct redis_host *target(const struct redis_link *l)
+{
+    return l->cfg->host != NULL ? l->cfg->host : &l->cfg->url->hosts[0];
+}
+
 /* Puts back in front of the queue what may be repeated and still has time; leaves the rest in *lost. */
 static void sort_out(struct redis_link *l, struct link *lost)
 {
@@ -48,7 +53,7 @@ void link_lose(struct redis_link *l, const char *why)
     bool was_up = l->state == LINK_UP;
     if (was_up || l->failures == 0)
         LOG(WARN, was_up ? "redis link lost" : "redis cannot be reached", "link=%s redis=%s:%d reason=%s", l->cfg->name,
-            l->cfg->url->host, l->cfg->url->port, log_q(slice_str(why)));
+            target(l)->host, target(l)->port, log_q(slice_str(why)));
     l->state = LINK_WAITING;
     l->drop_why[0] = '\0';
     l->setup_left = 0;
@@ -173,7 +178,7 @@ static void connect_late(struct timer *t)
 
 static void connect_to(struct redis_link *l, const char *address)
 {
-    l->ctx = redisConnectNonBlock(address, l->cfg->url->port);
+    l->ctx = redisConnectNonBlock(address, target(l)->port);
     if (l->ctx == NULL)
         abort();
     l->state = LINK_CONNECTING;
@@ -205,7 +210,7 @@ static void connect_begin(struct timer *t)
     l->connect_timer.run = connect_late;
     timer_start(&l->connect_timer, l->cfg->timeout_ms);
     if (l->resolver == NULL) {
-        connect_to(l, l->cfg->url->host);
+        connect_to(l, target(l)->host);
         return;
     }
     l->state = LINK_RESOLVING;
@@ -214,8 +219,8 @@ static void connect_begin(struct timer *t)
 
 void link_connect_start(struct redis_link *l)
 {
-    if (!address_is_numeric(l->cfg->url->host))
-        l->resolver = resolver_create(l->loop, l->cfg->url->host, on_resolved, l);
+    if (!address_is_numeric(target(l)->host))
+        l->resolver = resolver_create(l->loop, target(l)->host, on_resolved, l);
     timer_init(&l->connect_timer, l->loop, connect_begin);
     timer_start(&l->connect_timer, 0);
 }

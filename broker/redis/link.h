@@ -12,6 +12,7 @@
 #include "base/loop.h"
 #include "broker/broker.h"
 #include "broker/redis/args.h"
+#include "broker/redis/url.h"
 
 struct redis_link;
 
@@ -19,20 +20,11 @@ struct redis_script {
     const char *text, *sha1;
 };
 
-struct redis_url {
-    char *host, *user, *password; /* user and password are NULL when not given */
-    int port;
-    uint32_t db;
-};
-
-/* Fills *ret with what redis_url_fini frees; false with *reterr, which never quotes the url: it may hold a password. */
-bool redis_url_parse(const char *url, struct redis_url *ret, struct error *reterr);
-void redis_url_fini(struct redis_url *url);
-
 /* All borrowed while the link lives. */
 struct redis_link_config {
     const char *name; /* for logs and CLIENT SETNAME */
     const struct redis_url *url;
+    const struct redis_host *host;        /* where to, with the url's credentials; NULL: where the url says */
     uint32_t timeout_ms;                  /* of one request, and of connecting */
     uint32_t queue_bytes, queue_commands; /* bound of what waits or is unanswered; 0: no bound */
     const struct redis_script *scripts;   /* loaded on every connection, and again when Redis has forgotten them */

@@ -186,11 +186,42 @@ static bool plain_name(const char *s)
     return true;
 }
 
+/* What a url may say that this version does not do. */
+static enum err check_supported(const struct redis_url *url, struct error *reterr)
+{
+    if (url->topology == REDIS_CLUSTER)
+        return fail(reterr, ERR_UNSUPPORTED, "Redis Cluster (redis+cluster://) is not supported yet");
+    if (url->topology == REDIS_SENTINEL)
+        return fail(reterr, ERR_UNSUPPORTED, "Redis Sentinel (redis+sentinel://) is not supported yet");
+    if (url->tls)
+        return fail(reterr, ERR_UNSUPPORTED, "TLS to Redis (rediss://) is not supported yet");
+    return OK;
+}
+
+static bool parse_url(const char *text, struct redis_url *ret, struct error *reterr)
+{
+    if (!redis_url_parse(text, ret, reterr))
+        return false;
+    if (check_supported(ret, reterr) == OK)
+        return true;
+    redis_url_fini(ret);
+    return false;
+}
+
+enum err broker_redis_check_url(const char *url, struct error *reterr)
+{
+    struct redis_url parsed;
+    if (!parse_url(url, &parsed, reterr))
+        return reterr->code;
+    redis_url_fini(&parsed);
+    return OK;
+}
+
 struct broker *broker_redis_create(struct loop *loop, const struct broker_config *cfg,
                                    const struct broker_events *events, void *owner, struct error *reterr)
 {
     struct redis_url url;
-    if (!redis_url_parse(cfg->url, &url, reterr))
+    if (!parse_url(cfg->url, &url, reterr))
         return NULL;
     if (cfg->node[0] == '\0' || !plain_name(cfg->node) || !plain_name(cfg->key_prefix)) {
         redis_url_fini(&url);

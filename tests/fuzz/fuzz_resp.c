@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <stdio.h>
 
-#include "base/mem.h"
 #include "broker/redis/redis.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
@@ -70,17 +69,6 @@ static bool plausible(const char *p, size_t n)
     return true;
 }
 
-static void check_url(const char *p, size_t n)
-{
-    struct redis_url url;
-    struct error error;
-    AUTO_FREE char *s = xstrndup(p, n);
-    if (redis_url_parse(s, &url, &error)) {
-        assert(url.host[0] != '\0' && url.port > 0 && url.port < 65536);
-        redis_url_fini(&url);
-    }
-}
-
 static void check_key(const char *p, size_t n)
 {
     struct args a;
@@ -95,7 +83,6 @@ static void check_key(const char *p, size_t n)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
     const char *p = (const char *)bytes;
-    check_url(p, n);
     check_key(p, n);
     if (!plausible(p, n))
         return 0;

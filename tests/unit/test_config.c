@@ -392,9 +392,10 @@ static void broker_urls(void **state)
         (void)snprintf(words, sizeof words, "--insecure --broker=%s", bad[i]);
         config_refused(words, "broker: ");
     }
-    config_refused("--insecure --broker rediss://h:1", "rediss:// is not supported yet");
-    config_refused("--insecure --broker redis+sentinel://h:1/m", "redis+sentinel:// is not supported yet");
-    config_refused("--insecure --broker redis+cluster://h:1", "redis+cluster:// is not supported yet");
+    config_refused("--insecure --broker rediss://h:1", "TLS to Redis (rediss://) is not supported yet");
+    config_refused("--insecure --broker redis+sentinel://h:1/m",
+                   "Redis Sentinel (redis+sentinel://) is not supported yet");
+    config_refused("--insecure --broker redis+cluster://h:1", "Redis Cluster (redis+cluster://) is not supported yet");
 }
 
 static void listen_addresses(void **state)

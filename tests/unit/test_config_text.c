@@ -53,7 +53,12 @@ static void print_masks_passwords(void **state)
                  {"redis://h:1", "redis://h:1"},
                  {"memory", "memory"},
                  {"redis://u:@h:1", "redis://u:@h:1"},
-                 {"redis://@h:1", "redis://@h:1"}};
+                 {"redis://@h:1", "redis://@h:1"},
+                 {"redis+sentinel://a:1/m?sentinel_user=u&sentinel_password=p",
+                  "redis+sentinel://a:1/m?sentinel_user=u&sentinel_password=***"},
+                 {"redis+sentinel://u:p@a,b/m?sentinel_password=p&ca=f",
+                  "redis+sentinel://u:***@a,b/m?sentinel_password=***&ca=f"},
+                 {"redis+sentinel://a:1/m?sentinel_password=p@p", "redis+sentinel://a:***@p"}};
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct buf shown = BUF_INIT;
