@@ -68,7 +68,7 @@ static void on_gather_reply(void *arg, const redisReply *r, enum err err, const 
 void gather_send(struct gather *g, struct args *a)
 {
     g->left++;
-    redis_link_send(g->call.r->link, a, g->flags, on_gather_reply, g);
+    store_send(g->call.r->store, a, g->flags, on_gather_reply, g);
 }
 
 void gather_hold(struct gather *g)

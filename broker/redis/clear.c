@@ -38,7 +38,7 @@ static void drop_name(struct gather *g, const struct clear_call *c, uint64_t unt
     }
     if (c->what.score.n == 0)
         return;
-    script_args(&a, SCRIPT_SETTLE, 1);
+    script_args(&a, r, SCRIPT_SETTLE, 1);
     arg_str(&a, r->parked_key);
     arg_slice(&a, c->what.sid);
     arg_slice(&a, c->what.score);
@@ -71,7 +71,7 @@ static void forget(struct clear_call *c, enum err err, const char *why)
         set_args(&a, "SREM", r->user_prefix, user, "", c->what.sid);
         gather_send(g, &a);
     }
-    script_args(&a, SCRIPT_FORGET, 1);
+    script_args(&a, r, SCRIPT_FORGET, 1);
     (void)arg_key(&a, r->session_prefix, c->what.sid, "");
     gather_send(g, &a);
     drop_name(g, c, 0);
@@ -191,9 +191,9 @@ void session_clear(struct redis *r, const struct clearing *what, broker_done *do
     c->what.score = put(&at, what->score);
     buf_append(&c->user, what->user);
     struct args a;
-    script_args(&a, SCRIPT_END, 1);
+    script_args(&a, r, SCRIPT_END, 1);
     (void)arg_key(&a, r->session_prefix, c->what.sid, "");
     arg_slice(&a, c->what.node);
     arg_u64(&a, what->heartbeat_ms);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_verdict, c);
+    store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_verdict, c);
 }

@@ -34,7 +34,7 @@ static void probe(struct redis *r)
     (void)arg_key(&a, r->node_prefix, slice_str(r->node), "");
     arg_slice(&a, buf_slice(&body));
     l->probe_sent_us = loop_now_us(r->b.loop);
-    redis_link_send(r->link, &a, 0, NULL, NULL);
+    store_send(r->store, &a, 0, NULL, NULL);
     buf_fini(&body);
 }
 
@@ -69,7 +69,7 @@ static void check_deaf(struct redis *r)
     struct lease *l = &r->lease;
     uint64_t now = loop_now_ms(r->b.loop);
     uint64_t since = later(l->baseline_ms, pubsub_is_up(r->pubsub) ? l->heard_ms : pubsub_progress_ms(r->pubsub));
-    if (now - since < DEAF_MS || !redis_link_is_up(r->link))
+    if (now - since < DEAF_MS || !store_is_up(r->store))
         return;
     l->baseline_ms = now;
     r->b.stats.deaf++;
@@ -82,7 +82,7 @@ const char *redis_not_ready(struct broker *b)
     const struct lease *l = &r->lease;
     if (l->retired)
         return "this node has retired";
-    if (!redis_link_is_up(r->link))
+    if (!store_is_up(r->store))
         return "the link to Redis is down";
     if (!pubsub_is_up(r->pubsub))
         return "the subscriptions are being restored";
@@ -119,7 +119,7 @@ static void enlist(struct redis *r, uint64_t score)
     arg_str(&a, r->nodes_key);
     arg_u64(&a, score);
     arg_str(&a, r->node);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, NULL, NULL);
+    store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
 }
 
 static void on_beat(void *arg, const redisReply *reply, enum err err, const char *why)
@@ -158,7 +158,7 @@ static void beat(struct redis *r)
         r->b.events->node_stats(r->b.owner, &connections, &rooms);
     struct args a;
     struct slice node = slice_str(r->node);
-    script_args(&a, SCRIPT_HEARTBEAT, 4);
+    script_args(&a, r, SCRIPT_HEARTBEAT, 4);
     (void)arg_key(&a, r->node_prefix, node, "");
     (void)arg_key(&a, r->node_prefix, node, ":sessions");
     (void)arg_key(&a, r->node_prefix, node, ":lost");
@@ -172,7 +172,7 @@ static void beat(struct redis *r)
     arg_pair(&a, "started_at", r->started_ms);
     arg_pair(&a, "connections", connections);
     arg_pair(&a, "rooms", rooms);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_beat, r);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_beat, r);
 }
 
 /* The look-out. */
@@ -210,7 +210,7 @@ static void scan(struct redis *r)
     arg_str(&a, "LIMIT");
     arg_u64(&a, 0);
     arg_u64(&a, SCAN_NODES);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_dead_nodes, r);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_dead_nodes, r);
 }
 
 /* Rooms that fell out of the directory (an ill-timed ZREM, a lost command) come back with their nodes' next round. */
@@ -228,7 +228,7 @@ static void refresh_rooms(struct redis *r, uint64_t elapsed_ms)
         arg_str(&a, r->rooms_key);
         arg_str(&a, "0");
         arg_slice(&a, room);
-        redis_link_send(r->link, &a, REQUEST_REPEATABLE, NULL, NULL);
+        store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
     }
 }
 
@@ -236,7 +236,7 @@ static void work(struct redis *r)
 {
     struct lease *l = &r->lease;
     uint64_t now = loop_now_ms(r->b.loop);
-    if (l->retired || !redis_link_is_up(r->link))
+    if (l->retired || !store_is_up(r->store))
         return;
     if (now >= l->beat_due_ms) {
         l->beat_due_ms = now + r->lease_ms / 3;
@@ -255,7 +255,7 @@ static void on_tick(struct timer *t)
     timer_start(&r->lease.tick, every);
     check_deaf(r);
     work(r);
-    if (r->lease.retired || !redis_link_is_up(r->link))
+    if (r->lease.retired || !store_is_up(r->store))
         return;
     probe(r);
     if (r->lease.registered) {
@@ -325,8 +325,8 @@ void redis_retire(struct broker *b, broker_done *done, void *arg)
     struct call *c = xcalloc(1, sizeof *c);
     *c = (struct call){.r = r, .done = done, .arg = arg};
     struct args a;
-    script_args(&a, SCRIPT_RETIRE, 2);
+    script_args(&a, r, SCRIPT_RETIRE, 2);
     (void)arg_key(&a, r->node_prefix, slice_str(r->node), "");
     (void)arg_key(&a, r->node_prefix, slice_str(r->node), ":sessions");
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_retired, c);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_retired, c);
 }

@@ -64,7 +64,7 @@ static void unlist(struct park_call *c)
         return;
     }
     set_args(&a, "SREM", c->call.r->node_prefix, c->what.node, c->what.set, c->what.sid);
-    redis_link_send(c->call.r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_unlisted, c);
+    store_send(c->call.r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_unlisted, c);
 }
 
 static void on_indexed(void *arg, const redisReply *reply, enum err err, const char *why)
@@ -85,7 +85,7 @@ static void index_session(struct park_call *c, uint64_t until_ms)
     arg_str(&a, c->call.r->parked_key);
     arg_u64(&a, until_ms);
     arg_slice(&a, c->what.sid);
-    redis_link_send(c->call.r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_indexed, c);
+    store_send(c->call.r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_indexed, c);
 }
 
 void session_index(struct redis *r, const struct parking *what, uint64_t until_ms, broker_done *done, void *arg)
@@ -118,9 +118,9 @@ void session_set_aside(struct redis *r, const struct parking *what, broker_done 
         arg_str(&a, "PEXPIRE");
         (void)arg_key(&a, r->user_prefix, what->user, "");
         arg_u64(&a, r->session_ttl_ms + r->sessions.window_ms);
-        redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
+        store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
     }
-    script_args(&a, SCRIPT_PARK, 1);
+    script_args(&a, r, SCRIPT_PARK, 1);
     (void)arg_key(&a, r->session_prefix, c->what.sid, "");
     arg_slice(&a, c->what.node);
     if (what->window_ms != 0)
@@ -129,7 +129,7 @@ void session_set_aside(struct redis *r, const struct parking *what, broker_done 
         arg_str(&a, "");
     arg_u64(&a, what->from_ms);
     arg_u64(&a, OUTLIVE_MS);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_parked, c);
+    store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_parked, c);
 }
 
 void redis_session_park(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg)
@@ -162,7 +162,7 @@ static void unlist_stranger(struct redis *r, struct slice sid)
     if (local_find(r, sid) != NULL || r->closing)
         return;
     set_args(&a, "SREM", r->node_prefix, slice_str(r->node), ":sessions", sid);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
+    store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
 }
 
 /* Everything but the result can come later: putting the session, a reaper or the end of its window would mend it. */
@@ -273,8 +273,8 @@ void redis_session_resume(struct broker *b, struct slice sid, struct slice token
     memcpy(c->sid, sid.p, sid.n);
     struct args a;
     set_args(&a, "SADD", r->node_prefix, slice_str(r->node), ":sessions", sid);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, NULL, NULL);
-    script_args(&a, SCRIPT_RESUME, 1);
+    store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
+    script_args(&a, r, SCRIPT_RESUME, 1);
     (void)arg_key(&a, r->session_prefix, sid, "");
     arg_str(&a, r->node);
     arg_slice(&a, token_hash);
@@ -282,7 +282,7 @@ void redis_session_resume(struct broker *b, struct slice sid, struct slice token
     arg_join(&a, slice_str(r->node_prefix), SLICE("{"));
     arg_str(&a, "}");
     arg_taken(&a, r, sid);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_resumed, c);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_resumed, c);
 }
 
 /* Ending what nobody came back to. */
@@ -322,11 +322,11 @@ static void take_due(struct redis *r)
 {
     struct args a;
     r->expiry.busy = true;
-    script_args(&a, SCRIPT_DUE, 1);
+    script_args(&a, r, SCRIPT_DUE, 1);
     arg_str(&a, r->parked_key);
     arg_u64(&a, r->lease_ms + 2ull * r->link_cfg.timeout_ms);
     arg_u64(&a, PAGE);
-    redis_link_send(r->link, &a, 0, on_due, r);
+    store_send(r->store, &a, 0, on_due, r);
 }
 
 void park_tick(struct redis *r)

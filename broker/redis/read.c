@@ -64,7 +64,7 @@ static void ask_head(struct redis *r, struct slice room, struct page_call *p)
     (void)arg_key(&a, r->prefix, room, ":head");
     arg_str(&a, "offset");
     arg_str(&a, "tag");
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_head, p);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_head, p);
 }
 
 /* Members. HSCAN may give more than it is asked for (all of a small hash), so a cursor of ours is `<its cursor>:<how many of that batch
@@ -144,14 +144,14 @@ void redis_presence(struct broker *b, struct slice room, struct slice cursor, ui
     args_init(&a);
     arg_str(&a, "HLEN");
     (void)arg_key(&a, r->prefix, room, ":members");
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_member_count, p);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_member_count, p);
     args_init(&a);
     arg_str(&a, "HSCAN");
     (void)arg_key(&a, r->prefix, room, ":members");
     arg_u64(&a, p->scan);
     arg_str(&a, "COUNT");
     arg_u64(&a, p->limit);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_members, p);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_members, p);
 }
 
 /* Rooms. The directory is a sorted set with equal scores, so it pages by name; the cursor is the last name told. */
@@ -170,7 +170,7 @@ static void drop_empty_rooms(struct page_call *p, size_t asked)
         arg_str(&a, "ZREM");
         arg_str(&a, r->rooms_key);
         arg_slice(&a, p->rooms[i].room);
-        redis_link_send(r->link, &a, REQUEST_REPEATABLE, NULL, NULL);
+        store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
     }
     p->result.count = kept;
     p->result.rooms = p->rooms;
@@ -218,7 +218,7 @@ static void on_room_names(void *arg, const redisReply *r, enum err err, const ch
         args_init(&a);
         arg_str(&a, "HLEN");
         (void)arg_key(&a, redis->prefix, p->rooms[i].room, ":members");
-        redis_link_send(redis->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_room_count, p);
+        store_send(redis->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_room_count, p);
     }
     if (r->elements > p->limit)
         buf_append(&p->cursor, p->rooms[count - 1].room);
@@ -240,7 +240,7 @@ void redis_rooms(struct broker *b, struct slice cursor, uint32_t limit, broker_d
     arg_str(&a, "LIMIT");
     arg_str(&a, "0");
     arg_u64(&a, (uint64_t)p->limit + 1);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_room_names, p);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_room_names, p);
 }
 
 /* The log. */
@@ -286,5 +286,5 @@ void redis_history(struct broker *b, struct slice room, const struct position *a
     arg_str(&a, "+");
     arg_str(&a, "COUNT");
     arg_u64(&a, (uint64_t)p->limit + 1);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_entries, p);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_entries, p);
 }

@@ -94,7 +94,7 @@ static void finished(struct reap *p)
     arg_str(&a, "ZREM");
     arg_str(&a, r->nodes_key);
     arg_slice(&a, dead_node(p));
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_struck_off, p);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_struck_off, p);
 }
 
 static void on_page_done(void *arg, const struct broker_result *result)
@@ -151,7 +151,7 @@ static void claim(struct reap *p)
 {
     struct redis *r = p->r;
     struct args a;
-    script_args(&a, SCRIPT_CLAIM, 4);
+    script_args(&a, r, SCRIPT_CLAIM, 4);
     (void)arg_key(&a, r->node_prefix, dead_node(p), "");
     (void)arg_key(&a, r->node_prefix, dead_node(p), ":sessions");
     (void)arg_key(&a, r->node_prefix, dead_node(p), ":lost");
@@ -159,7 +159,7 @@ static void claim(struct reap *p)
     arg_str(&a, r->node);
     arg_u64(&a, lock_ms(r));
     arg_u64(&a, PAGE);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_claim, p);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_claim, p);
 }
 
 /* The sweep: when sessions' hashes have expired (everything was down for that long), only the rooms know who was in them.
@@ -221,7 +221,7 @@ static void sweep_room(struct reap *p)
     arg_u64(&a, p->scan);
     arg_str(&a, "COUNT");
     arg_u64(&a, SWEEP_MEMBERS);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_swept_members, p);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_swept_members, p);
 }
 
 static void on_swept_rooms(void *arg, const redisReply *reply, enum err err, const char *why)
@@ -260,7 +260,7 @@ static void sweep_page(struct reap *p)
     arg_str(&a, "PEXPIRE"); /* it is we who still work at it */
     (void)arg_key(&a, r->node_prefix, dead_node(p), ":reaper");
     arg_u64(&a, lock_ms(r));
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, NULL, NULL);
+    store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
     args_init(&a);
     arg_str(&a, "ZRANGEBYLEX");
     arg_str(&a, r->rooms_key);
@@ -272,7 +272,7 @@ static void sweep_page(struct reap *p)
     arg_str(&a, "LIMIT");
     arg_u64(&a, 0);
     arg_u64(&a, SWEEP_ROOMS);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_swept_rooms, p);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_swept_rooms, p);
 }
 
 static void sweep_begin(struct reap *p)
@@ -303,7 +303,7 @@ static void ask_heartbeat(struct reap *p)
     arg_str(&a, "ZSCORE");
     arg_str(&a, r->nodes_key);
     arg_slice(&a, dead_node(p));
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_heartbeat, p);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_heartbeat, p);
 }
 
 void reap_start(struct redis *r, struct slice node)

@@ -12,7 +12,7 @@
 
 static void tell_link(struct redis *r)
 {
-    bool up = redis_link_is_up(r->link) && pubsub_is_up(r->pubsub);
+    bool up = store_is_up(r->store) && pubsub_is_up(r->pubsub);
     if (up == r->told_up || r->closing)
         return;
     r->told_up = up;
@@ -85,11 +85,11 @@ static void redis_destroy(struct broker *b)
     lease_fini(r);
     bool any = true;
     for (int i = 0; any && i < CLOSE_ROUNDS; i++) { /* completions may ask for more */
-        any = redis_link_close(r->link);
+        any = store_close(r->store);
         any = pubsub_close(r->pubsub) || any;
         any = deferred_run(r) || any;
     }
-    redis_link_destroy(&r->link);
+    store_destroy(&r->store);
     pubsub_destroy(&r->pubsub);
     task_cancel(&r->task);
     sessions_fini(r);
@@ -128,7 +128,7 @@ static const struct broker_ops redis_ops = {
     .destroy = redis_destroy,
 };
 
-static const struct redis_link_events link_events = {.up = on_link_changed, .down = on_link_changed};
+static const struct store_events store_events = {.up = on_link_changed, .down = on_link_changed};
 static const struct pubsub_events pubsub_events = {
     .message = on_message, .up = on_pubsub_changed, .down = on_pubsub_changed};
 
@@ -236,7 +236,7 @@ struct broker *broker_redis_create(struct loop *loop, const struct broker_config
     task_init(&r->task, on_task);
     sessions_init(r);
     lease_init(r);
-    r->link = redis_link_create(loop, &r->link_cfg, &link_events, r, &r->b.stats);
+    r->store = store_create(loop, &r->link_cfg, &store_events, r, &r->b.stats);
     r->pubsub = pubsub_create(loop, &r->pubsub_cfg, &pubsub_events, r, &r->b.stats);
     pubsub_open_inbox(r->pubsub);
     pubsub_subscribe(r->pubsub, SLICE("$all"), NULL, NULL);

@@ -6,6 +6,7 @@
 #include "broker/internal.h"
 #include "broker/redis/pubsub.h"
 #include "broker/redis/scripts.h"
+#include "broker/redis/store.h"
 
 /* A room that nobody is in is remembered for a day, or for its retention. */
 #define KEEP_MS (24ull * 3600 * 1000)
@@ -50,7 +51,7 @@ struct redis {
     uint64_t started_ms;
     struct redis_link_config link_cfg;
     struct pubsub_config pubsub_cfg;
-    struct redis_link *link;
+    struct redis_store *store;
     struct pubsub *pubsub;
     bool told_up, closing;
     struct link deferred; /* completions that need no Redis */
@@ -71,6 +72,15 @@ struct call {
     broker_done *done;
     void *arg;
 };
+
+/* Begins a call of the script; its keys, then its other arguments follow. */
+static inline void script_args(struct args *a, const struct redis *r, enum script script, unsigned keys)
+{
+    args_init(a);
+    arg_str(a, "EVALSHA");
+    arg_str(a, r->link_cfg.scripts[script].sha1);
+    arg_u64(a, keys);
+}
 
 /* The set or sorted set `<before>{<name>}<after>` gets or loses a member. */
 static inline void set_args(struct args *a, const char *command, const char *before, struct slice name,

@@ -28,8 +28,7 @@ struct publish_call {
     uint64_t total;
     bool retained;
     unsigned flags;
-    char *bytes; /* the publish itself, while the user is looked up */
-    size_t n;
+    struct command publish; /* while the user is looked up */
 };
 
 static void published(void *arg, const redisReply *r, enum err err, const char *why)
@@ -66,12 +65,12 @@ static void user_looked_up(void *arg, const redisReply *r, enum err err, const c
         why = "no such user";
     }
     if (err != OK) {
-        redisFreeCommand(p->bytes);
+        redisFreeCommand(p->publish.bytes);
         broker_fail(p->call.done, p->call.arg, err, why);
         free(p);
         return;
     }
-    redis_link_send_bytes(p->call.r->link, TAKE(p->bytes), p->n, p->flags, published, p);
+    store_send_prepared(p->call.r->store, &p->publish, p->flags, published, p);
 }
 
 static void pack_message(const struct redis *r, const struct publish *p, const char *tag, struct buf *ret)
@@ -103,7 +102,7 @@ static void whisper_args(struct args *a, const struct redis *r, const struct pub
                          const char *tag)
 {
     struct slice sid = slice_from(p->room, sizeof "$session:" - 1);
-    script_args(a, SCRIPT_WHISPER, p->key.n != 0 ? 2 : 1);
+    script_args(a, r, SCRIPT_WHISPER, p->key.n != 0 ? 2 : 1);
     (void)arg_key(a, r->session_prefix, sid, "");
     arg_once_key(a, r->session_prefix, sid, p->key);
     arg_join(a, slice_str(r->node_prefix), SLICE("{"));
@@ -117,7 +116,7 @@ static void whisper_args(struct args *a, const struct redis *r, const struct pub
 static void publish_args(struct args *a, const struct redis *r, const struct publish *p, const struct buf *head,
                          const char *tag)
 {
-    script_args(a, SCRIPT_PUBLISH, p->key.n != 0 ? 4 : 3);
+    script_args(a, r, SCRIPT_PUBLISH, p->key.n != 0 ? 4 : 3);
     arg_room_key(a, r, p->room, ":head");
     arg_room_key(a, r, p->room, ":log");
     arg_room_key(a, r, p->room, ":members");
@@ -174,17 +173,17 @@ void redis_publish(struct broker *b, const struct publish *p, broker_done *done,
     if (room_is_session(p->room)) {
         whisper_args(&a, r, p, &head, tag);
         c->total = 1;
-        redis_link_send(r->link, &a, c->flags, published, c);
+        store_send(r->store, &a, c->flags, published, c);
     } else if (room_is_user(p->room)) {
         publish_args(&a, r, p, &head, tag);
-        c->bytes = args_format(&a, &c->n);
+        c->publish = store_prepare(r->store, &a);
         args_init(&a);
         arg_str(&a, "SCARD");
         (void)arg_key(&a, r->user_prefix, slice_from(p->room, sizeof "$user:" - 1), "");
-        redis_link_send(r->link, &a, REQUEST_REPEATABLE, user_looked_up, c);
+        store_send(r->store, &a, REQUEST_REPEATABLE, user_looked_up, c);
     } else {
         publish_args(&a, r, p, &head, tag);
-        redis_link_send(r->link, &a, c->flags, published, c);
+        store_send(r->store, &a, c->flags, published, c);
     }
     buf_fini(&head);
 }
@@ -224,7 +223,7 @@ static void directory(struct redis *r, const char *command, struct slice room)
     if (strcmp(command, "ZADD") == 0)
         arg_str(&a, "0");
     arg_slice(&a, room);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, NULL, NULL);
+    store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
 }
 
 static void member_changed(void *arg, const redisReply *reply, enum err err, const char *why)
@@ -273,7 +272,7 @@ static void member_arguments(struct args *a, const struct redis *r, const struct
 
 static void member_args(struct args *a, const struct redis *r, enum script script, const struct member_id *id)
 {
-    script_args(a, script, 3);
+    script_args(a, r, script, 3);
     arg_room_key(a, r, id->room, ":members");
     arg_room_key(a, r, id->room, ":head");
     arg_room_key(a, r, id->room, ":log");
@@ -291,13 +290,13 @@ static void pack_notice(enum envelope_kind kind, const struct member_id *id, enu
 static void note_room(struct redis *r, const struct member_id *id)
 {
     struct args a;
-    script_args(&a, SCRIPT_TOUCH, 1);
+    script_args(&a, r, SCRIPT_TOUCH, 1);
     (void)arg_key(&a, r->session_prefix, id->sid, "");
     arg_slice(&a, id->node);
     arg_u64(&a, r->session_ttl_ms);
     arg_join(&a, SLICE("room:"), id->room);
     arg_u64(&a, loop_wall_ms(r->b.loop));
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, NULL, NULL);
+    store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
 }
 
 void redis_join(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done, void *arg)
@@ -314,7 +313,7 @@ void redis_join(struct broker *b, struct slice room, struct slice sid, struct sl
     member_args(&a, r, SCRIPT_JOIN, &id);
     arg_slice(&a, user);
     arg_slice(&a, buf_slice(&head));
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, member_changed, m);
+    store_send(r->store, &a, REQUEST_REPEATABLE, member_changed, m);
     buf_fini(&head);
 }
 
@@ -329,13 +328,13 @@ void redis_leave_as(struct redis *r, const struct member_id *id, enum exit_reaso
     member_args(&a, r, SCRIPT_LEAVE, id);
     arg_slice(&a, buf_slice(&head));
     arg_u64(&a, KEEP_MS);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, member_changed, m);
+    store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, member_changed, m);
     buf_fini(&head);
-    script_args(&a, SCRIPT_UNNOTE, 1);
+    script_args(&a, r, SCRIPT_UNNOTE, 1);
     (void)arg_key(&a, r->session_prefix, id->sid, "");
     arg_slice(&a, id->node);
     arg_join(&a, SLICE("room:"), id->room);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
+    store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
 }
 
 /* NOLINTNEXTLINE(readability-function-size): the interface wants so many */
@@ -354,12 +353,12 @@ void redis_suspend_as(struct redis *r, const struct member_id *id, broker_done *
     struct buf head = BUF_INIT;
     pack_notice(ENVELOPE_SUSPEND, id, EXIT_LEAVE, &head);
     struct args a;
-    script_args(&a, SCRIPT_SUSPEND, 2);
+    script_args(&a, r, SCRIPT_SUSPEND, 2);
     arg_room_key(&a, r, id->room, ":members");
     arg_room_key(&a, r, id->room, ":head");
     member_arguments(&a, r, id);
     arg_slice(&a, buf_slice(&head));
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, member_changed, m);
+    store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, member_changed, m);
     buf_fini(&head);
 }
 

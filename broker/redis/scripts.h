@@ -27,13 +27,4 @@ enum script {
 
 extern const struct redis_script redis_scripts[SCRIPT_COUNT];
 
-/* Begins a call of the script; its keys, then its other arguments follow. */
-static inline void script_args(struct args *a, enum script script, unsigned keys)
-{
-    args_init(a);
-    arg_str(a, "EVALSHA");
-    arg_str(a, redis_scripts[script].sha1);
-    arg_u64(a, keys);
-}
-
 #endif

@@ -170,7 +170,7 @@ static void on_put(void *arg, const redisReply *reply, enum err err, const char 
         arg_str(&a, "ZREM");
         arg_str(&a, r->parked_key);
         arg_slice(&a, sid);
-        redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
+        store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
     }
     if (state == 2)
         session_moved(r, sid);
@@ -185,7 +185,7 @@ static void put_args(struct args *a, const struct redis *r, const struct session
         struct slice value;
     } fields[] = {{"user", s->user},   {"protocol", s->protocol}, {"ip", s->ip},
                   {"agent", s->agent}, {"origin", s->origin},     {"token_hash", s->token_hash}};
-    script_args(a, SCRIPT_PUT, 1);
+    script_args(a, r, SCRIPT_PUT, 1);
     (void)arg_key(a, r->session_prefix, s->sid, "");
     arg_str(a, r->node);
     arg_u64(a, r->session_ttl_ms);
@@ -226,7 +226,7 @@ void redis_session_put(struct broker *b, const struct session_record *s, broker_
     memcpy(c->sid, s->sid.p, s->sid.n);
     put_args(&a, r, s);
     gather_hold(g);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_put, c);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_put, c);
     gather_close(g);
 }
 
@@ -378,7 +378,7 @@ void session_moved(struct redis *r, struct slice sid)
         return;
     struct args a;
     set_args(&a, "SREM", r->node_prefix, slice_str(r->node), ":sessions", sid);
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
+    store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
     local_free(r, s);
     if (r->b.events->taken != NULL)
         r->b.events->taken(r->b.owner, sid);
@@ -409,13 +409,13 @@ void session_check(struct redis *r, struct slice sid)
     c->sid_n = sid.n;
     memcpy(c->sid, sid.p, sid.n);
     struct args a;
-    script_args(&a, SCRIPT_TOUCH, 1);
+    script_args(&a, r, SCRIPT_TOUCH, 1);
     (void)arg_key(&a, r->session_prefix, sid, "");
     arg_str(&a, r->node);
     arg_u64(&a, r->session_ttl_ms);
     arg_str(&a, "last_seen");
     arg_u64(&a, loop_wall_ms(r->b.loop));
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, on_touched, c);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_touched, c);
 }
 
 static void refresh(struct redis *r, const struct local_session *s)
@@ -425,7 +425,7 @@ static void refresh(struct redis *r, const struct local_session *s)
     if (s->user.n == 0)
         return;
     arg_expire(&a, r->user_prefix, s->user, user_ttl_ms(r));
-    redis_link_send(r->link, &a, REQUEST_REPEATABLE, NULL, NULL);
+    store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
 }
 
 void sessions_tick(struct redis *r, uint64_t elapsed_ms)
