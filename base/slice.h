@@ -32,6 +32,11 @@ static inline bool slice_starts(struct slice s, struct slice prefix)
     return s.n >= prefix.n && (prefix.n == 0 || memcmp(s.p, prefix.p, prefix.n) == 0);
 }
 
+static inline bool slice_ends(struct slice s, struct slice end)
+{
+    return s.n >= end.n && (end.n == 0 || memcmp(s.p + s.n - end.n, end.p, end.n) == 0);
+}
+
 /* The part of s from byte `from` on; from must not be past the end. */
 static inline struct slice slice_from(struct slice s, size_t from)
 {

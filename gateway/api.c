@@ -59,17 +59,35 @@ static bool failed(struct query *q, const struct broker_result *r)
     return true;
 }
 
-static bool parse_page(const struct http_request *r, struct page *ret, struct error *reterr)
+enum err api_limit(struct slice query, uint32_t *ret, struct error *reterr)
 {
     bool found;
     uint64_t limit = LIMIT_DEFAULT;
-    struct slice value = uri_query(r->query, "limit", &found);
-    if (found && (!text_u64(value, LIMIT_MAX, &limit) || limit == 0)) {
-        (void)fail(reterr, ERR_BAD_REQUEST, "limit must be a number from 1 to %u", LIMIT_MAX);
+    struct slice value = uri_query(query, "limit", &found);
+    if (found && (!text_u64(value, LIMIT_MAX, &limit) || limit == 0))
+        return fail(reterr, ERR_BAD_REQUEST, "limit must be a number from 1 to %u", LIMIT_MAX);
+    *ret = (uint32_t)limit;
+    return OK;
+}
+
+enum err api_room(struct slice path, char ret_bytes[NAME_MAX_ROOM], struct slice *ret, struct error *reterr)
+{
+    struct slice room;
+    if (!text_percent_decode(path, ret_bytes, NAME_MAX_ROOM, &room) || !utf8_name_valid(room, NAME_MAX_ROOM))
+        return fail(reterr, ERR_INVALID_NAME, "a room name is 1 to %d bytes of UTF-8 without control characters",
+                    NAME_MAX_ROOM);
+    if (room.p[0] == '$')
+        return fail(reterr, ERR_NOT_FOUND, "names that start with $ are the server's own");
+    *ret = room;
+    return OK;
+}
+
+static bool parse_page(const struct http_request *r, struct page *ret, struct error *reterr)
+{
+    bool found;
+    if (api_limit(r->query, &ret->limit, reterr) != OK)
         return false;
-    }
-    ret->limit = (uint32_t)limit;
-    value = uri_query(r->query, "cursor", &found);
+    struct slice value = uri_query(r->query, "cursor", &found);
     if (!text_percent_decode(value, ret->cursor_bytes, sizeof ret->cursor_bytes, &ret->cursor) ||
         !utf8_valid(ret->cursor)) {
         (void)fail(reterr, ERR_BAD_REQUEST, "cursor is not one that this API gave out");
@@ -140,27 +158,31 @@ static void on_room(void *arg, const struct broker_result *r)
                          text_or_null(r->more ? r->cursor : SLICE_NONE)));
 }
 
-void api_get_room(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+static void get_room(struct gateway *g, const struct http_request *r, struct slice name, struct http_exchange *x)
 {
     struct page page;
     struct error error;
     struct slice room;
     struct query *q = query_create(g, x);
-    bool named =
-        text_percent_decode(slice_from(r->path, sizeof "/api/v1/rooms/" - 1), q->room, sizeof q->room, &room) &&
-        utf8_name_valid(room, NAME_MAX_ROOM);
-    if (!named)
-        (void)fail(&error, ERR_INVALID_NAME, "a room name is 1 to %d bytes of UTF-8 without control characters",
-                   NAME_MAX_ROOM);
-    else if (room.p[0] == '$')
-        (void)fail(&error, ERR_NOT_FOUND, "names that start with $ are the server's own");
-    else if (!policies_find(g->policies, room)->presence)
-        (void)fail(&error, ERR_FORBIDDEN, "policy does not show who is in this room");
-    else if (parse_page(r, &page, &error)) {
-        q->room_n = room.n;
-        g->broker->ops->presence(g->broker, room, page.cursor, page.limit, on_room, q);
-        return;
+    if (api_room(name, q->room, &room, &error) == OK) {
+        if (!policies_find(g->policies, room)->presence) {
+            (void)fail(&error, ERR_FORBIDDEN, "policy does not show who is in this room");
+        } else if (parse_page(r, &page, &error)) {
+            q->room_n = room.n;
+            g->broker->ops->presence(g->broker, room, page.cursor, page.limit, on_room, q);
+            return;
+        }
     }
     free(q);
     api_fail(x, error.code, error.text);
+}
+
+void api_get_room(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+{
+    const struct slice history = SLICE("/history");
+    struct slice name = slice_from(r->path, sizeof "/api/v1/rooms/" - 1);
+    if (slice_ends(name, history))
+        api_get_history(g, r, (struct slice){name.p, name.n - history.n}, x);
+    else
+        get_room(g, r, name, x);
 }

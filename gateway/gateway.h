@@ -30,6 +30,7 @@ struct gateway {
 
     struct link catchup_turns; /* returning members that wait for a read of the log */
     uint32_t catchup_reads;
+    uint32_t api_reads; /* histories that the HTTP API reads */
 
     struct wheel wheel; /* one tick a second */
     struct timer tick;

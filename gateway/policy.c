@@ -65,6 +65,7 @@ enum setting_type {
     SETTING_JOIN,
     SETTING_PUBLISH,
     SETTING_SLOW,
+    SETTING_HISTORY,
     SETTING_BOOL,
     SETTING_COUNT,
     SETTING_SIZE,
@@ -82,6 +83,7 @@ static const struct setting {
     {"presence", SETTING_BOOL, offsetof(struct policy, presence), "on or off"},
     {"notices", SETTING_BOOL, offsetof(struct policy, notices), "on or off"},
     {"slow", SETTING_SLOW, offsetof(struct policy, slow), "default, disconnect or drop-oldest"},
+    {"public-history", SETTING_HISTORY, offsetof(struct policy, public_history), "default, on or off"},
     {"rate", SETTING_COUNT, offsetof(struct policy, rate), "messages per second, 0 for no limit"},
     {"size", SETTING_SIZE, offsetof(struct policy, size), "a size such as 4k, 0 for no limit of its own"},
     {"max-members", SETTING_COUNT, offsetof(struct policy, max_members), "a number, 0 for no limit"},
@@ -95,6 +97,8 @@ static const char *const slow_words[] = {[POLICY_SLOW_DEFAULT] = "default",
                                          [POLICY_SLOW_DISCONNECT] = "disconnect",
                                          [POLICY_SLOW_DROP_OLDEST] = "drop-oldest",
                                          NULL};
+static const char *const history_words[] = {
+    [HISTORY_DEFAULT] = "default", [HISTORY_ON] = "on", [HISTORY_OFF] = "off", NULL};
 
 /* Enough for a client that comes back within the default resume window to miss nothing. */
 #define RETAIN_COUNT 100u
@@ -160,6 +164,15 @@ static bool set_slow(struct slice value, enum policy_slow *ret)
     return true;
 }
 
+static bool set_history(struct slice value, enum policy_history *ret)
+{
+    unsigned word;
+    if (!value_word(value, history_words, &word))
+        return false;
+    *ret = (enum policy_history)word;
+    return true;
+}
+
 static bool set_value(struct policy *p, const struct setting *s, struct slice value)
 {
     void *field = (char *)p + s->offset;
@@ -167,6 +180,7 @@ static bool set_value(struct policy *p, const struct setting *s, struct slice va
     case SETTING_JOIN: return set_who(value, false, field);
     case SETTING_PUBLISH: return set_who(value, true, field);
     case SETTING_SLOW: return set_slow(value, field);
+    case SETTING_HISTORY: return set_history(value, field);
     case SETTING_BOOL: return value_bool(value, field);
     case SETTING_COUNT: return value_count(value, field);
     case SETTING_SIZE: return value_size(value, field);

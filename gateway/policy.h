@@ -17,6 +17,8 @@
 enum policy_who { WHO_ANYONE, WHO_MEMBERS, WHO_NOBODY };
 /* What happens to members that do not read fast enough; DEFAULT is --slow-consumer. */
 enum policy_slow { POLICY_SLOW_DEFAULT, POLICY_SLOW_DISCONNECT, POLICY_SLOW_DROP_OLDEST };
+/* May anybody read the log over the HTTP API, which knows no users? DEFAULT: where anybody may connect as anybody, and join. */
+enum policy_history { HISTORY_DEFAULT, HISTORY_ON, HISTORY_OFF };
 
 struct policy {
     char *pattern;
@@ -24,6 +26,7 @@ struct policy {
     bool presence;                 /* may members and outsiders list who is there? default on */
     bool notices;                  /* enter and exit are told to members; default on */
     enum policy_slow slow;
+    enum policy_history public_history;
     uint32_t rate;         /* messages per second into one room on one node; 0: no limit (default) */
     uint32_t size;         /* bytes of data in one message; 0: only --max-message-size (default) */
     uint32_t max_members;  /* 0: no limit (default) */

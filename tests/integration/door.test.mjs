@@ -10,7 +10,7 @@ for (const broker of ['memory', 'redis']) {
     let cluster, gw, open, gather;
 
     before(async () => {
-      cluster = await Cluster.start({ redis: broker === 'redis', flags: ['--policy', 'secret.* presence=off'] });
+      cluster = await Cluster.start({ redis: broker === 'redis', flags: ['--policy', 'secret.* presence=off public-history=off', '--policy', 'brief.* retain-count=0'] });
       gw = cluster.gateways[0];
       open = (...a) => gw.client(...a);
       gather = (...ids) => gw.gather(...ids);
@@ -145,6 +145,56 @@ for (const broker of ['memory', 'redis']) {
         const r = await gw.get(`/api/v1/rooms/${encodeURIComponent(room)}`);
         assert.deepEqual([r.status, r.json.room, r.json.total], [200, room, 1]);
         await a.close();
+      });
+
+      it('pages through the history of a room, both ways', async () => {
+        const [room, a] = await gather('a'), path = `/api/v1/rooms/${room}/history`;
+        for (let i = 1; i <= 250; i++) a.send({ type: 'publish', room, event: 'step', data: i });
+        await a.settle();
+        const acked = (await a.publish(room, 251)).position, heard = [];
+        while (heard.length < 251) heard.push(await a.message(room));
+        const page = async query => {
+          const r = await gw.get(`${path}?${query}`);
+          assert.equal(r.status, 200, r.text);
+          assert.match(r.headers['content-type'], /^application\/json/);
+          return r.json;
+        };
+        const kept = heard.slice(-100), newest = await page('limit=30'), back = [newest];
+        assert.deepEqual([newest.room, newest.position, newest.next], [room, acked, 251]);
+        while (back[0].previous !== null) back.unshift(await page(`before=${back[0].previous}&limit=30`));
+        assert.deepEqual(back.map(p => p.messages.length), [10, 30, 30, 30]);
+        const forward = [await page(`after=${kept[0].position.offset - 1}&limit=40`)];
+        while (forward.at(-1).more) forward.push(await page(`after=${forward.at(-1).next}&limit=40`));
+        assert.deepEqual(forward.map(p => p.messages.length), [40, 40, 20]);
+        for (const pages of [back, forward, [await page('limit=1000')], [await page('after=0&limit=1000')]])
+          assert.deepEqual(pages.flatMap(p => p.messages), kept.map(({ position, event, from, time, data }) => ({ position, event, from, time, data })));
+        assert.deepEqual((await page('after=251')).messages, []);
+        await a.close();
+      });
+
+      it('tells data as it was written, and bytes as base64', async () => {
+        const [room, a] = await gather('a');
+        a.raw(`{"type":"publish","room":"${room}","data":{"b" : [1.0, "\\u4f60"] ,"a":1e2}}`);
+        const bytes = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
+        await a.callBinary({ type: 'publish', room, event: 'blob' }, bytes);
+        const r = await gw.get(`/api/v1/rooms/${room}/history`);
+        assert.ok(r.text.includes('"data":{"b" : [1.0, "\\u4f60"] ,"a":1e2}}'), r.text);
+        assert.deepEqual(Buffer.from(r.json.messages[1].data_base64, 'base64'), bytes);
+        assert.deepEqual(Object.keys(r.json.messages[1]), ['position', 'event', 'from', 'time', 'data_base64']);
+        const { 'content-length': length } = (await gw.get(`/api/v1/rooms/${room}/history`, { method: 'HEAD' })).headers;
+        assert.equal(Number(length), Buffer.byteLength(r.text));
+        await a.close();
+      });
+
+      it('shows no history that policy keeps to itself, or does not keep', async () => {
+        for (const [room, status, code] of [['secret.1', 403, 'forbidden'], ['brief.1', 501, 'unsupported'], ['$all', 404, 'not_found'], ['%24user:a', 404, 'not_found']]) {
+          const r = await gw.get(`/api/v1/rooms/${room}/history`);
+          assert.deepEqual([r.status, r.json.code], [status, code], room);
+        }
+        for (const query of ['limit=0', 'limit=1001', 'after=x', 'before=', 'after=1&before=9']) {
+          const r = await gw.get(`/api/v1/rooms/x/history?${query}`);
+          assert.deepEqual([r.status, r.json.code], [400, 'bad_request'], query);
+        }
       });
 
       it('answers what it does not know', async () => {

@@ -35,6 +35,11 @@ describe('S6, a turn-based board game', { timeout: 60000 }, () => {
     assert.deepEqual(games[2], games[0]);
     assert.ok(games[0].board.length >= 1, 'the first player has moved');
 
+    // Somebody who has no socket yet reads the whole game over https, from another node.
+    const record = (await gw2.get(`/api/v1/rooms/${room}/history?after=0`)).json;
+    assert.deepEqual([record.messages.map(m => m.position.offset), record.more], [games[0].offsets, false]);
+    assert.deepEqual(record.messages.at(-1).position, games[0].last);
+
     await players[1].drop();
     const left = await players[0].next('exit');
     assert.deepEqual([left.user, left.reason, left.total], ['p2', 'disconnect', 2]);

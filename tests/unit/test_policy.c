@@ -128,6 +128,7 @@ static void without_lines_everything_has_the_defaults(void **state)
     assert_int_equal(room->rate + room->size + room->max_members, 0);
     assert_int_equal(room->retain_count, 100);
     assert_int_equal(room->retain_age_s, 120);
+    assert_int_equal(room->public_history, HISTORY_DEFAULT);
 
     const struct policy *all = find(p, "$all");
     assert_int_equal(all->publish, WHO_ANYONE);
@@ -141,9 +142,10 @@ static void without_lines_everything_has_the_defaults(void **state)
 
 static void every_key_is_understood(void **state)
 {
-    static const char *const lines[] = {"  a.*\tjoin=nobody publish=nobody presence=off notices=off slow=drop-oldest "
-                                        "rate=20 size=4k  max-members=3 retain-count=100 retain-age=10m ",
-                                        "b publish=anyone slow=disconnect join=anyone presence=on notices=on"};
+    static const char *const lines[] = {
+        "  a.*\tjoin=nobody publish=nobody presence=off notices=off slow=drop-oldest "
+        "rate=20 size=4k  max-members=3 retain-count=100 retain-age=10m public-history=on ",
+        "b public-history=off publish=anyone slow=disconnect join=anyone presence=on notices=on"};
     struct policies *p = create(lines, 2);
     const struct policy *a = find(p, "a.1"), *b = find(p, "b");
     (void)state;
@@ -158,6 +160,8 @@ static void every_key_is_understood(void **state)
     assert_int_equal(a->max_members, 3);
     assert_int_equal(a->retain_count, 100);
     assert_int_equal(a->retain_age_s, 600);
+    assert_int_equal(a->public_history, HISTORY_ON);
+    assert_int_equal(b->public_history, HISTORY_OFF);
     assert_int_equal(b->publish, WHO_ANYONE);
     assert_int_equal(b->slow, POLICY_SLOW_DISCONNECT);
     policies_destroy(&p);
@@ -212,6 +216,7 @@ static void bad_lines_are_refused_with_a_reason(void **state)
         {"a publish=all", "must be anyone, members or nobody"},
         {"a slow=resume", "must be default, disconnect or drop-oldest"},
         {"a presence=maybe", "must be on or off"},
+        {"a public-history=members", "must be default, on or off"},
         {"a rate=1 rate=1", "rate is given twice"},
     };
     (void)state;
