@@ -1,6 +1,8 @@
 /* broker/broker.c: chooses a backend, and the little that all backends share. */
 #include "broker/broker.h"
 
+#include <stdio.h>
+
 #include "base/random.h"
 #include "broker/internal.h"
 
@@ -47,4 +49,12 @@ void broker_tag(char ret[TAG_LEN + 1])
         ret[2 * i + 1] = "0123456789abcdef"[raw[i] & 15];
     }
     ret[TAG_LEN] = '\0';
+}
+
+struct slice broker_once_key(const struct publish *p, char scratch[ONCE_SCRATCH])
+{
+    if (p->key.n != 0 || p->was.at.offset == 0)
+        return p->key;
+    (void)snprintf(scratch, ONCE_SCRATCH, "~%s", p->was.at.tag);
+    return slice_str(scratch);
 }

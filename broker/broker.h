@@ -45,6 +45,7 @@ struct message_record { /* one entry of a room's log */
     uint64_t time_ms;
     struct slice event, from, user, id, except, data;
     enum data_type data_type;
+    struct was was;
 };
 
 /* What a completion is told. err is OK or why not; the rest is set as the operation says, borrowed until it returns. */
@@ -69,6 +70,7 @@ typedef void broker_done(void *arg, const struct broker_result *r);
 struct publish {
     struct slice room, event, from, user, except, data;
     struct slice key; /* idempotency key or empty */
+    struct was was;   /* set: appended again; without a key its tag is what makes it idempotent */
     enum data_type data_type;
     uint32_t retain_count, retain_age_s; /* 0: no log */
     uint32_t replicas;                   /* WAIT for so many, 0: none */

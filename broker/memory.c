@@ -99,7 +99,8 @@ static void deliver_message(struct memory *m, const struct op *op, const char pr
                          .node = slice_str(m->node),
                          .except = op->p.except,
                          .data = op->p.data,
-                         .position = op->position};
+                         .position = op->position,
+                         .was = op->p.was};
     memcpy(e.prev, prev, sizeof e.prev);
     deliver(m, &e);
 }
@@ -127,11 +128,12 @@ static void publish_to_session(struct memory *m, struct op *op)
 static void publish_to_room(struct memory *m, struct op *op, uint64_t total)
 {
     struct room *room = memory_room(m, op->p.room);
-    char prev[TAG_LEN + 1];
+    char prev[TAG_LEN + 1], scratch[ONCE_SCRATCH];
     advance(op, &room->head, prev);
     struct broker_result r = {.position = op->position, .total = total};
-    if (op->p.key.n != 0)
-        memory_once_add(m, op->p.room, op->p.key, &op->position);
+    struct slice once = broker_once_key(&op->p, scratch);
+    if (once.n != 0)
+        memory_once_add(m, op->p.room, once, &op->position);
     /* The envelope borrows from op, so the log takes op last. */
     if (room->subscribed || slice_eq(op->p.room, SLICE("$all")))
         deliver_message(m, op, prev);
@@ -143,7 +145,9 @@ static void publish_to_room(struct memory *m, struct op *op, uint64_t total)
 
 static void run_publish(struct memory *m, struct op *op)
 {
-    const struct position *first = op->p.key.n != 0 ? memory_once_find(m, op->p.room, op->p.key) : NULL;
+    char scratch[ONCE_SCRATCH];
+    struct slice once = broker_once_key(&op->p, scratch);
+    const struct position *first = once.n != 0 ? memory_once_find(m, op->p.room, once) : NULL;
     if (first != NULL) {
         struct broker_result r = {.position = *first, .repeated = true};
         broker_complete(op->done, op->arg, &r);

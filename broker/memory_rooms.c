@@ -319,7 +319,8 @@ void memory_run_history(struct memory *m, struct op *op)
                                                        .id = e->p.key,
                                                        .except = e->p.except,
                                                        .data = e->p.data,
-                                                       .data_type = e->p.data_type};
+                                                       .data_type = e->p.data_type,
+                                                       .was = e->p.was};
     }
     result.messages = page;
     result.position = r->head;

@@ -148,10 +148,13 @@ static void deliver_record(struct room *r, const struct message_record *m)
                                        .time_ms = m->time_ms,
                                        .room = r->name,
                                        .event = m->event,
+                                       .id = m->id,
                                        .from = m->from,
                                        .user = m->user,
+                                       .except = m->except,
                                        .data = m->data,
-                                       .position = m->position});
+                                       .position = m->position,
+                                       .was = m->was});
 }
 
 static void on_page(void *arg, const struct broker_result *result)

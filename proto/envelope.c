@@ -52,8 +52,12 @@ static void fill_head(const struct envelope *e, Xd__Envelope *pb)
     pb->total = e->total;
     pb->reason = (uint32_t)e->reason;
     pb->again = e->again;
-    if (e->kind == ENVELOPE_MESSAGE)
-        pb->tag = binary(slice_str(e->position.tag));
+    if (e->kind != ENVELOPE_MESSAGE)
+        return;
+    pb->tag = binary(slice_str(e->position.tag));
+    pb->was_offset = e->was.at.offset;
+    pb->was_tag = binary(slice_str(e->was.at.tag));
+    pb->was_since = e->was.since;
 }
 
 static void pack(const Xd__Envelope *pb, struct buf *ret)
@@ -151,6 +155,8 @@ static const char *bad_text(const Xd__Envelope *pb)
         return "tag";
     if (pb->prev.len != 0 && !is_tag(slice_of(pb->prev)))
         return "prev";
+    if (pb->was_tag.len != 0 && !is_tag(slice_of(pb->was_tag)))
+        return "was_tag";
     return NULL;
 }
 
@@ -169,6 +175,9 @@ static const char *bad_shape(const Xd__Envelope *pb)
         return "room";
     if ((pb->offset == 0) != (pb->tag.len == 0))
         return "tag";
+    if ((pb->was_offset == 0) != (pb->was_tag.len == 0) || (pb->was_offset != 0 && pb->was_since >= pb->was_offset) ||
+        (pb->was_offset != 0 && pb->kind != ENVELOPE_MESSAGE))
+        return "was";
     if (pb->kind != ENVELOPE_MESSAGE)
         return pb->kind != ENVELOPE_PROBE && pb->from.len == 0 ? "from" : NULL;
     if (pb->offset == 0)
@@ -195,9 +204,11 @@ static void convert(const Xd__Envelope *pb, struct envelope *ret)
                              .node = slice_of(pb->node),
                              .except = slice_of(pb->except),
                              .data = slice_of(pb->data),
-                             .position = {.offset = pb->offset}};
+                             .position = {.offset = pb->offset},
+                             .was = {.at = {.offset = pb->was_offset}, .since = pb->was_since}};
     tag_copy(ret->position.tag, slice_of(pb->tag));
     tag_copy(ret->prev, slice_of(pb->prev));
+    tag_copy(ret->was.at.tag, slice_of(pb->was_tag));
 }
 
 enum err envelope_unpack(struct slice bytes, struct arena *a, struct envelope *ret, struct error *reterr)

@@ -19,6 +19,13 @@ struct position {
     char tag[TAG_LEN + 1]; /* NUL-terminated; empty when offset is 0 */
 };
 
+/* Where a message stood before the store lost it and a node appended it again (docs/reliability.md, "Forks"). at.offset is 0 for all others. The
+ * tag names the message, however often that happens to it. */
+struct was {
+    struct position at;
+    uint64_t since; /* the last offset which the lost branch has in common with the log */
+};
+
 enum envelope_kind {
     ENVELOPE_MESSAGE = 1,
     ENVELOPE_ENTER,
@@ -55,6 +62,7 @@ struct envelope {
     struct slice room, event, id, from, user, node, except, data;
     struct position position; /* of a MESSAGE; the room's head for the other kinds */
     char prev[TAG_LEN + 1];   /* tag of the message before this one, empty for the first */
+    struct was was;           /* MESSAGE */
 };
 
 const char *exit_reason_name(enum exit_reason reason);

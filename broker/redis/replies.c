@@ -80,6 +80,19 @@ bool member_parse(struct slice sid, struct slice value, struct member_record *re
     return true;
 }
 
+/* `<offset> <tag> <since>`, the offset not 0. */
+static bool was_parse(struct slice value, struct was *ret)
+{
+    struct slice offset, tag;
+    struct was w = {0};
+    if (!word(&value, &offset) || !word(&value, &tag) || !text_u64(offset, OFFSET_MAX, &w.at.offset) || !is_tag(tag) ||
+        !text_u64(value, OFFSET_MAX, &w.since) || w.since >= w.at.offset)
+        return false;
+    memcpy(w.at.tag, tag.p, TAG_LEN);
+    *ret = w;
+    return true;
+}
+
 static bool message_field(struct message_record *m, struct slice name, struct slice value)
 {
     if (slice_eq(name, SLICE("time")))
@@ -100,6 +113,8 @@ static bool message_field(struct message_record *m, struct slice name, struct sl
         m->except = value;
     } else if (slice_eq(name, SLICE("type"))) {
         m->data_type = slice_eq(value, SLICE("binary")) ? DATA_BINARY : DATA_JSON;
+    } else if (slice_eq(name, SLICE("was"))) {
+        return was_parse(value, &m->was);
     } else if (slice_eq(name, SLICE("data"))) {
         m->data = value;
     }

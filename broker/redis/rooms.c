@@ -84,7 +84,8 @@ static void pack_message(const struct redis *r, const struct publish *p, const c
                          .user = p->user,
                          .node = slice_str(r->node),
                          .except = p->except,
-                         .data = p->data};
+                         .data = p->data,
+                         .was = p->was};
     memcpy(e.position.tag, tag, TAG_LEN + 1);
     envelope_pack_head(&e, ret);
 }
@@ -113,14 +114,28 @@ static void whisper_args(struct args *a, const struct redis *r, const struct pub
     arg_u64(a, r->once_ttl_ms);
 }
 
+/* As message_parse() reads it. */
+static void arg_was(struct args *a, const struct was *was)
+{
+    char text[96];
+    if (was->at.offset == 0)
+        return;
+    (void)snprintf(text, sizeof text, "%llu %s %llu", (unsigned long long)was->at.offset, was->at.tag,
+                   (unsigned long long)was->since);
+    arg_str(a, "was");
+    arg_join(a, slice_str(text), SLICE_NONE);
+}
+
 static void publish_args(struct args *a, const struct redis *r, const struct publish *p, const struct buf *head,
                          const char *tag)
 {
-    script_args(a, r, SCRIPT_PUBLISH, p->key.n != 0 ? 4 : 3);
+    char scratch[ONCE_SCRATCH];
+    struct slice once = broker_once_key(p, scratch);
+    script_args(a, r, SCRIPT_PUBLISH, once.n != 0 ? 4 : 3);
     arg_room_key(a, r, p->room, ":head");
     arg_room_key(a, r, p->room, ":log");
     arg_room_key(a, r, p->room, ":members");
-    arg_once_key(a, r->prefix, p->room, p->key);
+    arg_once_key(a, r->prefix, p->room, once);
     arg_channel(a, r, p->room);
     arg_slice(a, buf_slice(head));
     arg_slice(a, p->data);
@@ -147,6 +162,7 @@ static void publish_args(struct args *a, const struct redis *r, const struct pub
         arg_str(a, fields[i].name);
         arg_slice(a, fields[i].value);
     }
+    arg_was(a, &p->was);
 }
 
 void redis_publish(struct broker *b, const struct publish *p, broker_done *done, void *arg)
@@ -164,7 +180,7 @@ void redis_publish(struct broker *b, const struct publish *p, broker_done *done,
     c->call = (struct call){.r = r, .done = done, .arg = arg};
     c->retained = p->retain_count != 0;
     /* Without a key nobody could tell a repetition from a second message. */
-    c->flags = p->key.n != 0 ? REQUEST_REPEATABLE : 0;
+    c->flags = p->key.n != 0 || p->was.at.offset != 0 ? REQUEST_REPEATABLE : 0;
     struct buf head = BUF_INIT;
     char tag[TAG_LEN + 1];
     broker_tag(tag);

@@ -13,6 +13,9 @@ static void assert_same(const struct envelope *a, const struct envelope *b)
     assert(slice_eq(a->room, b->room) && slice_eq(a->event, b->event) && slice_eq(a->id, b->id));
     assert(slice_eq(a->from, b->from) && slice_eq(a->user, b->user) && slice_eq(a->node, b->node));
     assert(slice_eq(a->except, b->except) && slice_eq(a->data, b->data));
+    if (a->kind == ENVELOPE_MESSAGE && a->was.at.offset != 0)
+        assert(a->was.at.offset == b->was.at.offset && a->was.since == b->was.since &&
+               strcmp(a->was.at.tag, b->was.at.tag) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)

@@ -25,6 +25,7 @@ static void on_envelope(void *owner, const struct envelope *e)
                        .data_type = e->data_type,
                        .reason = e->reason,
                        .again = e->again,
+                       .was = e->was,
                        .total = e->total,
                        .time_ms = e->time_ms,
                        .position = e->position,
@@ -211,6 +212,7 @@ void answered(void *arg, const struct broker_result *r)
         TAKE_SLICE(event, m->event);
         TAKE_SLICE(id, m->id);
         TAKE_SLICE(except, m->except);
+        a->entries[i].was = m->was;
         TAKE_SLICE(data, m->data);
         a->entries[i].data_n = m->data.n;
         a->entries[i].data_type = m->data_type;

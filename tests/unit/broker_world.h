@@ -16,6 +16,7 @@ struct seen {
     struct position position;
     char prev[TAG_LEN + 1];
     bool again;
+    struct was was;
     char *room, *event, *id, *from, *user, *node, *except, *data; /* NUL after the end */
     size_t data_n;
 };
@@ -48,6 +49,7 @@ struct answer {
         enum member_state state;
         enum data_type data_type;
         struct position position;
+        struct was was;
         char data[300];
         size_t data_n;
     } entries[1000];

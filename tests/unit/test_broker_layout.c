@@ -235,6 +235,11 @@ static void garbage_values_are_harmless(void **state)
     await_ok(w, do_publish(w, &p));
     freeReplyObject(redis_fixture_command(&redis, "XADD xd:{lobby}:log 5-0 some junk"));
     freeReplyObject(redis_fixture_command(&redis, "XADD xd:{lobby}:log 6-7 time never tag x data 1"));
+    static const char *const lost[] = {
+        "", "3", "0 0123456789abcdef 0", "3 0123456789abcdef 3", "3 0123456789abcde 2", "3 0123456789abcdef 2 1"};
+    for (size_t i = 0; i < ARRAY_LEN(lost); i++)
+        freeReplyObject(redis_fixture_command(
+            &redis, "XADD xd:{lobby}:log %d-0 time 1 tag 0123456789abcdef data 1 was %s", (int)i + 7, lost[i]));
     freeReplyObject(redis_fixture_command(&redis, "SET xd:{lobby}:once:k junk"));
     a = await_ok(w, do_history(w, "lobby", 0, 10));
     assert_int_equal(a->count, 1);

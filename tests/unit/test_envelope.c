@@ -23,7 +23,8 @@ static const struct envelope message = {.kind = ENVELOPE_MESSAGE,
                                         .except = {"s2", 2},
                                         .data = {"\0\xff\r\n", 4},
                                         .position = {7, TAG_B},
-                                        .prev = TAG_A};
+                                        .prev = TAG_A,
+                                        .was = {.at = {6, TAG_A}, .since = 3}};
 
 static void assert_same(const struct envelope *a, const struct envelope *b)
 {
@@ -35,6 +36,9 @@ static void assert_same(const struct envelope *a, const struct envelope *b)
     assert_int_equal(a->position.offset, b->position.offset);
     assert_string_equal(a->position.tag, b->position.tag);
     assert_string_equal(a->prev, b->prev);
+    assert_int_equal(a->was.at.offset, b->was.at.offset);
+    assert_int_equal(a->was.since, b->was.since);
+    assert_string_equal(a->was.at.tag, b->was.at.tag);
     assert_true(slice_eq(a->room, b->room) && slice_eq(a->event, b->event) && slice_eq(a->id, b->id));
     assert_true(slice_eq(a->from, b->from) && slice_eq(a->user, b->user) && slice_eq(a->node, b->node));
     assert_true(slice_eq(a->except, b->except) && slice_eq(a->data, b->data));
