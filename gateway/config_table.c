@@ -85,7 +85,7 @@ static const struct config_option times[] = {
     SECONDS("handshake-timeout", handshake_timeout_s, "10s", 1, 10 * 60, RELOAD, "time for TLS, for a request, and between requests"),
     SECONDS("heartbeat", heartbeat_s, "25s", 1, 1 * HOUR, RELOAD, "a client that is silent for so long is pinged, and closed after twice the time"),
     SECONDS("resume-window", resume_window_s, "60s", 0, 24 * HOUR, RELOAD, "a session whose connection broke may be resumed for so long, 0: it ends at once"),
-    SECONDS("drain-time", drain_time_s, "20s", 0, 1 * HOUR, RELOAD, "grace time after SIGTERM; clients are told to reconnect elsewhere, spread over half of it"),
+    SECONDS("drain-time", drain_time_s, "20s", 0, 1 * HOUR, RELOAD, "grace time after SIGTERM; clients are sent elsewhere one after another, evenly over half of it"),
 };
 
 static const struct config_option files[] = {

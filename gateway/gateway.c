@@ -15,12 +15,11 @@
 #include "gateway/session.h"
 #include "gateway/uri.h"
 
-#define TICK_MS          1000u
-#define RETRY_MS         500u
-#define ONCE_TTL_MS      120000u
-#define SESSION_TTL_MS   3600000u
-#define QUEUE_COMMANDS   100000u
-#define RECONNECT_MIN_MS 200u /* a drained client comes back after this, plus its share of the drain time */
+#define TICK_MS        1000u
+#define RETRY_MS       500u
+#define ONCE_TTL_MS    120000u
+#define SESSION_TTL_MS 3600000u
+#define QUEUE_COMMANDS 100000u
 
 /* --- news from the broker --- */
 
@@ -140,10 +139,12 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     g->cfg = cfg;
     g->loop = loop;
     list_init(&g->catchup_turns);
+    list_init(&g->farewells);
     (void)snprintf(g->node, sizeof g->node, "%s", node);
     wheel_init(&g->wheel, TICK_MS, loop_now_ms(loop));
     timer_init(&g->tick, loop, on_tick);
     timer_init(&g->retry, loop, on_retry);
+    timer_init(&g->farewell, loop, gateway_farewell);
     g->policies = policies_create(cfg->policies.items, cfg->policies.count, reterr);
     if (g->policies != NULL)
         g->broker = broker_create(loop,
@@ -195,6 +196,7 @@ void gateway_destroy(struct gateway **gp)
     assert(g->rooms == NULL);
     timer_stop(&g->tick);
     timer_stop(&g->retry);
+    timer_stop(&g->farewell);
     policies_destroy(&g->policies);
     buf_fini(&g->scratch);
     free(g);
@@ -231,45 +233,6 @@ uint32_t gateway_resume_window_s(const struct gateway *g)
 uint32_t gateway_session_count(const struct gateway *g)
 {
     return HASH_COUNT(g->sessions);
-}
-
-/* --- draining --- */
-
-static void on_retired(void *arg, const struct broker_result *r)
-{
-    struct gateway *g = arg;
-    if (r->err != OK)
-        LOG(WARN, "this node could not leave the directory; a survivor will remove it", "why=%s",
-            log_q(slice_str(r->why)));
-    if (g->drained != NULL)
-        g->drained(g->drained_arg);
-    g->drained = NULL;
-}
-
-void gateway_session_left(struct gateway *g)
-{
-    if (g->draining && g->broker != NULL && g->sessions == NULL && !g->retiring) {
-        g->retiring = true;
-        g->broker->ops->retire(g->broker, on_retired, g);
-    }
-}
-
-void gateway_drain(struct gateway *g, void (*done)(void *arg), void *arg)
-{
-    g->draining = true;
-    g->drained = done;
-    g->drained_arg = arg;
-    /* Everybody is told now and let go; when each comes back is spread, or the remaining nodes would meet them all at once. */
-    uint32_t spread_ms = g->cfg->drain_time_s * 1000u / 2 + 1;
-    struct session *s, *next;
-    HASH_ITER (hh, g->sessions, s, next) {
-        if (s->conn == NULL)
-            continue;
-        metrics->drops[DROP_DRAINING]++;
-        conn_goodbye(s->conn, err_close_code(ERR_DRAINING), SLICE("draining"),
-                     RECONNECT_MIN_MS + random_below(spread_ms));
-    }
-    gateway_session_left(g);
 }
 
 /* --- the door --- */

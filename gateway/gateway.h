@@ -40,6 +40,9 @@ struct gateway {
     bool retrying, draining, retiring;
     void (*drained)(void *arg); /* called once when draining and no session is left */
     void *drained_arg;
+    struct link farewells; /* draining: sessions that have not been told, longest here first */
+    struct timer farewell;
+    uint64_t farewell_at, farewell_end, farewell_rate, farewell_credit;
 };
 
 /* cfg is borrowed for the gateway's whole life. NULL with *reterr when the broker's URL or a policy is bad. */
@@ -50,8 +53,9 @@ void gateway_destroy(struct gateway **g);
 /* Takes over reloadable options that need more than being read: the policies. On failure nothing changes. */
 enum err gateway_reload(struct gateway *g, struct error *reterr);
 
-/* Says goodbye to every session, spread over the drain time, and calls done(arg) when all have left the store and this node is out of the
- * directory. */
+/* Says goodbye to one session after another, evenly over half of the drain time, so that they do not all come to the other nodes at once. Until its turn
+ * has come a session goes on as ever; new ones are not let in. Calls done(arg) when all have left the store and this
+ * node is out of the directory. */
 void gateway_drain(struct gateway *g, void (*done)(void *arg), void *arg);
 
 /* NULL when this node can serve; else why not. What /readyz tells. */
@@ -62,6 +66,9 @@ uint32_t gateway_session_count(const struct gateway *g);
 
 /* Called by a session that has left the store. */
 void gateway_session_left(struct gateway *g);
+
+/* Timer of the goodbyes. */
+void gateway_farewell(struct timer *t);
 
 /* How long sessions may be resumed; 0: not at all. */
 uint32_t gateway_resume_window_s(const struct gateway *g);

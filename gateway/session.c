@@ -54,6 +54,7 @@ void session_unref(struct session *s)
     assert(s->conn == NULL && list_empty(&s->members));
     if (!s->taken)
         HASH_DELETE(hh, s->gw->sessions, s);
+    list_del(&s->farewell);
     metrics->sessions--;
     struct gateway *g = s->gw;
     resume_free(s->resume);
@@ -176,6 +177,9 @@ static struct session *session_new(struct gateway *g, struct slice sid, struct s
     s->opening = user.n != 0 ? 2 : 1;
     s->connected_ms = loop_wall_ms(g->loop);
     list_init(&s->members);
+    list_init(&s->farewell);
+    if (g->draining) /* resumed just now */
+        list_append(&g->farewells, &s->farewell);
     HASH_ADD_KEYPTR(hh, g->sessions, s->sid, SID_LEN, s);
     metrics->sessions++;
     return s;

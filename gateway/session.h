@@ -37,6 +37,7 @@ struct session {
     struct slice user; /* points behind the struct; empty: none */
     enum session_state state;
     struct link members;
+    struct link farewell;  /* in gateway->farewells until told that the node is draining */
     uint32_t member_count; /* not counting implicit ones */
     uint32_t opening;      /* implicit rooms that are not joined yet */
     uint32_t refs;         /* requests under way, and one of its own until the store knows that it is gone */

@@ -430,6 +430,7 @@ static void draining_says_goodbye_and_leaves_the_store(void **state)
     assert_null(gateway_not_ready(c.gw));
     gateway_drain(c.gw, on_drained, &c);
     assert_string_equal(gateway_not_ready(c.gw), "draining");
+    loop_fake_advance(&c.loop, 20);
     client_expect(&cl[0], "\"goodbye\"", "\"draining\"", "\"reconnect_after\":");
     assert_int_equal(client_next(&cl[0], &payload), WS_CLOSE);
     assert_true(cl[0].close_asked);
