@@ -13,23 +13,26 @@ static bool is_memory(const char *url)
     return strcmp(url, "memory") == 0;
 }
 
+static enum err check_scheme(const char *url, struct error *reterr)
+{
+    if (is_memory(url) || slice_starts(slice_str(url), SLICE("redis")))
+        return OK;
+    return fail(reterr, ERR_BAD_REQUEST, "it must be memory or a url that begins with redis");
+}
+
 enum err broker_check_url(const char *url, struct error *reterr)
 {
-    if (is_memory(url))
-        return OK;
-    if (!slice_starts(slice_str(url), SLICE("redis")))
-        return fail(reterr, ERR_BAD_REQUEST, "it must be memory or a url that begins with redis");
-    return broker_redis_check_url(url, reterr);
+    enum err e = check_scheme(url, reterr);
+    return e != OK || is_memory(url) ? e : broker_redis_check_url(url, reterr);
 }
 
 struct broker *broker_create(struct loop *loop, const struct broker_config *cfg, const struct broker_events *events,
                              void *owner, struct error *reterr)
 {
-    if (is_memory(cfg->url))
-        return broker_memory_create(loop, cfg, events, owner);
-    if (broker_check_url(cfg->url, reterr) != OK)
+    if (check_scheme(cfg->url, reterr) != OK)
         return NULL;
-    return broker_redis_create(loop, cfg, events, owner, reterr);
+    return is_memory(cfg->url) ? broker_memory_create(loop, cfg, events, owner)
+                               : broker_redis_create(loop, cfg, events, owner, reterr);
 }
 
 void broker_destroy(struct broker **b)

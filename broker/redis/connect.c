@@ -1,7 +1,4 @@
 /* broker/redis/connect.c: getting a connection, setting it up, losing it, and getting the next. */
-#include <errno.h>
-#include <sys/socket.h>
-
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
@@ -58,8 +55,7 @@ void link_lose(struct redis_link *l, const char *why)
     l->drop_why[0] = '\0';
     l->setup_left = 0;
     io_set(&l->io, 0);
-    redisFree(l->ctx);
-    l->ctx = NULL;
+    wire_destroy(&l->wire);
     l->connect_timer.run = connect_begin;
     timer_start(&l->connect_timer, backoff_ms(l));
     struct link lost;
@@ -89,7 +85,7 @@ static void append_setup(struct redis_link *l, struct args *a, redis_done *done)
     list_append(&l->sent, &q->link);
     request_waits(l, q);
     l->setup_left++;
-    (void)redisAppendFormattedCommand(l->ctx, q->bytes, q->n);
+    wire_put(l->wire, q->bytes, q->n);
 }
 
 static void on_setup(void *arg, const redisReply *r, enum err err, const char *why)
@@ -155,40 +151,31 @@ static void begin_setup(struct redis_link *l)
 
 void link_connected(struct redis_link *l)
 {
-    int error = 0;
-    socklen_t n = sizeof error;
-    if (getsockopt(l->io.fd, SOL_SOCKET, SO_ERROR, &error, &n) != 0)
-        error = errno;
-    if (error != 0) {
-        link_lose(l, strerror(error));
-        return;
+    switch (wire_connect(l->wire)) {
+    case WIRE_AGAIN: io_set(&l->io, wire_events(l->wire)); break;
+    case WIRE_FAILED: link_lose(l, wire_error(l->wire)); break;
+    case WIRE_READY:
+        begin_setup(l);
+        link_flush(l);
+        break;
     }
-    begin_setup(l);
-    link_flush(l);
 }
 
 static void connect_late(struct timer *t)
 {
     struct redis_link *l = container_of(t, struct redis_link, connect_timer);
-    static const char *const reasons[] = {[LINK_RESOLVING] = "its name was not resolved in time",
-                                          [LINK_CONNECTING] = "connecting timed out",
-                                          [LINK_SETUP] = "no answer to the first commands"};
-    link_lose(l, reasons[l->state]);
+    link_lose(l, l->state == LINK_RESOLVING ? "its name was not resolved in time" : wire_late(l->wire));
 }
 
 static void connect_to(struct redis_link *l, const char *address)
 {
-    l->ctx = redisConnectNonBlock(address, target(l)->port);
-    if (l->ctx == NULL)
-        abort();
+    l->wire = wire_create(address, target(l)->port, l->cfg->tls, target(l)->host);
     l->state = LINK_CONNECTING;
-    io_init(&l->io, l->loop, l->ctx->fd, link_io);
-    if (l->ctx->err != 0) {
-        link_lose(l, l->ctx->errstr);
-        return;
-    }
-    (void)redisEnableKeepAlive(l->ctx);
-    io_set(&l->io, IO_WRITE);
+    io_init(&l->io, l->loop, wire_fd(l->wire), link_io);
+    if (wire_error(l->wire)[0] != '\0')
+        link_lose(l, wire_error(l->wire));
+    else
+        io_set(&l->io, IO_WRITE);
 }
 
 static void on_resolved(void *owner, const char *address, const char *why)
@@ -229,9 +216,8 @@ void link_connect_stop(struct redis_link *l)
 {
     timer_stop(&l->connect_timer);
     resolver_destroy(&l->resolver);
-    if (l->ctx == NULL)
+    if (l->wire == NULL)
         return;
     io_set(&l->io, 0);
-    redisFree(l->ctx);
-    l->ctx = NULL;
+    wire_destroy(&l->wire);
 }

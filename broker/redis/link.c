@@ -7,7 +7,7 @@
 #include "broker/redis/link_private.h"
 
 #define FLUSH_DELAY_US 100
-#define WRITE_CHUNK    ((size_t)64 * 1024) /* handed to hiredis at once; what it holds counts as sent */
+#define WRITE_CHUNK    ((size_t)64 * 1024) /* handed to the wire at once; what it holds counts as sent */
 
 static void request_free(struct request *q)
 {
@@ -82,7 +82,7 @@ static enum err reply_error(const redisReply *r)
     return ERR_INTERNAL;
 }
 
-/* Moves what fits from the queue to hiredis; false when there was nothing. */
+/* Moves what fits from the queue to the wire; false when there was nothing. */
 static bool fill(struct redis_link *l)
 {
     size_t n = 0;
@@ -90,7 +90,7 @@ static bool fill(struct redis_link *l)
         struct request *q = list_first(&l->queue, struct request, link);
         list_del(&q->link);
         n += q->n;
-        (void)redisAppendFormattedCommand(l->ctx, q->bytes, q->n);
+        wire_put(l->wire, q->bytes, q->n);
         l->stats->commands++;
         if ((q->flags & REQUEST_UNANSWERED) != 0) {
             waiting_sub(l, q);
@@ -104,15 +104,14 @@ static bool fill(struct redis_link *l)
 
 void link_flush(struct redis_link *l)
 {
-    int done;
+    bool all;
     do {
-        done = 0;
-        if (redisBufferWrite(l->ctx, &done) != REDIS_OK) {
-            link_lose(l, l->ctx->errstr);
+        if (!wire_write(l->wire, &all)) {
+            link_lose(l, wire_error(l->wire));
             return;
         }
-    } while (done != 0 && fill(l));
-    io_set(&l->io, done != 0 ? IO_READ : IO_READ | IO_WRITE);
+    } while (all && fill(l));
+    io_set(&l->io, wire_events(l->wire));
 }
 
 static bool is_push(const struct redis_link *l, const redisReply *r)
@@ -159,9 +158,9 @@ static void answer(struct redis_link *l, const redisReply *r)
 
 static bool tell_replies(struct redis_link *l)
 {
-    void *reply = NULL;
+    redisReply *reply;
     while (l->drop_why[0] == '\0') {
-        if (redisGetReplyFromReader(l->ctx, &reply) != REDIS_OK)
+        if (!wire_reply(l->wire, &reply))
             return false;
         if (reply == NULL)
             return true;
@@ -184,8 +183,8 @@ void link_io(struct io *io, int events)
         link_connected(l);
         return;
     }
-    if ((events & IO_READ) != 0 && (redisBufferRead(l->ctx) != REDIS_OK || !tell_replies(l))) {
-        link_lose(l, l->ctx->errstr);
+    if ((events & IO_READ) != 0 && (!wire_read(l->wire) || !tell_replies(l))) {
+        link_lose(l, wire_error(l->wire));
         return;
     }
     if (l->drop_why[0] != '\0')
@@ -278,7 +277,7 @@ void redis_link_send(struct redis_link *l, struct args *a, unsigned flags, redis
 
 void redis_link_drop(struct redis_link *l, const char *why)
 {
-    if (l->ctx == NULL || l->drop_why[0] != '\0')
+    if (l->wire == NULL || l->drop_why[0] != '\0')
         return;
     (void)snprintf(l->drop_why, sizeof l->drop_why, "%s", why);
     loop_idle(l->loop, &l->task, 0);

@@ -3,7 +3,7 @@
  * Requests are answered in the order they were sent. While the link is down they wait in a bounded queue. When it is lost,
  * requests that were not sent yet, and sent ones that may be repeated, go out again on the next connection if they still have time;
  * what was sent and must not be repeated completes with ERR_UNAVAILABLE. Completions come from the loop only.
- * hiredis writes without MSG_NOSIGNAL: the process must ignore SIGPIPE. */
+ * OpenSSL writes without MSG_NOSIGNAL: the process must ignore SIGPIPE. */
 #ifndef XD_BROKER_REDIS_LINK_H
 #define XD_BROKER_REDIS_LINK_H
 
@@ -12,6 +12,7 @@
 #include "base/loop.h"
 #include "broker/broker.h"
 #include "broker/redis/args.h"
+#include "broker/redis/tls.h"
 #include "broker/redis/url.h"
 
 struct redis_link;
@@ -24,6 +25,7 @@ struct redis_script {
 struct redis_link_config {
     const char *name; /* for logs and CLIENT SETNAME */
     const struct redis_url *url;
+    const struct redis_tls *tls;          /* of the url; NULL: plain */
     const struct redis_host *host;        /* where to, with the url's credentials; NULL: where the url says */
     uint32_t timeout_ms;                  /* of one request, and of connecting */
     uint32_t queue_bytes, queue_commands; /* bound of what waits or is unanswered; 0: no bound */

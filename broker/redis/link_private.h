@@ -5,6 +5,7 @@
 #include "base/list.h"
 #include "broker/redis/link.h"
 #include "broker/redis/resolve.h"
+#include "broker/redis/wire.h"
 
 enum link_state { LINK_WAITING, LINK_RESOLVING, LINK_CONNECTING, LINK_SETUP, LINK_UP };
 
@@ -27,7 +28,7 @@ struct redis_link {
     struct loop *loop;
     struct broker_stats *stats;
     enum link_state state;
-    redisContext *ctx; /* NULL while waiting */
+    struct wire *wire; /* NULL while waiting or resolving */
     struct io io;
     struct timer connect_timer; /* the next attempt; while connecting, its end */
     struct timer request_timer;
@@ -51,7 +52,7 @@ void link_flush(struct redis_link *l);
 /* connect.c */
 void link_connect_start(struct redis_link *l);
 void link_connect_stop(struct redis_link *l);
-/* The socket says whether connecting succeeded. */
+/* The socket is ready for the next step of connecting. */
 void link_connected(struct redis_link *l);
 /* Gives the connection up and plans the next: what may be repeated waits for it, the rest completes with an error. */
 void link_lose(struct redis_link *l, const char *why);

@@ -93,6 +93,7 @@ static void redis_destroy(struct broker *b)
     pubsub_destroy(&r->pubsub);
     task_cancel(&r->task);
     sessions_fini(r);
+    redis_tls_destroy(&r->tls);
     redis_url_fini(&r->url);
     free(r->prefix);
     free(r->channel_prefix);
@@ -163,16 +164,18 @@ static void configure(struct redis *r, const struct broker_config *cfg)
     r->started_ms = loop_wall_ms(r->b.loop);
     r->link_cfg = (struct redis_link_config){.name = r->node,
                                              .url = &r->url,
+                                             .tls = r->tls,
                                              .timeout_ms = cfg->timeout_ms,
                                              .queue_bytes = cfg->queue_bytes,
                                              .queue_commands = cfg->queue_commands,
                                              .scripts = redis_scripts,
                                              .script_count = SCRIPT_COUNT};
-    r->pubsub_cfg = (struct pubsub_config){.link = {.name = r->node, .url = &r->url, .timeout_ms = cfg->timeout_ms},
-                                           .prefix = r->channel_prefix,
-                                           .inbox_prefix = r->node_prefix,
-                                           .node = r->node,
-                                           .waiters_max = cfg->queue_commands};
+    r->pubsub_cfg =
+        (struct pubsub_config){.link = {.name = r->node, .url = &r->url, .tls = r->tls, .timeout_ms = cfg->timeout_ms},
+                               .prefix = r->channel_prefix,
+                               .inbox_prefix = r->node_prefix,
+                               .node = r->node,
+                               .waiters_max = cfg->queue_commands};
 }
 
 /* These end up inside keys and channels, next to braces that must stay the only ones. */
@@ -193,8 +196,6 @@ static enum err check_supported(const struct redis_url *url, struct error *reter
         return fail(reterr, ERR_UNSUPPORTED, "Redis Cluster (redis+cluster://) is not supported yet");
     if (url->topology == REDIS_SENTINEL)
         return fail(reterr, ERR_UNSUPPORTED, "Redis Sentinel (redis+sentinel://) is not supported yet");
-    if (url->tls)
-        return fail(reterr, ERR_UNSUPPORTED, "TLS to Redis (rediss://) is not supported yet");
     return OK;
 }
 
@@ -208,29 +209,44 @@ static bool parse_url(const char *text, struct redis_url *ret, struct error *ret
     return false;
 }
 
+/* *ret is NULL for connections without TLS. */
+static bool read_certificates(const struct redis_url *url, struct redis_tls **ret, struct error *reterr)
+{
+    *ret = url->tls ? redis_tls_create(url, reterr) : NULL;
+    return !url->tls || *ret != NULL;
+}
+
 enum err broker_redis_check_url(const char *url, struct error *reterr)
 {
     struct redis_url parsed;
+    struct redis_tls *tls;
     if (!parse_url(url, &parsed, reterr))
         return reterr->code;
+    bool ok = read_certificates(&parsed, &tls, reterr);
+    redis_tls_destroy(&tls);
     redis_url_fini(&parsed);
-    return OK;
+    return ok ? OK : reterr->code;
 }
 
 struct broker *broker_redis_create(struct loop *loop, const struct broker_config *cfg,
                                    const struct broker_events *events, void *owner, struct error *reterr)
 {
     struct redis_url url;
+    struct redis_tls *tls;
+    if (cfg->node[0] == '\0' || !plain_name(cfg->node) || !plain_name(cfg->key_prefix)) {
+        fail(reterr, ERR_INVALID_NAME, "node names and key prefixes are made of letters, digits and . _ : -");
+        return NULL;
+    }
     if (!parse_url(cfg->url, &url, reterr))
         return NULL;
-    if (cfg->node[0] == '\0' || !plain_name(cfg->node) || !plain_name(cfg->key_prefix)) {
+    if (!read_certificates(&url, &tls, reterr)) {
         redis_url_fini(&url);
-        fail(reterr, ERR_INVALID_NAME, "node names and key prefixes are made of letters, digits and . _ : -");
         return NULL;
     }
     struct redis *r = xcalloc(1, sizeof *r);
     r->b = (struct broker){.ops = &redis_ops, .events = events, .owner = owner, .loop = loop};
     r->url = url;
+    r->tls = tls;
     configure(r, cfg);
     list_init(&r->deferred);
     task_init(&r->task, on_task);

@@ -44,6 +44,7 @@ struct expiry {
 struct redis {
     struct broker b;
     struct redis_url url;
+    struct redis_tls *tls; /* NULL: plain */
     char *prefix, *node, *address, *version;
     char *channel_prefix; /* pub/sub knows no databases: other than 0 they have their number in it */
     char *session_prefix, *user_prefix, *node_prefix, *rooms_key, *nodes_key, *parked_key;

@@ -243,6 +243,9 @@ static enum err parse_query(struct slice s, struct redis_url *u, struct error *r
     if ((u->cert == NULL) != (u->key == NULL))
         return fail(reterr, ERR_BAD_REQUEST, "%s without %s: a client certificate needs both",
                     u->cert != NULL ? "cert" : "key", u->cert != NULL ? "key" : "cert");
+    if (u->server_name != NULL && (strlen(u->server_name) > HOST_LEN_MAX ||
+                                   (!host_valid(u->server_name, false) && !host_valid(u->server_name, true))))
+        return fail(reterr, ERR_BAD_REQUEST, "server_name is not a name or an address");
     if (u->sentinel_user != NULL && u->sentinel_password == NULL)
         return fail(reterr, ERR_BAD_REQUEST, "sentinel_user without sentinel_password");
     return OK;

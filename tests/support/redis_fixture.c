@@ -19,7 +19,7 @@ static void die(const char *what)
     exit(2);
 }
 
-static int free_port(void)
+int redis_fixture_free_port(void)
 {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -38,16 +38,26 @@ static void nap(void)
 
 static void run_server(const struct redis_fixture *f)
 {
-    char port[16], log[96];
-    (void)snprintf(port, sizeof port, "%d", f->port);
-    (void)snprintf(log, sizeof log, "%s/log", f->dir);
+    char conf[96];
+    (void)snprintf(conf, sizeof conf, "%s/conf", f->dir);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    const char *server = getenv("REDIS_SERVER");
+    const char *server = getenv("XINDAO_TEST_REDIS");
     if (server == NULL)
         server = "redis-server";
-    (void)execlp(server, server, "--port", port, "--bind", "127.0.0.1", "--dir", f->dir, "--appendonly", "yes",
-                 "--appendfsync", "always", "--save", "", "--logfile", log, (char *)NULL);
+    (void)execlp(server, server, conf, (char *)NULL);
     die(server);
+}
+
+static FILE *write_conf(const struct redis_fixture *f)
+{
+    char path[96];
+    (void)snprintf(path, sizeof path, "%s/conf", f->dir);
+    FILE *conf = fopen(path, "w");
+    if (conf == NULL)
+        die(path);
+    fprintf(conf, "port %d\nbind 127.0.0.1\ndir %s\nlogfile %s/log\n", f->port, f->dir, f->dir);
+    fprintf(conf, "appendonly yes\nappendfsync always\nsave \"\"\n");
+    return conf;
 }
 
 static bool answers(struct redis_fixture *f)
@@ -83,13 +93,29 @@ void redis_fixture_restart(struct redis_fixture *f)
     die("redis-server does not answer");
 }
 
-void redis_fixture_start(struct redis_fixture *f)
+static FILE *prepare(struct redis_fixture *f)
 {
-    *f = (struct redis_fixture){.port = free_port()};
+    *f = (struct redis_fixture){.port = redis_fixture_free_port()};
     (void)snprintf(f->dir, sizeof f->dir, "/tmp/xindao-redis-XXXXXX");
     if (mkdtemp(f->dir) == NULL)
         die("mkdtemp");
     (void)snprintf(f->url, sizeof f->url, "redis://127.0.0.1:%d", f->port);
+    return write_conf(f);
+}
+
+void redis_fixture_start(struct redis_fixture *f)
+{
+    (void)fclose(prepare(f));
+    redis_fixture_restart(f);
+}
+
+void redis_fixture_start_tls(struct redis_fixture *f, const char *ca, const char *dir, const char *name)
+{
+    FILE *conf = prepare(f);
+    f->tls_port = redis_fixture_free_port();
+    fprintf(conf, "tls-port %d\ntls-auth-clients optional\ntls-ca-cert-file %s\n", f->tls_port, ca);
+    fprintf(conf, "tls-cert-file %s/%s.pem\ntls-key-file %s/%s.key\n", dir, name, dir, name);
+    (void)fclose(conf);
     redis_fixture_restart(f);
 }
 

@@ -9,12 +9,16 @@
 struct redis_fixture {
     pid_t pid; /* 0 while it does not run */
     int port;
+    int tls_port; /* 0: none */
     char dir[64], url[64];
     redisContext *ctx; /* our own connection, made when first needed */
 };
 
-/* Starts redis-server (or what REDIS_SERVER names) with AOF, every write synced; fails the test when it cannot. */
+/* Starts redis-server (or what XINDAO_TEST_REDIS names: valkey-server) with AOF, every write synced; fails the test when it cannot. */
 void redis_fixture_start(struct redis_fixture *f);
+/* The same with TLS on another port. ca: the file of the authority that clients' certificates must be by, if they have one. The server's certificate is
+ * DIR/NAME.pem with DIR/NAME.key; all of it can be changed by CONFIG SET. */
+void redis_fixture_start_tls(struct redis_fixture *f, const char *ca, const char *dir, const char *name);
 /* Kills it without a chance to say anything. */
 void redis_fixture_kill(struct redis_fixture *f);
 /* Starts it again: same port, same data. */
@@ -25,6 +29,8 @@ void redis_fixture_resume(struct redis_fixture *f);
 /* Kills it and removes the directory. */
 void redis_fixture_stop(struct redis_fixture *f);
 
+/* A port of 127.0.0.1 that nobody listens on. */
+int redis_fixture_free_port(void);
 /* A command, printf-like as in hiredis; the reply must be freed. Fails the test when there is none. */
 redisReply *redis_fixture_command(struct redis_fixture *f, const char *fmt, ...);
 /* The same for replies that are numbers. */

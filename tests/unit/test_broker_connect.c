@@ -104,7 +104,7 @@ static void bad_urls_are_named(void **state)
                                       "redis://u:%00@host",
                                       "redis://u:p%4",
                                       "redis:/host",
-                                      "rediss://host",
+                                      "rediss://host:0",
                                       "http://host",
                                       "",
                                       "redis://u:%4@host:1/2",

@@ -155,6 +155,7 @@ static void errors_say_what_is_wrong(void **state)
         {"rediss://h?ca=a&", "must be name=value"},
         {"rediss://h?cert=a", "cert without key"},
         {"rediss://h?key=a", "key without cert"},
+        {"rediss://h?server_name=a/b", "server_name is not a name"},
         {"rediss://h?sentinel_user=a", "sentinel_user goes with redis+sentinel://"},
         {"redis+sentinel://a/m?sentinel_user=a", "sentinel_user without sentinel_password"},
     };
