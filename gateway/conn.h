@@ -20,16 +20,18 @@ enum conn_state { CONN_OPENING, CONN_OPEN, CONN_CLOSING, CONN_CLOSED };
 #define CONN_IP_MAX 46
 
 struct conn {
-    struct gateway *gw;
+    /* what every delivery touches, together */
     struct transport *transport; /* gateway/net's; NULL after conn_gone */
+    struct outq out;
+    enum conn_state state;
+
+    struct gateway *gw;
     const struct protocol_ops *protocol;
     struct session *session; /* owned by the gateway; outlives the conn */
     struct ws_parser parser;
-    struct outq out;
     struct buf early; /* input that came before the welcome */
     struct wheel_entry timer;
     uint64_t last_input_ms;
-    enum conn_state state;
     bool paused, pinged;
     bool keep; /* the session may be resumed after this connection */
     char ip[CONN_IP_MAX];
@@ -39,6 +41,24 @@ struct conn *conn_create(struct gateway *g, struct transport *t, const struct pr
 
 /* Sends, or queues and takes a reference. Over the queue limit the slow-consumer rule is applied (slow: the room's, or the default). */
 void conn_send(struct conn *c, struct msg *m, enum policy_slow slow);
+
+/* Asks for the memory that conn_send will touch, one step further each: the connection, its transport, what the transport needs to write. */
+static inline void conn_prefetch(const struct conn *c)
+{
+    __builtin_prefetch(c);
+}
+
+static inline void conn_prefetch_transport(const struct conn *c)
+{
+    if (c != NULL)
+        __builtin_prefetch(c->transport);
+}
+
+static inline void conn_prefetch_write(const struct conn *c)
+{
+    if (c != NULL && c->transport != NULL)
+        __builtin_prefetch(c->transport->writes_with);
+}
 
 /* Sends the welcome in front of what was held back, then that, then takes the input that waited. */
 void conn_welcome(struct conn *c, const struct event *e);

@@ -23,11 +23,12 @@ struct session;
 enum member_phase { MEMBER_JOINING, MEMBER_JOINED, MEMBER_LEAVING };
 
 struct member {
-    struct link in_room;    /* on room->waiting (JOINING), audience->members (JOINED), or unlinked (LEAVING) */
+    struct link in_room;    /* on room->waiting (JOINING), else unlinked */
     struct link in_session; /* session->members */
     struct session *session;
     struct room *room;
-    struct audience *audience; /* JOINED only */
+    struct audience *audience; /* JOINED only; there at audience->seats[seat] */
+    uint32_t seat;
     enum member_phase phase;
     bool busy;               /* a leave is under way in the store */
     bool stale;              /* JOINED, but the store has forgotten it */
@@ -41,12 +42,18 @@ struct member {
     struct position from;
 };
 
-/* Members that share encoded bytes. */
+/* One member, and what a delivery to it begins with. */
+struct seat {
+    struct member *member;
+    struct session *session;
+};
+
+/* Members that share encoded bytes, in no order. An array, because a large room is many cache misses: they can be asked for ahead. */
 struct audience {
     struct link in_room;
     const struct protocol_ops *protocol;
-    struct link members;
-    uint32_t count;
+    struct seat *seats;
+    uint32_t count, cap;
     struct buf batch;
     uint32_t batched; /* room messages in the batch */
 };

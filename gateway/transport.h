@@ -30,6 +30,7 @@ struct transport_ops {
 
 struct transport {
     const struct transport_ops *ops;
+    const void *writes_with; /* what a write touches next; only a hint for the cache, may be NULL */
 };
 
 /* A request, borrowed until the call it is passed to returns. Header names are fixed; the values are as sent, trimmed. */
