@@ -16,13 +16,16 @@
 #include "gateway/metrics.h"
 #include "gateway/net/net.h"
 #include "gateway/net/peers.h"
+#include "gateway/net/record.h"
 #include "gateway/transport.h"
 
-#define READ_SIZE      16384 /* one recv; also the largest plaintext of a TLS record */
-#define READ_ROUNDS    4     /* full reads of one socket before the others get their turn */
-#define OUT_MAX        65536 /* encrypted bytes the kernel would not take; more means that the peer plays with TLS */
-#define TICK_MS        100   /* resolution of deadlines */
-#define LINGER_MS      2000  /* for flushing and for the peer's FIN after ours */
+#define READ_SIZE   16384 /* one recv; also the largest plaintext of a TLS record */
+#define READ_ROUNDS 4     /* full reads of one socket before the others get their turn */
+#define OUT_MAX                                                                                                        \
+    (2 * SEALED_SIZE) /* encrypted bytes the kernel would not take; more means that the peer plays with TLS */
+#define SEALED_SIZE    ((size_t)4 * (RECORD_PLAIN_MAX + RECORD_OVERHEAD)) /* what a batch of the core needs as records */
+#define TICK_MS        100                                                /* resolution of deadlines */
+#define LINGER_MS      2000 /* for flushing and for the peer's FIN after ours */
 #define LINGER_BYTES   262144
 #define HTTP_IDLE_MS   30000 /* keep-alive without a request */
 #define HTTP_ANSWER_MS 60000 /* for the core to answer a request */
@@ -63,7 +66,6 @@ struct net {
     SSL_CTX *tls; /* NULL with --insecure */
     BIO *bio;     /* one for all connections: it acts for tls_socket */
     struct socket *tls_socket;
-    bool tls_more;       /* another record follows the one being written */
     struct slice tls_in; /* encrypted bytes that wait for SSL_read of tls_socket */
 
     struct link sockets;
@@ -76,21 +78,23 @@ struct net {
     bool draining;
 
     char in[READ_SIZE];    /* as received */
-    char plain[READ_SIZE]; /* decrypted */
+    char plain[READ_SIZE]; /* decrypted by OpenSSL */
+    char sealed[SEALED_SIZE];
 };
 
 struct socket {
     /* what every write touches, together */
     struct transport transport;
     struct io io;
-    SSL *ssl;
+    struct records *records; /* TLS 1.3, after the handshake */
+    SSL *ssl;                /* TLS 1.2, and handshakes */
     struct net *net;
     enum socket_state state;
     uint32_t out_n;
     bool owes_write; /* a short write was reported: conn_writable() or http must be called */
     bool paused;     /* do not read */
     bool tls_ready;  /* the handshake is complete */
-    bool tls_silent; /* OpenSSL has failed or said goodbye: it must not be asked to */
+    bool tls_silent; /* TLS has failed or said goodbye: nothing more may be sent */
     bool asked;      /* has made a complete HTTP request */
     bool eof;        /* the peer has said FIN */
     bool fin;        /* we have */
@@ -103,9 +107,10 @@ struct socket {
     struct link link;  /* in net->sockets */
     struct link todo;  /* in net->todo while queued */
     struct wheel_entry deadline;
-    const char *why; /* for conn_gone() */
-    char *out;       /* what OpenSSL wrote and the kernel did not take: out_n bytes from out_at on */
-    char *held;      /* received, but reading was paused, or half a PROXY header */
+    const char *why;                /* for conn_gone() */
+    struct record_secrets *secrets; /* during the handshake */
+    char *out;                      /* what was encrypted and the kernel did not take: out_n bytes from out_at on */
+    char *held;                     /* received, but reading was paused, or half a PROXY header */
     uint32_t out_at, held_n;
     uint32_t drained; /* bytes thrown away while CLOSING */
 };
@@ -128,18 +133,34 @@ void listeners_close(struct net *n);
 /* The port that listener i is bound to; for tests that ask for port 0. */
 int listener_port(const struct net *n, size_t i);
 
-/* --- tls.c --- */
+/* --- tls_context.c --- */
 
 enum err tls_context_create(const struct config *cfg, SSL_CTX **ret, struct error *reterr);
+/* Why OpenSSL's last call failed; clears its errors. */
+const char *tls_reason(void);
+
+/* --- tls.c --- */
+
 BIO *tls_bio_create(struct net *n);
+/* Makes handshakes of this context leave what our own records need. */
+void tls_hand_over(SSL_CTX *ctx);
 /* Starts TLS on a fresh socket. */
 void tls_start(struct socket *s);
-/* Encrypted bytes arrived: handshakes, decrypts, passes plain bytes to socket_plain(). Bytes left because reading was paused are held. */
-void tls_input(struct socket *s, const char *p, size_t n);
+/* Encrypted bytes arrived: handshakes, decrypts, passes plain bytes to socket_plain(). They may be modified; what is left because reading was paused is
+ * held. */
+void tls_input(struct socket *s, char *p, size_t n);
 /* As transport_ops.write; -1 also kills the socket. */
 ssize_t tls_write(struct socket *s, const char *p, size_t n);
 /* Sends close_notify, once, and when there is a session to close. */
 void tls_goodbye(struct socket *s);
+void tls_free(struct socket *s);
+
+/* --- tls13.c: the same, once s->records is there --- */
+
+/* Takes records off the front of *p until reading is paused or the connection is over. */
+void tls13_input(struct socket *s, char **p, size_t *n);
+ssize_t tls13_write(struct socket *s, const char *p, size_t n);
+void tls13_goodbye(struct socket *s);
 
 /* --- socket.c --- */
 
@@ -152,6 +173,8 @@ void socket_set_state(struct socket *s, enum socket_state to);
 void socket_plain(struct socket *s, char *p, size_t n);
 /* Bytes go out by way of TLS or not; as transport_ops.write, in any state before CLOSING. */
 ssize_t socket_write(struct socket *s, const char *p, size_t n);
+/* Encrypted bytes go out, or are kept until the kernel takes them. False when the connection is broken, or the peer makes us keep too much. */
+bool socket_out(struct socket *s, const char *p, size_t n);
 void socket_pause(struct socket *s, bool paused);
 /* Keeps bytes for when reading goes on. */
 void socket_hold(struct socket *s, const char *p, size_t n);

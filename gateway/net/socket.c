@@ -100,8 +100,7 @@ static void release_upper(struct socket *s)
     http_destroy(&s->http);
     if (s->conn != NULL)
         conn_gone(TAKE(s->conn), s->why);
-    SSL_free(s->ssl);
-    s->ssl = NULL;
+    tls_free(s);
 }
 
 /* CLOSING: first everything goes out, then our goodbye, then we wait a little for the peer's, because closing a socket with unread input makes the
@@ -224,7 +223,7 @@ static void receive(struct socket *s, char *p, size_t n)
     if (s->state == SOCKET_PROXY) {
         socket_hold(s, p, n);
         proxy_input(s);
-    } else if (s->ssl != NULL) {
+    } else if (s->net->tls != NULL) {
         tls_input(s, p, n);
     } else {
         socket_plain(s, p, n);
@@ -272,6 +271,33 @@ static void on_readable(struct socket *s)
 
 /* --- writing --- */
 
+/* Keeps what the kernel did not take; false when that grows beyond what an honest peer can cause. */
+static bool keep_out(struct socket *s, const char *p, size_t n)
+{
+    if (s->out_n + n > OUT_MAX)
+        return false;
+    size_t end = s->out_at + s->out_n;
+    s->out = xrealloc(s->out, end + n);
+    memcpy(s->out + end, p, n);
+    s->out_n += (uint32_t)n;
+    return true;
+}
+
+bool socket_out(struct socket *s, const char *p, size_t n)
+{
+    ssize_t sent = 0;
+    if (s->out_n == 0) {
+        sent = send(s->io.fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent == (ssize_t)n)
+            return true;
+        if (sent < 0 && errno != EAGAIN && errno != EINTR)
+            return false;
+        if (sent < 0)
+            sent = 0;
+    }
+    return keep_out(s, p + sent, n - (size_t)sent);
+}
+
 static ssize_t plain_write(struct socket *s, const char *p, size_t n)
 {
     ssize_t sent = send(s->io.fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -287,7 +313,7 @@ ssize_t socket_write(struct socket *s, const char *p, size_t n)
 {
     if (s->state >= SOCKET_CLOSING)
         return -1;
-    ssize_t taken = s->ssl != NULL ? tls_write(s, p, n) : plain_write(s, p, n);
+    ssize_t taken = s->net->tls != NULL ? tls_write(s, p, n) : plain_write(s, p, n);
     if (taken < 0)
         return -1;
     if (s->state == SOCKET_HTTP)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <openssl/err.h>
 #include <openssl/pem.h>
 
 #include "base/mem.h"
@@ -95,6 +96,79 @@ static void key_update_is_answered(void **state)
         client_recv_all(&f->client, got, sizeof got);
         assert_memory_equal(got, "hello", 5);
     }
+}
+
+/* A TLS 1.3 connection with one suite, and records padded to a multiple of `padding`. */
+static void open_suite(struct client *c, int port, const char *suite, size_t padding)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    assert_int_equal(SSL_CTX_set_ciphersuites(ctx, suite), 1);
+    assert_int_equal(SSL_CTX_set_block_padding(ctx, padding), 1);
+    client_connect(c, port);
+    c->ssl = SSL_new(ctx);
+    SSL_CTX_free(ctx);
+    SSL_set_fd(c->ssl, c->fd);
+    assert_int_equal(SSL_connect(c->ssl), 1);
+}
+
+static void every_suite_carries_long_streams(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const suites[] = {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
+                                         "TLS_CHACHA20_POLY1305_SHA256"};
+    enum { SIZE = 12000, ROUNDS = 20 };
+    AUTO_FREE char *sent = xmalloc(SIZE), *got = xmalloc(SIZE);
+    for (size_t i = 0; i < ARRAY_LEN(suites); i++) {
+        open_suite(&f->client, f->server.port, suites[i], i * 512);
+        assert_string_equal(SSL_get_cipher(f->client.ssl), suites[i]);
+        assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+        for (int round = 0; round < ROUNDS; round++) {
+            memset(sent, 'a' + round, SIZE);
+            client_send(&f->client, sent, SIZE);
+            client_recv_all(&f->client, got, SIZE);
+            assert_memory_equal(got, sent, SIZE);
+        }
+        client_close(&f->client);
+    }
+}
+
+static void the_end_is_said_both_ways(void **state)
+{
+    struct fixture *f = *state;
+    client_open(&f->client, f->server.port, true);
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+    assert_int_equal(SSL_shutdown(f->client.ssl), 0); /* said, not heard */
+    char byte;
+    assert_int_equal(client_recv(&f->client, &byte, 1), 0); /* close_notify, not just the end of the stream */
+    server_wait_gone(&f->server, 1);
+    assert_string_equal(f->server.last_why, "peer");
+    assert_int_equal(metrics->drops[DROP_TLS], 0);
+}
+
+/* Bytes in place of a record: the server says why before it goes. */
+static void check_alert(struct fixture *f, const char *bytes, size_t n, const char *want)
+{
+    ERR_clear_error();
+    client_open(&f->client, f->server.port, true);
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+    assert_int_equal(write(f->client.fd, bytes, n), n);
+    char byte;
+    assert_int_equal(client_recv(&f->client, &byte, 1), -1);
+    const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+    if (reason == NULL || strcmp(reason, want) != 0)
+        fail_msg("%s, want %s", reason != NULL ? reason : "no alert", want);
+    client_close(&f->client);
+}
+
+static void bad_records_are_answered_with_an_alert(void **state)
+{
+    struct fixture *f = *state;
+    check_alert(f, "\x17\x03\x03\x00\x20garbage garbage garbage garbage!", 37, "sslv3 alert bad record mac");
+    check_alert(f, "\x17\x03\x03\x41\x01", 5, "tlsv1 alert record overflow");
+    check_alert(f, "\x14\x03\x03\x00\x01\x01", 6, "sslv3 alert unexpected message");
+    check_alert(f, "\x16\x03\x01\x00\x05hello", 10, "sslv3 alert unexpected message");
+    server_wait_gone(&f->server, 4);
+    assert_int_equal(metrics->drops[DROP_TLS], 4);
 }
 
 static void garbage_is_counted(void **state)
@@ -227,6 +301,9 @@ int main(void)
         TEST(no_session_is_kept),
         TEST(renegotiation_is_refused),
         TEST(key_update_is_answered),
+        TEST(every_suite_carries_long_streams),
+        TEST(the_end_is_said_both_ways),
+        TEST(bad_records_are_answered_with_an_alert),
         TEST(garbage_is_counted),
         TEST(reload_serves_the_new_certificate),
         cmocka_unit_test(check_tells_what_is_wrong),
