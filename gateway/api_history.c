@@ -51,18 +51,18 @@ static void put_base64(struct buf *b, struct slice s)
 
 static void put_member(struct buf *b, const char *label, struct slice text)
 {
+    if (text.n == 0)
+        return;
     buf_append_str(b, label);
-    if (text.n != 0)
-        json_quote(b, text);
-    else
-        buf_append_str(b, "null");
+    json_quote(b, text);
 }
 
 static void put_position(struct buf *b, const struct position *p)
 {
     buf_append_str(b, "{\"offset\":");
     buf_append_u64(b, p->offset);
-    put_member(b, ",\"tag\":", slice_str(p->tag));
+    buf_append_str(b, ",\"tag\":");
+    json_quote(b, slice_str(p->tag));
     buf_append_char(b, '}');
 }
 

@@ -107,7 +107,7 @@ static enum err publish_to(struct session *s, const struct command *c, struct sl
         return fail(reterr, ERR_RATE_LIMITED, "more than %u messages per second in this room", policy->rate);
     g->broker->ops->publish(g->broker,
                             &(struct publish){.room = room,
-                                              .event = c->event.n != 0 ? c->event : SLICE("message"),
+                                              .event = c->event,
                                               .from = slice_str(s->sid),
                                               .user = s->user,
                                               .except = c->echo ? SLICE_NONE : slice_str(s->sid),

@@ -384,7 +384,6 @@ enum err native_decode(struct slice frame, bool binary, struct arena *a, struct 
             return err;
     }
     *ret = (struct command){
-        .event = SLICE("message"),
         .data = data,
         .data_type = binary ? DATA_BINARY : DATA_JSON,
         .limit = LIMIT_DEFAULT,

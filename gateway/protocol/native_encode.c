@@ -1,4 +1,5 @@
-/* gateway/protocol/native_encode.c: what clients are told in xindao.v1.json. The message path copies bytes and digits, nothing else. */
+/* gateway/protocol/native_encode.c: what clients are told in xindao.v1.json. The message path copies bytes and digits, nothing else; what a message has
+ * not (a user, the name of an event) it does not carry, because every byte of it is sealed and sent to every member. */
 #include "base/utf8.h"
 #include "gateway/protocol/native.h"
 #include "gateway/protocol/websocket.h"
@@ -105,10 +106,12 @@ static void encode_message(const struct event *e, struct buf *b)
     put_id(b, e->id);
     put_string(b, SLICE(",\"room\":"), e->room);
     put_position(b, e->position);
-    put_string(b, SLICE(",\"event\":"), e->name);
+    if (e->name.n != 0)
+        put_string(b, SLICE(",\"event\":"), e->name);
     if (e->sid.n != 0) {
         put_string(b, SLICE(",\"from\":{\"session\":"), e->sid);
-        put_string_or_null(b, SLICE(",\"user\":"), e->user);
+        if (e->user.n != 0)
+            put_string(b, SLICE(",\"user\":"), e->user);
         APPEND(b, "}");
     } else {
         APPEND(b, ",\"from\":null");

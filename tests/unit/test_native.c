@@ -59,7 +59,7 @@ static void decodes_every_command(void **state)
     assert_slice(c.to_user, "\xe7\x8e\x8b");
     assert_slice(c.to_session, "");
     assert_slice(c.data, "null");
-    assert_slice(c.event, "message");
+    assert_slice(c.event, "");
     c = decoded(SLICE("{\"type\":\"send\",\"to\":{\"session\":\"Qn4w-_\"},\"data\":\"x\"}"), false);
     assert_slice(c.to_session, "Qn4w-_");
     assert_slice(c.to_user, "");
@@ -81,7 +81,7 @@ static void fills_in_defaults(void **state)
 {
     (void)state;
     struct command c = decoded(SLICE("{\"data\":[],\"room\":\"r\",\"type\":\"publish\"}"), false);
-    assert_slice(c.event, "message");
+    assert_slice(c.event, "");
     assert_true(c.echo);
     assert_int_equal(c.key.n + c.id.n + c.to_user.n + c.to_session.n + c.cursor.n, 0);
     c = decoded(SLICE("{\"type\":\"presence\",\"room\":\"r\"}"), false);

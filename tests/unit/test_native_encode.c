@@ -75,7 +75,11 @@ static void encodes_every_event(void **state)
                                   .data = SLICE("null"),
                                   .position = &position},
                   "{\"type\":\"message\",\"room\":\"r\",\"position\":{\"offset\":42,\"tag\":\"0123456789abcdef\"},"
-                  "\"event\":\"e\",\"from\":{\"session\":\"s1\",\"user\":null},\"time\":0,\"data\":null}");
+                  "\"event\":\"e\",\"from\":{\"session\":\"s1\"},\"time\":0,\"data\":null}");
+    check_encoded(
+        &(struct event){.kind = EVENT_MESSAGE, .room = SLICE("r"), .data = SLICE("{}"), .position = &position},
+        "{\"type\":\"message\",\"room\":\"r\",\"position\":{\"offset\":42,\"tag\":\"0123456789abcdef\"},"
+        "\"from\":null,\"time\":0,\"data\":{}}");
     check_encoded(
         &(struct event){
             .kind = EVENT_MESSAGE, .room = SLICE("r"), .name = SLICE("e"), .data = SLICE("[]"), .position = &position},
