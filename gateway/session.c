@@ -64,6 +64,15 @@ void session_unref(struct session *s)
     gateway_session_left(g);
 }
 
+/* Gives back the session's own reference. Requests may keep it a while longer, and it may be come by again meanwhile. */
+static void session_release(struct session *s)
+{
+    if (s->gone)
+        return;
+    s->gone = true;
+    session_unref(s);
+}
+
 /* --- opening --- */
 
 void session_join_implicit(struct session *s)
@@ -285,7 +294,7 @@ static void on_left_store(void *arg, const struct broker_result *r)
     s->busy = false;
     if (r->err == OK && s->stored && !s->taken) {
         s->stored = false;
-        session_unref(s); /* its own reference */
+        session_release(s);
     } else if (r->err != OK) {
         gateway_retry_later(s->gw);
     }
@@ -308,7 +317,7 @@ static void leave_store(struct session *s)
     if (s->busy || s->taken || !list_empty(&s->members))
         return;
     if (!s->stored) { /* gone before the store heard of it */
-        session_unref(s);
+        session_release(s);
         return;
     }
     s->busy = true;
@@ -326,7 +335,7 @@ void session_conn_gone(struct session *s, const char *why)
         park ? "yes" : "no");
     s->conn = NULL;
     if (s->taken) {
-        session_unref(s); /* its own reference */
+        session_release(s);
         return;
     }
     if (s->resume != NULL)
@@ -355,7 +364,7 @@ void session_taken(struct session *s)
     if (s->conn != NULL)
         conn_goodbye(s->conn, CLOSE_TAKEN, SLICE("resumed_elsewhere"), 0);
     else
-        session_unref(s); /* its own reference */
+        session_release(s);
 }
 
 void session_retry(struct session *s)
@@ -364,8 +373,14 @@ void session_retry(struct session *s)
         leave_store(s);
         return;
     }
-    if (s->stale && s->conn != NULL)
+    if (s->stale && s->conn != NULL) {
+        /* The hash that named its rooms may have gone since they were last told: somebody was ending the session. */
+        list_for_each (it, &s->members) {
+            struct member *m = list_entry(it, struct member, in_session);
+            m->stale = m->stale || (m->phase == MEMBER_JOINED && !m->implicit);
+        }
         session_put(s);
+    }
     list_for_each_safe (it, &s->members) {
         member_retry(list_entry(it, struct member, in_session));
     }
@@ -387,10 +402,6 @@ void session_restore(struct session *s)
     if (s->state != SESSION_ACTIVE)
         return;
     s->stale = true;
-    list_for_each (it, &s->members) {
-        struct member *m = list_entry(it, struct member, in_session);
-        m->stale = m->phase == MEMBER_JOINED && !m->implicit;
-    }
     session_retry(s);
 }
 
@@ -400,5 +411,5 @@ void session_abandon(struct session *s)
     list_for_each_safe (it, &s->members) {
         member_free(list_entry(it, struct member, in_session));
     }
-    session_unref(s);
+    session_release(s);
 }

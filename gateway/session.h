@@ -46,6 +46,7 @@ struct session {
     bool stored;        /* the store may know it */
     bool stale;         /* the store must be told of it again */
     bool busy;          /* parking or removal is under way in the store */
+    bool gone;          /* its own reference has been given back */
     bool taken;         /* resumed elsewhere: no longer listed, and not ours to end in the store */
     struct bucket rate, errors;
     uint64_t connected_ms;

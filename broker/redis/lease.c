@@ -99,16 +99,17 @@ const char *redis_not_ready(struct broker *b)
 
 /* The heartbeat. */
 
-void lease_expelled(struct redis *r, const char *why)
+bool lease_expelled(struct redis *r, const char *why)
 {
     struct lease *l = &r->lease;
     uint64_t now = loop_now_ms(r->b.loop);
     if (l->expelled_ms != 0 && now - l->expelled_ms < r->lease_ms)
-        return;
+        return false;
     l->expelled_ms = now;
     LOG(WARN, "sessions of this node are gone from the store, putting them again", "reason=%s sessions=%zu",
         log_q(slice_str(why)), sessions_count(r));
     r->b.events->expelled(r->b.owner);
+    return true;
 }
 
 static void enlist(struct redis *r, uint64_t score)
@@ -122,15 +123,18 @@ static void enlist(struct redis *r, uint64_t score)
     store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
 }
 
+static void beat(struct redis *r);
+
 static void on_beat(void *arg, const redisReply *reply, enum err err, const char *why)
 {
     struct redis *r = arg;
     struct lease *l = &r->lease;
-    uint64_t state, time, now = loop_now_ms(r->b.loop);
+    uint64_t state, time, anew, now = loop_now_ms(r->b.loop);
     (void)why;
     if (r->closing || l->retired || err != OK)
         return;
-    if (!reply_u64(reply_at(reply, 0), &state) || !reply_u64(reply_at(reply, 1), &time))
+    if (!reply_u64(reply_at(reply, 0), &state) || !reply_u64(reply_at(reply, 1), &time) ||
+        !reply_u64(reply_at(reply, 2), &anew))
         return;
     l->redis_ms = time;
     l->redis_at_ms = now;
@@ -141,8 +145,14 @@ static void on_beat(void *arg, const redisReply *reply, enum err err, const char
     }
     l->registered = true;
     enlist(r, time);
-    if (state == 1)
-        lease_expelled(r, "this node was silent for longer than its lease, or Redis was emptied");
+    if (state == 0)
+        l->anew = 0;
+    /* Told until it could be acted upon; then we say that it was heard, or a lost answer would go unnoticed. */
+    if (state == 1 && anew != l->anew &&
+        lease_expelled(r, "this node was silent for longer than its lease, or Redis was emptied")) {
+        l->anew = anew;
+        beat(r);
+    }
 }
 
 static void arg_pair(struct args *a, const char *name, uint64_t value)
@@ -164,7 +174,7 @@ static void beat(struct redis *r)
     (void)arg_key(&a, r->node_prefix, node, ":lost");
     (void)arg_key(&a, r->node_prefix, node, ":reaper");
     arg_u64(&a, r->lease_ms);
-    arg_str(&a, r->lease.registered ? "1" : "0");
+    arg_u64(&a, r->lease.anew != 0 ? r->lease.anew : r->lease.registered);
     arg_str(&a, "address");
     arg_str(&a, r->address);
     arg_str(&a, "version");

@@ -15,6 +15,7 @@
 struct lease {
     struct timer tick;
     uint64_t beat_due_ms, scan_due_ms, expelled_ms;
+    uint64_t anew; /* not 0: Redis says since then that the sessions are gone, and they are being put again */
     uint64_t redis_ms, redis_at_ms; /* Redis' clock as last told, and when that was by ours */
     bool registered, being_reaped, retired;
     /* The probe: are we heard by ourselves? Times are by our own clock. */
@@ -205,8 +206,8 @@ void lease_fini(struct redis *r);
 /* Both links are there. */
 void lease_up(struct redis *r);
 void lease_heard(struct redis *r, const struct envelope *probe);
-/* Sessions of this node have vanished from the store: the owner is asked to put them again, at most once per lease. */
-void lease_expelled(struct redis *r, const char *why);
+/* Sessions of this node have vanished from the store: the owner is asked to put them again, at most once per lease; false: not now. */
+bool lease_expelled(struct redis *r, const char *why);
 const char *redis_not_ready(struct broker *b);
 void redis_retire(struct broker *b, broker_done *done, void *arg);
 

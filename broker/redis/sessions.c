@@ -393,7 +393,7 @@ static void on_touched(void *arg, const redisReply *reply, enum err err, const c
     (void)why;
     if (err == OK && !r->closing && reply_u64(reply, &state)) {
         if (state == 0 && local_find(r, sid) != NULL)
-            lease_expelled(r, "a session has vanished from the store");
+            (void)lease_expelled(r, "a session has vanished from the store");
         else if (state == 2)
             session_moved(r, sid);
     }

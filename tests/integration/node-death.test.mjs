@@ -77,4 +77,20 @@ describe('a node that dies', { timeout: 90000 }, () => {
     assert.equal((await w.next('exit')).reason, 'disconnect');
     await w.close();
   });
+
+  // Between two steps of whoever ends a session: it is marked, and then its hash goes, with all rooms that have been noted in it meanwhile.
+  it('back while its session is being ended: its rooms are told again after that', async () => {
+    const room = unique(), g = cluster.gateways[1], c = await g.client('c'), hash = `xd:session:{${c.session}}`, { redis } = cluster;
+    await c.join(room);
+    await redis.cli('HSET', hash, 'state', 'ending');
+    await redis.cli('SREM', `xd:node:{${c.welcome.node}}:sessions`, '-'); // what a reaper takes away
+    await until(() => g.log.includes('this node was declared dead'), { what: 'the node to put its sessions back' });
+    await sleep(300);
+    await redis.cli('HDEL', `xd:{${room}}:members`, c.session);
+    await redis.cli('DEL', hash);
+    await until(async () => `room:${room}` in await redis.hash(hash), { what: 'the hash to name the room again' });
+    await until(async () => (await redis.hash(`xd:{${room}}:members`))[c.session] !== undefined, { what: 'the session to be a member again' });
+    await c.close();
+    await until(async () => (await redis.keys(hash)).length === 0, { what: 'the session to end' });
+  });
 });

@@ -239,6 +239,47 @@ static void lost_answers(void **state)
     world_expect(w, 2);
 }
 
+static bool beat_arrived(void *arg)
+{
+    (void)arg;
+    return redis_fixture_number(&redis, "HEXISTS xd:node:{gw1-aaaaaa} anew") == 1 ||
+           redis_fixture_number(&redis, "SISMEMBER xd:node:{gw1-aaaaaa}:sessions -") == 1;
+}
+
+static bool is_marked(void *arg)
+{
+    (void)arg;
+    return redis_fixture_number(&redis, "SISMEMBER xd:node:{gw1-aaaaaa}:sessions -") == 1;
+}
+
+/* It was given up for dead, and the answer that says so is lost: the next one says so again. */
+static void a_lost_expulsion_is_told_again(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->w;
+    world_fini(w);
+    struct broker_config cfg = world_config(f->proxy.url, "gw1-aaaaaa");
+    cfg.lease_ms = 3000; /* a heartbeat every second: well before the link is given up */
+    world_init(w, &f->loop, &cfg);
+    world_ready(w);
+    do_put(w, "s1", "alice");
+    freeReplyObject(redis_fixture_command(&redis, "SREM xd:node:{gw1-aaaaaa}:sessions -"));
+    f->proxy.lose_replies = true;
+    for (int i = 0; i < 20 && !beat_arrived(NULL); i++) {
+        loop_fake_advance(w->loop, 100);
+        loop_fake_linger(w->loop, 2);
+    }
+    assert_true(beat_arrived(NULL));
+    assert_int_equal(w->expelled, 0);
+    f->proxy.lose_replies = false;
+    proxy_cut(&f->proxy);
+    wait_down(w);
+    world_recover(w);
+    assert_true(loop_fake_until(w->loop, is_marked, NULL, PATIENCE_MS));
+    assert_int_equal(w->expelled, 1);
+    assert_int_equal(redis_fixture_number(&redis, "HEXISTS xd:node:{gw1-aaaaaa} anew"), 0);
+}
+
 static void deafness_is_noticed_and_healed(void **state)
 {
     struct fixture *f = *state;
@@ -475,6 +516,7 @@ int main(void)
         T(queue_is_bounded_while_down),
         TR(nothing_there_at_the_start),
         TR(lost_answers),
+        T(a_lost_expulsion_is_told_again),
         T(deafness_is_noticed_and_healed),
         T(round_trip_is_measured),
         T(many_rooms_are_subscribed_again),

@@ -165,6 +165,28 @@ static void stopping_while_somebody_comes_back(void **state)
     (void)state;
 }
 
+/* The session that asked has ended, but its request still holds it, when all sessions are gone through. */
+static void a_retry_while_somebody_comes_back(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    open_pair(&c, cl, PARKING);
+    struct ticket t = ticket_of(&cl[1], "lobby");
+    client_vanish(&cl[1]);
+    client_expect(&cl[0], "\"suspend\"");
+    client_open(&cl[2], &c, "/ws");
+    c.no_subscriptions = true;
+    ask(&cl[2], &t);
+    loop_fake_advance(&c.loop, 5000);
+    client_expect_nothing(&cl[2]);
+    c.no_subscriptions = false;
+    loop_fake_advance(&c.loop, 5000);
+    client_expect(&cl[2], "\"welcome\"", t.sid);
+    client_expect(&cl[2], "\"recovered\":true");
+    hang_up(&c, (struct client[]){cl[0], cl[2]}, 2);
+    (void)state;
+}
+
 static void a_wrong_token_opens_nothing(void **state)
 {
     struct core c;
@@ -373,6 +395,7 @@ int main(void)
         cmocka_unit_test(nobody_comes_back_in_time),
         cmocka_unit_test(an_outage_while_coming_back_costs_no_membership),
         cmocka_unit_test(stopping_while_somebody_comes_back),
+        cmocka_unit_test(a_retry_while_somebody_comes_back),
         cmocka_unit_test(a_wrong_token_opens_nothing),
         cmocka_unit_test(a_second_connection_takes_the_session_over),
         cmocka_unit_test(an_expired_position_is_told),
