@@ -11,7 +11,7 @@ build_packages=(gcc libc6-dev cmake ninja-build pkg-config libev-dev libhiredis-
 unit_packages=("${build_packages[@]}" libcmocka-dev redis-server)
 run_packages=(redis-server haproxy openssl curl iproute2 procps)
 test_packages=("${unit_packages[@]}" "${run_packages[@]}" clang clang-format clang-tidy libclang-rt-dev cppcheck valgrind
-    nodejs:node npm:npm chromium:chromium python3 git ca-certificates)
+    nodejs:node npm:npm chromium:chromium python3 git ca-certificates iptables libfaketime)
 docker_packages=(docker.io docker-compose debootstrap iptables zstd)
 
 usage()

@@ -3,11 +3,14 @@
 // acks:    [{key, room, offset, tag, invoked, acked}]            what publishers were promised, when they first asked and when they were told
 // logs:    {room: [{offset, tag, key}]}                          the room's history as the cluster tells it at the end
 // readers: [{name, rooms: {room: {start, seen, gaps}}}]          start: {offset, tag} of the first join; seen: [{offset, tag, key}] in order of arrival;
-//                                                                gaps: [{from, to, reason, named}], one for each recovered:false; from and to are
-//                                                                offsets, named: the client had said what it had seen
+//                                                                gaps: [{at, from, to, reason, named}], one for each recovered:false; at: how many had
+//                                                                been seen; from and to: the positions before and after; named: the client had said from
 // notices: [{name, connection, kind, room, session, time}]       enter, exit and suspend in order of arrival per reader
 // deaf:    [{from, to}]                                          when notices may have been missed: they are in no log
-// lossless: no recovered:false can be justified (one store that forgets nothing, everything retained)
+// promise: 'all'    one store that forgets nothing: what was acknowledged or seen stays, and no recovered:false can be justified
+//          'acked'  a store that may lose what was not acknowledged yet; who has seen it must be told
+//          'told'   a store that may lose what was acknowledged: it is listed; who has seen it must be told
+//          'retention' a store that forgets nothing but what the policy says
 
 const at = m => `${m.offset}/${m.tag}`;
 
@@ -20,20 +23,21 @@ function checkLog(room, log, bad) {
   });
 }
 
-function checkAcks(acks, logs, bad) {
+function checkAcks(acks, logs, promise, lost, bad) {
   for (const a of acks) {
     const m = logs[a.room]?.[a.offset - 1];
     if (m?.key === a.key && m.tag === a.tag) continue;
     const elsewhere = logs[a.room]?.find(x => x.key === a.key);
     if (elsewhere) bad('order', `${a.room}: ${a.key} was acknowledged at ${at(a)} and is in the log at ${at(elsewhere)}`);
+    else if (promise === 'told') lost.push(a);
     else bad('lost', `${a.room}: ${a.key} was acknowledged at ${at(a)} and is not in the log (there: ${m ? `${m.key} ${at(m)}` : 'nothing'})`);
   }
 }
 
 /** What was asked for after another was acknowledged comes after it. */
-function checkRealTime(acks, bad) {
+function checkRealTime(acks, logs, bad) {
   for (const room of new Set(acks.map(a => a.room))) {
-    const mine = acks.filter(a => a.room === room), byAck = [...mine].sort((a, b) => a.acked - b.acked);
+    const mine = acks.filter(a => a.room === room && logs[room]?.[a.offset - 1]?.tag === a.tag), byAck = [...mine].sort((a, b) => a.acked - b.acked);
     let i = 0, highest = { offset: 0 };
     for (const a of [...mine].sort((x, y) => x.invoked - y.invoked)) {
       for (; i < byAck.length && byAck[i].acked < a.invoked; i++) if (byAck[i].offset > highest.offset) highest = byAck[i];
@@ -42,31 +46,65 @@ function checkRealTime(acks, bad) {
   }
 }
 
-function checkReader(who, room, r, log, bad) {
-  const seen = new Map(), keys = new Map();
-  let last = r.start.offset;
-  for (const m of r.seen) {
-    if (seen.has(m.offset)) bad('duplicate', `${who} ${room}: offset ${m.offset} came twice (${seen.get(m.offset).key}, ${m.key})`);
+const forked = gap => gap.reason === 'fork';
+
+/** Goes through what a reader saw in the order in which it saw it. Returns what the log has of it, and what it has not: a branch that was lost. */
+function follow(who, room, r, log, bad) {
+  const kept = new Map(), branch = [], keys = new Map(), places = new Map();
+  let last = r.start.offset, gap = 0;
+  r.seen.forEach((m, i) => {
+    // After a fork it goes on from where the log stands now.
+    for (; gap < r.gaps.length && r.gaps[gap].at <= i; gap++) if (forked(r.gaps[gap])) last = r.gaps[gap].to.offset;
+    const truth = log[m.offset - 1], real = truth?.tag === m.tag && truth.key === m.key, place = real || truth?.tag === m.tag ? m.offset : at(m);
+    if (places.has(place)) bad('duplicate', `${who} ${room}: ${at(m)} came twice (${places.get(place).key}, ${m.key})`);
     else if (m.offset <= last) bad('order', `${who} ${room}: ${m.offset} (${m.key}) came after ${last}`);
-    if (keys.has(m.key)) bad('duplicate', `${who} ${room}: ${m.key} came twice, at ${keys.get(m.key)} and ${m.offset}`);
-    const truth = log[m.offset - 1];
-    if (!truth || truth.tag !== m.tag || truth.key !== m.key) bad('order', `${who} ${room}: saw ${m.key} at ${at(m)}, the log has ${truth ? `${truth.key} ${at(truth)}` : 'nothing'} there`);
-    seen.set(m.offset, m);
-    keys.set(m.key, m.offset);
+    places.set(place, m);
     last = Math.max(last, m.offset);
-  }
-  const told = offset => r.gaps.some(g => offset > g.from && offset <= g.to);
-  const missing = log.filter(m => m.offset > r.start.offset && !seen.has(m.offset) && !told(m.offset));
-  if (!missing.length) return;
-  const around = [missing[0].offset - 1, missing[0].offset + 1].map(offset => `${offset} ${seen.get(offset)?.via ?? 'not seen'}`).join(', then ');
-  bad('lost', `${who} ${room}: never saw ${missing.length} of ${log.length}: ${missing.slice(0, 5).map(m => `${m.key} ${at(m)}`).join(', ')}${missing.length > 5 ? '…' : ''} (${around})`);
+    if (!real) { branch.push({ ...m, i, truth }); return; }
+    if (keys.has(m.key)) bad('duplicate', `${who} ${room}: ${m.key} came twice, at ${keys.get(m.key)} and ${m.offset}`);
+    keys.set(m.key, m.offset);
+    kept.set(m.offset, { ...m, i });
+  });
+  return { kept, branch };
 }
 
-function checkGaps(who, room, r, lossless, bad) {
-  for (const g of r.gaps) {
-    if (g.reason === 'no_position' ? g.named : lossless)
-      bad('unjustified', `${who} ${room}: told recovered:false (${g.reason}) between ${g.from} and ${g.to}`);
+function checkReader(who, room, r, log, promise, bad) {
+  const { kept, branch } = follow(who, room, r, log, bad);
+  for (const m of branch) {
+    const saw = `${who} ${room}: saw ${m.key} at ${at(m)}, the log has ${m.truth ? `${m.truth.key} ${at(m.truth)}` : 'nothing'} there`;
+    if (promise !== 'acked' && promise !== 'told') bad('order', saw);
+    else if (!r.gaps.some(g => forked(g) && g.at > m.i)) bad('untold', `${saw}, and it was never told of a fork`);
   }
+  // What a fork has cost lies after the last message that was seen before it and is still there.
+  const common = g => Math.max(r.start.offset, ...[...kept.values()].filter(m => m.i < g.at).map(m => m.offset));
+  const told = offset => r.gaps.some(g => offset > (forked(g) ? common(g) : g.from.offset) && offset <= g.to.offset);
+  const missing = log.filter(m => m.offset > r.start.offset && !kept.has(m.offset) && !told(m.offset));
+  if (missing.length) {
+    const around = [missing[0].offset - 1, missing[0].offset + 1].map(offset => `${offset} ${kept.get(offset)?.via ?? 'not seen'}`).join(', then ');
+    bad('unseen', `${who} ${room}: never saw ${missing.length} of ${log.length}: ${missing.slice(0, 5).map(m => `${m.key} ${at(m)}`).join(', ')}${missing.length > 5 ? '…' : ''} (${around})`);
+  }
+  checkGaps(who, room, r, log, branch, promise, bad);
+  return branch;
+}
+
+function checkGaps(who, room, r, log, branch, promise, bad) {
+  r.gaps.forEach((g, n) => {
+    const since = n ? r.gaps[n - 1].at : 0, onBranch = log[g.from.offset - 1]?.tag !== g.from.tag && g.from.offset > 0;
+    const real = onBranch || branch.some(m => m.i >= since && m.i < g.at);
+    const fine = g.reason === 'no_position' ? !g.named : promise === 'retention' || (promise !== 'all' && forked(g) && real);
+    if (!fine) bad('unjustified', `${who} ${room}: told recovered:false (${g.reason}) between ${at(g.from)} and ${at(g.to)}`);
+  });
+}
+
+/** Branches that are in no log: runs of offsets that were acknowledged or seen. */
+function branches(room, lost) {
+  const offsets = [...new Map(lost.map(m => [at(m), m])).values()].sort((a, b) => a.offset - b.offset), found = [];
+  for (const m of offsets) {
+    const f = found.find(x => x.to === m.offset - 1);
+    if (f) f.to = m.offset;
+    else found.push({ room, from: m.offset, to: m.offset });
+  }
+  return found;
 }
 
 /** On one connection, a session cannot leave a room twice without having come back in between; unless the coming back may have been missed. */
@@ -82,18 +120,24 @@ function checkExits(notices, deaf, bad) {
   }
 }
 
-/** Returns [{kind, text}]; empty when every promise was kept. */
-export function check({ acks = [], logs = {}, readers = [], notices = [], deaf = [], lossless = true }) {
-  const found = [], bad = (kind, text) => found.push({ kind, text });
+/**
+ * Returns {violations: [{kind, text}], lost, forks, told}: violations is empty when every promise was kept; lost: acknowledged and not in the log, where that may be;
+ * forks: the branches that are in no log; told: how many readers had seen something of one and were told.
+ */
+export function check({ acks = [], logs = {}, readers = [], notices = [], deaf = [], promise = 'all' }) {
+  const violations = [], bad = (kind, text) => violations.push({ kind, text }), lost = [], off = {};
   for (const [room, log] of Object.entries(logs)) checkLog(room, log, bad);
-  checkAcks(acks, logs, bad);
-  checkRealTime(acks, bad);
+  checkAcks(acks, logs, promise, lost, bad);
+  checkRealTime(acks, logs, bad);
+  for (const a of lost) (off[a.room] ??= []).push(a);
+  let told = 0;
   for (const reader of readers) {
     for (const [room, r] of Object.entries(reader.rooms)) {
-      checkReader(reader.name, room, r, logs[room] ?? [], bad);
-      checkGaps(reader.name, room, r, lossless, bad);
+      const branch = checkReader(reader.name, room, r, logs[room] ?? [], promise, bad);
+      (off[room] ??= []).push(...branch);
+      told += r.gaps.filter(forked).length;
     }
   }
   checkExits(notices, deaf, bad);
-  return found;
+  return { violations, lost, told, forks: Object.entries(off).flatMap(([room, list]) => branches(room, list)) };
 }

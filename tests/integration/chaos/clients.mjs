@@ -218,7 +218,7 @@ export class Reader {
     if (this.recovered.has(f.room)) this.world.note('membership', `${this.name}: told recovered twice for ${f.room}`);
     this.recovered.add(f.room);
     if (!f.recovered) {
-      if (r.last) r.gaps.push({ from: r.last.offset, to: f.position?.offset ?? r.last.offset, reason: f.reason, named: named !== undefined });
+      if (r.last) r.gaps.push({ at: r.seen.length, from: r.last, to: f.position ?? r.last, reason: f.reason, named: named !== undefined });
       r.start ??= f.position;
       r.last = f.position ?? r.last;
     } else if (!named || f.position.offset !== named.offset || f.position.tag !== named.tag) {

@@ -2,69 +2,106 @@
 import { random } from './random.mjs';
 import { sleep, until } from '../lib/wait.mjs';
 
-export const KINDS = ['kill-gateway', 'term-gateway', 'pause-gateway', 'kill-redis', 'pause-redis', 'drop-pubsub', 'vanish'];
-const DRAIN_MS = 2000, REPAIR_MS = 3000;
+const DRAIN_MS = 2000, REPAIR_MS = 3000, REST_MS = 1000;
+const LEASE = 'lease'; // in a duration: that of the nodes
 
-/** A list of {at, kind, target, ms}, ms after the start. One target never has two faults at once, different targets may. */
+const gateway = (world, f) => world.cluster.gateways[f.target];
+
+async function kill(world, f) {
+  const g = gateway(world, f);
+  await g.kill();
+  await sleep(f.ms);
+  g.boot();
+}
+
+async function term(world, f) {
+  const g = gateway(world, f), { code, signal } = await g.process.terminate();
+  if (code !== 0) world.note('process', `${g.name} ended with code ${code}, signal ${signal} after SIGTERM`);
+  await sleep(f.ms);
+  g.boot();
+}
+
+async function pause(process, ms) {
+  process.signal('SIGSTOP');
+  await sleep(ms);
+  process.signal('SIGCONT');
+}
+
+/** Between a gateway and all machines of the store; clients still reach it. */
+const cut = rules => async (world, f) => {
+  const heal = await gateway(world, f).place.drop({ peers: world.store.machines, ...rules });
+  await sleep(f.ms);
+  await heal();
+};
+
+/** Redis runs for a moment, then not for a moment: everything is answered, late. */
+async function stutter(process, ms, rng) {
+  for (const end = Date.now() + ms; Date.now() < end;) {
+    await pause(process, rng.int(40, 160));
+    await sleep(rng.int(5, 30));
+  }
+}
+
+/**
+ * on: what is hit; one target never has two faults at once, different targets may. ms: how long, from and to ([base, more] of it: base is added).
+ * needs: net (namespaces), clock (libfaketime). worlds: where it can be done, if not everywhere. deaf: false: nobody misses a notice because of it.
+ */
+const FAULTS = {
+  'kill-gateway': { on: 'gateway', ms: [100, 1500], act: kill },
+  'term-gateway': { on: 'gateway', ms: [0, 800], rest: REST_MS + DRAIN_MS, act: term },
+  'pause-gateway': { on: 'gateway', base: LEASE, ms: [500, 2500], act: (world, f) => pause(gateway(world, f).process, f.ms) },
+  'cut-gateway': { on: 'link', base: LEASE, ms: [-1700, 3000], needs: 'net', act: cut({}) },
+  'mute-gateway': { on: 'link', base: LEASE, ms: [-1700, 2000], needs: 'net', act: cut({ into: false }) },
+  'deafen-gateway': { on: 'link', base: LEASE, ms: [-1700, 2000], needs: 'net', act: cut({ out: false }) },
+  'lossy-gateway': { on: 'link', ms: [1000, 4000], needs: 'net', act: cut({ loss: 0.25 }) },
+  'jump-clock': { on: 'clock', ms: [0, 0], needs: 'clock', deaf: false, act: (world, f) => gateway(world, f).clock.jump(f.seconds) },
+  'drop-pubsub': { on: 'store', ms: [0, 0], rest: 0, act: world => world.store.dropPubsub() },
+  'kill-redis': { on: 'store', ms: [50, 1500], worlds: ['standalone'], act: async (world, f) => {
+    await world.store.redis.process.kill();
+    await sleep(f.ms);
+    await world.store.redis.boot();
+  } },
+  'pause-redis': { on: 'store', ms: [300, 3000], worlds: ['standalone'], act: (world, f) => pause(world.store.redis.process, f.ms) },
+  'slow-redis': { on: 'store', ms: [1000, 4000], worlds: ['standalone'], act: (world, f) => stutter(world.store.redis.process, f.ms, random(f.at, 'stutter')) },
+  'sleep-redis': { on: 'store', ms: [100, 1800], worlds: ['standalone'], act: (world, f) => world.store.cli('DEBUG', 'SLEEP', String(f.ms / 1000)) },
+  vanish: { on: 'clients', ms: [0, 0], rest: 0, deaf: false, act: world => world.vanish() },
+};
+
+export const kindsOf = world => Object.keys(FAULTS).filter(k => FAULTS[k].worlds?.includes(world) ?? true);
+export const KINDS = Object.keys(FAULTS);
+export const needOf = kind => FAULTS[kind].needs;
+
+/** A list of {at, kind, target, ms}, ms after the start. */
 export function schedule(seed, { seconds, gateways, lease, kinds = KINDS }) {
   const r = random(seed, 'faults'), end = seconds * 1000, free = {}, list = [];
-  const longest = { 'kill-gateway': 1500, 'term-gateway': 800, 'pause-gateway': lease + 2500, 'kill-redis': 1500, 'pause-redis': 3000, 'drop-pubsub': 0, vanish: 0 };
-  const shortest = { 'kill-gateway': 100, 'term-gateway': 0, 'pause-gateway': lease + 500, 'kill-redis': 50, 'pause-redis': 300, 'drop-pubsub': 0, vanish: 0 };
   for (let at = r.int(300, 900); at < end; at += r.int(250, 1500)) {
-    const kind = r.pick(kinds), ms = r.int(shortest[kind], longest[kind]);
-    const target = kind.endsWith('gateway') ? r.int(0, gateways - 1) : kind === 'vanish' ? 'clients' : 'redis';
-    if ((free[target] ?? 0) > at) continue;
-    free[target] = at + ms + (kind === 'term-gateway' ? DRAIN_MS : 0) + (kind === 'vanish' || kind === 'drop-pubsub' ? 0 : 1000);
-    list.push({ at, kind, target, ms });
+    const kind = r.pick(kinds), { on, ms: [from, to], base, rest = REST_MS } = FAULTS[kind], ms = r.int(from, to) + (base === LEASE ? lease : 0);
+    const target = ['gateway', 'link', 'clock'].includes(on) ? r.int(0, gateways - 1) : 0, key = `${on}${target}`;
+    const jump = on === 'clock' ? { seconds: r.pick([-1, 1]) * r.int(20, 900) } : {};
+    if ((free[key] ?? 0) > at) continue;
+    free[key] = at + ms + rest;
+    list.push({ at, kind, key, target, ms, ...jump });
   }
   return list;
 }
-
-const acts = {
-  async 'kill-gateway'(world, f) {
-    const g = world.cluster.gateways[f.target];
-    await g.kill();
-    await sleep(f.ms);
-    g.boot();
-  },
-  async 'term-gateway'(world, f) {
-    const g = world.cluster.gateways[f.target], process = g.process, { code, signal } = await process.terminate();
-    if (code !== 0) world.note('process', `${g.name} ended with code ${code}, signal ${signal} after SIGTERM`);
-    await sleep(f.ms);
-    g.boot();
-  },
-  async 'pause-gateway'(world, f) {
-    const { process } = world.cluster.gateways[f.target];
-    process.signal('SIGSTOP');
-    await sleep(f.ms);
-    process.signal('SIGCONT');
-  },
-  async 'kill-redis'(world, f) {
-    await world.cluster.redis.process.kill();
-    await sleep(f.ms);
-    await world.cluster.redis.boot();
-  },
-  async 'pause-redis'(world, f) {
-    const { process } = world.cluster.redis;
-    process.signal('SIGSTOP');
-    await sleep(f.ms);
-    process.signal('SIGCONT');
-  },
-  async 'drop-pubsub'(world) { await world.cluster.redis.cli('CLIENT', 'KILL', 'TYPE', 'pubsub'); },
-  async vanish(world) { world.vanish(); },
-};
 
 /** Runs the schedule; resolves when every fault has been undone and the cluster says that it is ready. */
 export async function inject(world, list) {
   const began = Date.now(), chains = {};
   for (const f of list) {
     await sleep(Math.max(0, began + f.at - Date.now()));
-    world.log(`fault ${f.kind} ${f.target} ${f.ms} ms`);
-    const before = chains[f.target] ?? Promise.resolve(), deaf = { from: Date.now(), to: Infinity };
+    const before = chains[f.key] ?? Promise.resolve(), deaf = { from: Date.now(), to: Infinity };
     // Whoever hears through this Redis or this gateway may miss what is in no log, until the link is up again.
-    if (f.kind !== 'vanish') world.deaf.push(deaf);
-    chains[f.target] = before.then(() => acts[f.kind](world, f)).catch(e => world.note('process', `${f.kind}: ${e.message}`)).then(() => { deaf.to = Date.now() + REPAIR_MS; });
+    if (FAULTS[f.kind].deaf !== false) world.deaf.push(deaf);
+    chains[f.key] = before.then(() => {
+      world.log(`fault ${f.kind} ${f.key} ${f.seconds === undefined ? `${f.ms} ms` : `${f.seconds} s`}`);
+      return FAULTS[f.kind].act(world, f);
+    }).catch(e => world.note('process', `${f.kind}: ${e.message}`)).then(() => {
+      deaf.to = Date.now() + REPAIR_MS;
+      world.log(`over  ${f.kind} ${f.key}`);
+    });
   }
   await Promise.all(Object.values(chains));
+  await world.store.settled();
   await until(async () => (await Promise.all(world.cluster.gateways.map(g => g.get('/readyz')))).every(a => a.status === 200), { what: 'the gateways to be ready after the faults', ms: 30000 });
 }

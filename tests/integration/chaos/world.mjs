@@ -4,15 +4,20 @@ import { Cluster } from '../lib/cluster.mjs';
 import { sleep, until } from '../lib/wait.mjs';
 import { check } from './check.mjs';
 import { Reader, Writer } from './clients.mjs';
-import { inject, schedule } from './faults.mjs';
+import { Clock, library } from './clock.mjs';
+import { inject, kindsOf, needOf, schedule } from './faults.mjs';
+import { Network } from './net.mjs';
 import { random } from './random.mjs';
+import { Places, Standalone } from './stores.mjs';
 
 const LEASE_MS = 2000, GHOST_MS = 3000;
-const NOTHING = { acknowledged: 0, retried: 0, delivered: 0, resumes: 0, rejoins: 0, gaps: 0, resumeMedian: 0, resumeMax: 0 }; // a run that did not come to its end
+export const WORLDS = { standalone: Standalone };
+const NOTHING = { lost: [], forks: [], told: 0, acknowledged: 0, retried: 0, delivered: 0, resumes: 0, rejoins: 0, gaps: 0, resumeMedian: 0, resumeMax: 0 }; // a run that did not come to its end
 
 export class World {
   constructor(seed, options) {
-    Object.assign(this, { seed, seconds: 12, gateways: 2, readers: 6, writers: 3, aof: true, verbose: false, ...options });
+    Object.assign(this, { seed, seconds: 12, gateways: 2, readers: 6, writers: 3, aof: true, verbose: false, world: 'standalone', ...options });
+    this.kinds ??= kindsOf(this.world);
     // One seed in two: sessions outlive the run; the other: they end within it, and must be gone.
     this.window ??= seed % 2 ? 60 : 6;
     this.began = Date.now();
@@ -22,6 +27,7 @@ export class World {
     this.deaf = [];
     this.sessions = new Set();
     this.ghosts = new Set();
+    this.without = [];
   }
 
   log(text) { if (this.verbose) console.log(`# ${String(Date.now() - this.began).padStart(6)} ${text}`); }
@@ -40,27 +46,64 @@ export class World {
   }
 
   async run() {
-    const flags = ['--policy', '* retain-count=100000 publish=anyone', '--resume-window', `${this.window}s`, '--message-rate', '1000', '--lease', `${LEASE_MS}ms`,
-      '--redis-timeout', '1s', '--drain-time', '2s', '--max-queue-bytes', '4m'];
-    this.cluster = await Cluster.start({ gateways: this.gateways, flags, insecure: this.insecure ?? true, demo: 'off', redis: { aof: this.aof, fsync: 'always' } });
     let report;
     try {
+      await this.#build();
       report = await this.#play();
     } catch (e) {
       this.note('stuck', e.message);
-      report = { seed: this.seed, window: this.window, ...NOTHING, faults: [], violations: [] };
+      report = { ...this.#about(), ...NOTHING, faults: [], violations: [] };
     } finally {
       this.over = true;
-      for (const g of this.cluster.gateways) g.process.signal('SIGCONT');
-      this.cluster.redis.process.signal('SIGCONT');
-      await this.cluster.stop().catch(e => this.note('process', e.message));
+      await this.#destroy();
     }
     report.violations.push(...this.notes);
     return report;
   }
 
+  #about() { return { seed: this.seed, world: this.world, window: this.window, without: this.without }; }
+
+  /** What cannot be done here is left out, and said. */
+  async #probe() {
+    const means = { net: async () => { this.network = await Network.create(); }, clock: async () => library() };
+    for (const [need, have] of Object.entries(means)) {
+      const wanted = this.kinds.filter(k => needOf(k) === need);
+      if (!wanted.length) continue;
+      try { await have(); } catch (e) {
+        this.kinds = this.kinds.filter(k => !wanted.includes(k));
+        this.without.push(`${wanted.join(', ')}: ${e.message}`);
+      }
+    }
+    if (!this.kinds.length) throw new Error(`no fault can be made: ${this.without}`);
+  }
+
+  async #build() {
+    await this.#probe();
+    const places = new Places(this.network), machines = [];
+    for (let i = 1; i <= this.gateways; i++) machines.push(await places.machine(`gw${i}`));
+    this.cluster = await Cluster.start({ gateways: 0, redis: false, names: machines.map(m => m.host) });
+    this.store = await WORLDS[this.world].start(this.cluster.dir, places, { aof: this.aof });
+    const flags = ['--policy', '* retain-count=100000 retain-age=1h publish=anyone', '--resume-window', `${this.window}s`, '--message-rate', '1000', '--lease', `${LEASE_MS}ms`,
+      '--redis-timeout', '1s', '--drain-time', '2s', '--max-queue-bytes', '4m'];
+    await Promise.all(machines.map(async ({ host, exec }, i) => {
+      const name = `gw${i + 1}`, clock = this.kinds.includes('jump-clock') ? new Clock(this.cluster.dir, name) : { exec: [] };
+      const g = await this.cluster.add(name, { flags, insecure: this.insecure ?? true, demo: 'off', broker: ['--broker', this.store.url], machine: { host, exec: [...exec, ...clock.exec] } });
+      Object.assign(g, { clock, place: machines[i] });
+    }));
+    this.cluster.gateways.sort((a, b) => a.name.localeCompare(b.name));
+  }
+
+  async #destroy() {
+    for (const g of this.cluster?.gateways ?? []) g.process.signal('SIGCONT');
+    this.store?.wake();
+    await this.network?.heal();
+    await this.cluster?.stop().catch(e => this.note('process', e.message));
+    await this.store?.stop();
+    await this.network?.destroy();
+  }
+
   async #play() {
-    const list = schedule(this.seed, { seconds: this.seconds, gateways: this.gateways, lease: LEASE_MS, ...(this.kinds && { kinds: this.kinds }) });
+    const list = schedule(this.seed, { seconds: this.seconds, gateways: this.gateways, lease: LEASE_MS, kinds: this.kinds });
     const readers = Array.from({ length: this.readers }, (_, i) => new Reader(this, `r${i}`, random(this.seed, `r${i}`), { patient: i % 2 === 1 }));
     const writers = Array.from({ length: this.writers }, (_, i) => new Writer(this, `w${i}`, random(this.seed, `w${i}`)));
     this.actors = { readers, writers };
@@ -84,14 +127,14 @@ export class World {
 
     const record = {
       acks: writers.flatMap(w => w.acks), logs,
-      readers: readers.map(r => ({ name: r.name, rooms: r.rooms })), notices: readers.flatMap(r => r.notices), deaf: this.deaf,
+      readers: readers.map(r => ({ name: r.name, rooms: r.rooms })), notices: readers.flatMap(r => r.notices), deaf: this.deaf, promise: this.store.promise,
     };
     const sum = f => readers.reduce((n, r) => n + f(r), 0), resumeMs = readers.flatMap(r => r.resumeMs).sort((a, b) => a - b);
     return {
-      seed: this.seed, window: this.window, acknowledged: record.acks.length, retried: writers.reduce((n, w) => n + w.retries, 0),
+      ...this.#about(), acknowledged: record.acks.length, retried: writers.reduce((n, w) => n + w.retries, 0),
       delivered: sum(r => Object.values(r.rooms).reduce((n, x) => n + x.seen.length, 0)), resumes: sum(r => r.resumes), rejoins: sum(r => r.joins),
       gaps: sum(r => Object.values(r.rooms).reduce((n, x) => n + x.gaps.length, 0)),
-      resumeMedian: resumeMs[resumeMs.length >> 1] ?? 0, resumeMax: resumeMs.at(-1) ?? 0, faults: list, violations: check(record),
+      resumeMedian: resumeMs[resumeMs.length >> 1] ?? 0, resumeMax: resumeMs.at(-1) ?? 0, faults: list, ...check(record),
     };
   }
 
@@ -120,7 +163,7 @@ export class World {
 
   /** Every difference between who is there and who is said to be there. */
   async #differences() {
-    const live = new Set(this.actors.readers.filter(r => !r.stopped).map(r => r.session)), found = [], { redis } = this.cluster;
+    const live = new Set(this.actors.readers.filter(r => !r.stopped).map(r => r.session)), found = [], { store } = this;
     const judge = (where, sid, suspended) => {
       if (live.has(sid)) { if (suspended) found.push(`${where}: ${sid} is connected but shown as suspended`); return; }
       if (suspended && this.window === 60 && this.sessions.has(sid)) return; // parked: it may still come back
@@ -134,10 +177,15 @@ export class World {
         if (json.total !== json.members.length) found.push(`${g.name} ${room}: total ${json.total}, ${json.members.length} members`);
       }
     }
-    const stored = (await redis.keys('xd:session:*')).map(k => /\{(.*)\}/.exec(k)[1]);
-    for (const sid of stored) if (!live.has(sid) && !(this.window === 60 && this.sessions.has(sid))) found.push(`Redis: the session ${sid} is still stored`);
+    const stored = (await store.keys('xd:session:*')).map(k => /\{(.*)\}/.exec(k)[1]);
+    for (const sid of stored) {
+      if (live.has(sid)) continue;
+      // Parked: it may still come back; also one whose welcome never arrived, because the node that had it died or was cut off.
+      const state = await store.cli('HGET', `xd:session:{${sid}}`, 'state');
+      if (state && !(this.window === 60 && state === 'parked')) found.push(`Redis: the session ${sid} is still stored, as ${state}${this.sessions.has(sid) ? '' : ', and was never welcomed'}`);
+    }
     for (const sid of live) if (!stored.includes(sid)) found.push(`Redis: the session ${sid} is not stored`);
-    const nodes = await redis.cli('ZCARD', 'xd:nodes');
+    const nodes = await store.cli('ZCARD', 'xd:nodes');
     if (Number(nodes) !== this.gateways) found.push(`Redis: ${nodes} nodes`);
     return found;
   }
@@ -167,10 +215,20 @@ export class World {
   }
 }
 
+const VERDICTS = [['acknowledged and missing', 'lost'], ['never seen', 'unseen'], ['duplicates', 'duplicate'], ['out of order', 'order'], ['forks not told', 'untold'],
+  ['recovered:false without cause', 'unjustified'], ['presence', 'presence', 'membership', 'exit'], ['others', 'refused', 'stuck', 'process']];
+
+/** The verdict: how often each promise was broken. */
+export function verdict(r) {
+  const count = kinds => r.violations.filter(v => kinds.includes(v.kind)).length;
+  return [...VERDICTS.map(([what, ...kinds]) => `${what} ${count(kinds)}`), `forks ${r.forks.length}, told to ${r.told}`, ...(r.lost.length ? [`lost by the store ${r.lost.length}`] : [])].join(' · ');
+}
+
 export function line(r) {
   const faults = {};
   for (const f of r.faults) faults[f.kind] = (faults[f.kind] ?? 0) + 1;
-  const told = Object.entries(faults).map(([kind, n]) => `${kind}:${n}`).join(' ');
-  return `seed ${r.seed}: ${r.acknowledged} acknowledged (${r.retried} retries), ${r.delivered} delivered, ${r.resumes} resumes (median ${r.resumeMedian.toFixed(0)} ms, max ${r.resumeMax.toFixed(0)} ms), `
-    + `${r.rejoins} joins with a position, ${r.gaps} gaps told, ${r.faults.length} faults (${told}): ${r.violations.length ? `${r.violations.length} VIOLATIONS` : 'ok'}`;
+  const made = Object.entries(faults).map(([kind, n]) => `${kind}:${n}`).join(' ');
+  return `seed ${r.seed} ${r.world}: ${r.violations.length ? `${r.violations.length} VIOLATIONS` : 'ok'}: ${r.acknowledged} acknowledged (${r.retried} retries), ${r.delivered} delivered, `
+    + `${r.resumes} resumes (median ${r.resumeMedian.toFixed(0)} ms, max ${r.resumeMax.toFixed(0)} ms), ${r.rejoins} joins with a position, ${r.gaps} gaps told, ${r.faults.length} faults (${made})`
+    + `${r.without.map(w => `\n  WITHOUT ${w}`).join('')}\n  ${verdict(r)}`;
 }

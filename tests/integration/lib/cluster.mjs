@@ -13,6 +13,7 @@ import { Metrics } from './metrics.mjs';
 import { Client, unique } from './client.mjs';
 
 export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
+const LOCAL = { host: '127.0.0.1', exec: [] };
 const START_MS = 20000, STOP_MS = 20000;
 const DISEASES = [/(?:Address|Leak|Thread|Memory|UndefinedBehavior)Sanitizer/, /runtime error:/, /Assertion [`'].*failed/, /\bSIGSEGV\b|\bSIGABRT\b/];
 
@@ -30,7 +31,9 @@ after(async () => { for (const p of running) await p.kill(); });
 
 /** A process whose output is kept, and whose end is expected or a failure. */
 export class Process {
-  constructor(name, command, args, { env = {}, cwd } = {}) {
+  /** exec: a command that becomes the process, such as `ip netns exec NAME`. */
+  constructor(name, command, args, { env = {}, cwd, exec = [] } = {}) {
+    [command, ...args] = [...exec, command, ...args];
     this.name = name;
     this.log = '';
     this.ended = null;
@@ -76,27 +79,28 @@ export class Process {
 }
 
 export class Redis {
-  static async start(dir, { aof = true, fsync = 'everysec' } = {}) {
+  /** machine: {host, exec} of where it is to run; args: more of its configuration. */
+  static async start(dir, { aof = true, fsync = 'everysec', machine = LOCAL, args = [], name = 'redis' } = {}) {
     const r = new Redis();
-    r.dir = dir;
-    r.aof = aof;
-    r.fsync = fsync;
+    Object.assign(r, { dir, aof, fsync, machine, args, name });
     r.port = await freePort();
     await r.boot();
     return r;
   }
 
   async boot() {
-    this.process = new Process('redis', 'redis-server', ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.dir, '--save', '',
-      '--appendonly', this.aof ? 'yes' : 'no', '--appendfsync', this.fsync, '--daemonize', 'no', '--loglevel', 'notice']);
+    const { host, exec } = this.machine;
+    this.process = new Process(this.name, 'redis-server', ['--port', String(this.port), '--bind', ...new Set(['127.0.0.1', host]), '--dir', this.dir, '--save', '',
+      '--appendonly', this.aof ? 'yes' : 'no', '--appendfsync', this.fsync, '--daemonize', 'no', '--loglevel', 'notice', ...this.args], { exec });
     await until(async () => (await this.cli('PING')) === 'PONG', { what: () => `Redis to answer\n${this.process.tail()}`, ms: START_MS });
   }
 
-  get url() { return `redis://127.0.0.1:${this.port}`; }
+  get url() { return `redis://${this.machine.host}:${this.port}`; }
 
   /** What an operator would type: redis-cli's raw output. */
   async cli(...args) {
-    const { stdout } = await promisify(execFile)('redis-cli', ['-h', '127.0.0.1', '-p', String(this.port), '--raw', ...args], { timeout: 10000 });
+    const [command, ...rest] = [...this.machine.exec, 'redis-cli', '-h', '127.0.0.1', '-p', String(this.port), '--raw', ...args];
+    const { stdout } = await promisify(execFile)(command, rest, { timeout: 10000 });
     return stdout.replace(/\n$/, '');
   }
 
@@ -115,14 +119,14 @@ export class Redis {
 export class Gateway {
   constructor(cluster, name) { this.cluster = cluster; this.name = name; }
 
-  static async start(cluster, name, { flags = [], insecure = false, env = {}, wait = true, demo = 'on', broker } = {}) {
+  static async start(cluster, name, { flags = [], insecure = false, env = {}, wait = true, demo = 'on', broker, machine = LOCAL } = {}) {
     const g = new Gateway(cluster, name);
-    g.insecure = insecure;
+    Object.assign(g, { insecure, machine });
     g.port = await freePort();
     // Tests say themselves where they want to be limited, or their sessions parked.
     g.flags = [...flags];
     for (const [flag, value] of [['--message-rate', '0'], ['--resume-window', '0s']]) if (!flags.includes(flag)) g.flags.push(flag, value);
-    const args = ['--listen', `127.0.0.1:${g.port}`, '--node', name, ...(broker ?? ['--broker', cluster.redis?.url ?? 'memory']), '--demo', demo,
+    const args = ['--listen', `${machine.host}:${g.port}`, '--node', name, ...(broker ?? ['--broker', cluster.redis?.url ?? 'memory']), '--demo', demo,
       ...(insecure ? ['--insecure'] : ['--tls-cert', cluster.cert, '--tls-key', cluster.key]), ...g.flags];
     g.args = args;
     g.env = { ASAN_OPTIONS: 'detect_leaks=1:exitcode=66:detect_stack_use_after_return=0', UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1', ...env };
@@ -135,10 +139,10 @@ export class Gateway {
   /** The process of this gateway: the first one, or another in the place of one that has ended. */
   boot() {
     if (this.process) this.past.push(this.process);
-    this.process = new Process(this.name, gatewayBinary(), this.args, { env: this.env });
+    this.process = new Process(this.name, gatewayBinary(), this.args, { env: this.env, exec: this.machine.exec });
   }
 
-  get url() { return `${this.insecure ? 'ws' : 'wss'}://127.0.0.1:${this.port}`; }
+  get url() { return `${this.insecure ? 'ws' : 'wss'}://${this.machine.host}:${this.port}`; }
   get log() { return this.process.log; }
 
   async ready() {
@@ -149,7 +153,7 @@ export class Gateway {
   }
 
   /** One HTTP request on a connection of its own. */
-  get(path, { method = 'GET', headers = {}, body } = {}) { return request(this.port, path, { method, headers, body, insecure: this.insecure, ca: this.cluster.ca }); }
+  get(path, { method = 'GET', headers = {}, body } = {}) { return request(this.port, path, { method, headers, body, insecure: this.insecure, ca: this.cluster.ca, host: this.machine.host }); }
 
   async metrics() {
     const r = await this.get('/metrics');
@@ -188,9 +192,9 @@ export class Gateway {
   }
 }
 
-export function request(port, path, { method = 'GET', headers = {}, body, insecure = false, ca } = {}) {
+export function request(port, path, { method = 'GET', headers = {}, body, insecure = false, ca, host = '127.0.0.1' } = {}) {
   return new Promise((yes, no) => {
-    const req = (insecure ? http : https).request({ host: '127.0.0.1', port, path, method, headers, ca, agent: false, timeout: 10000 }, res => {
+    const req = (insecure ? http : https).request({ host, port, path, method, headers, ca, agent: false, timeout: 10000 }, res => {
       const parts = [];
       res.on('data', d => parts.push(d));
       res.on('end', () => {
@@ -208,14 +212,14 @@ export function request(port, path, { method = 'GET', headers = {}, body, insecu
 export class Cluster {
   /**
    * @param {object} o gateways: how many; redis: false for the memory broker, or options for Redis.start; proxy: HAProxy in front, with the configuration we ship;
-   *                   flags, insecure, env: for every gateway.
+   *                   flags, insecure, env: for every gateway; names: what else than localhost the certificate is for.
    */
-  static async start({ gateways = 1, redis = true, proxy = false, ...options } = {}) {
+  static async start({ gateways = 1, redis = true, proxy = false, names = [], ...options } = {}) {
     const c = new Cluster();
     c.dir = mkdtempSync(join(tmpdir(), 'xd-it-'));
     c.gateways = [];
     try {
-      execFileSync('bash', [join(ROOT, 'deploy/make-cert.sh'), c.dir], { stdio: ['ignore', 'pipe', 'pipe'] });
+      execFileSync('bash', [join(ROOT, 'deploy/make-cert.sh'), c.dir, ...names], { stdio: ['ignore', 'pipe', 'pipe'] });
       c.cert = join(c.dir, 'cert.pem'); c.key = join(c.dir, 'key.pem');
       c.ca = readFileSync(join(c.dir, 'ca.pem'));
       if (redis) c.redis = await Redis.start(c.dir, redis === true ? {} : redis);
