@@ -23,6 +23,7 @@
     X(ERR_CONFLICT,       "conflict",       false, 409, 1008) \
     X(ERR_TIMEOUT,        "timeout",        true,  504, 1013) \
     X(ERR_UNAVAILABLE,    "unavailable",    true,  503, 1013) \
+    X(ERR_NOT_REPLICATED, "not_replicated", true,  503, 1013) \
     X(ERR_DRAINING,       "draining",       true,  503, 1001) \
     X(ERR_SLOW_CONSUMER,  "slow_consumer",  false, 503, 4000) \
     X(ERR_INTERNAL,       "internal",       false, 500, 1011)

@@ -18,6 +18,8 @@
 #define SID_LEN   22 /* letters of base64url: 132 random bits */
 #define TOKEN_LEN 32
 
+#define REPLICAS_MAX 8 /* that a publish may wait for */
+
 struct broker;
 
 /* What a node tells of a session; becomes the hash xd:session:{sid}. All borrowed. */
@@ -55,6 +57,7 @@ struct broker_result {
     struct position position; /* publish: the message's; join, leave, presence: the room's head */
     uint64_t total;           /* join, leave, presence: members; publish to $user:… : sessions of that user */
     bool repeated;            /* publish: the key was known, this is the first publish's position */
+    uint32_t replicas;        /* publish that asked for replicas: so many have it, possibly more than asked for */
     bool more;                /* pages: there is more after `cursor` */
     struct slice cursor;
     size_t count; /* entries of the array that the operation fills */
@@ -73,7 +76,7 @@ struct publish {
     struct was was;   /* set: appended again; without a key its tag is what makes it idempotent */
     enum data_type data_type;
     uint32_t retain_count, retain_age_s; /* 0: no log */
-    uint32_t replicas;                   /* WAIT for so many, 0: none */
+    uint32_t replicas;                   /* so many must have it, up to REPLICAS_MAX; 0: none */
 };
 
 /* News. owner is what broker_create was given. */
@@ -110,6 +113,9 @@ struct broker_stats { /* monotonic counters, and gauges marked (g) */
     uint64_t queued_bytes, queued_commands, subscriptions; /* (g) */
     uint64_t rtt_us_sum, rtt_count;                        /* round trip of the probe */
     uint64_t rtt_bucket[12]; /* cumulative not: count per bucket, bounds broker_rtt_bounds_us, last is above all */
+    uint64_t replicated, quorum_missed; /* publishes that enough replicas have, and that were published without */
+    uint64_t wait_us_sum,
+        wait_bucket[12]; /* from sending a batch of such publishes to the replicas' answer; as rtt_bucket */
 };
 extern const uint32_t broker_rtt_bounds_us[11];
 
@@ -118,7 +124,9 @@ struct broker_ops {
 
     /* Appends to the room's log (if retained) and publishes, in one step. The room may be $all, $user:<id> or $session:<sid>; for the last
      * ERR_NOT_FOUND when there is no such session and ERR_UNAVAILABLE while it is parked, for $user: ERR_NOT_FOUND when the user has no session
-     * and nothing is retained. */
+     * and nothing is retained.
+     * With replicas it completes when so many have it, or with ERR_NOT_REPLICATED when that was not confirmed in time: then it is published, position is
+     * set, and the same with the same key publishes nothing new but asks the replicas again. ERR_UNSUPPORTED without Redis. */
     void (*publish)(struct broker *b, const struct publish *p, broker_done *done, void *arg);
 
     /* Idempotent. Completes when envelopes published from now on will arrive. $session:<sid> of sessions put by this node and $all need no

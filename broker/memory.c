@@ -145,6 +145,10 @@ static void publish_to_room(struct memory *m, struct op *op, uint64_t total)
 
 static void run_publish(struct memory *m, struct op *op)
 {
+    if (op->p.replicas != 0) {
+        broker_fail(op->done, op->arg, ERR_UNSUPPORTED, "the memory broker has no replicas");
+        return;
+    }
     char scratch[ONCE_SCRATCH];
     struct slice once = broker_once_key(&op->p, scratch);
     const struct position *first = once.n != 0 ? memory_once_find(m, op->p.room, once) : NULL;

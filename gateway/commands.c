@@ -86,8 +86,12 @@ static enum err on_presence(struct session *s, const struct command *c, struct e
 static void on_published(void *arg, const struct broker_result *r)
 {
     struct request *request = arg;
-    if (!request_failed(&request, r))
-        request_ack(&request, r->position.offset != 0 ? &r->position : NULL, NULL);
+    if (request_failed(&request, r))
+        return;
+    request_event(&request, &(struct event){.kind = EVENT_ACK,
+                                            .room = request->room,
+                                            .position = r->position.offset != 0 ? &r->position : NULL,
+                                            .replicas = r->replicas});
 }
 
 /* Everything that becomes a message in some room: publish, send, broadcast. member: the sender's membership there, if any. */
@@ -115,7 +119,8 @@ static enum err publish_to(struct session *s, const struct command *c, struct sl
                                               .key = c->key,
                                               .data_type = c->data_type,
                                               .retain_count = policy->retain_count,
-                                              .retain_age_s = policy->retain_age_s},
+                                              .retain_age_s = policy->retain_age_s,
+                                              .replicas = policy->replicas},
                             on_published, request_create(s, c));
     return OK;
 }

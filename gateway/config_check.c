@@ -137,7 +137,15 @@ static enum err check_origins(const struct config *c, struct error *reterr)
 static enum err check_policies(const struct config *c, struct error *reterr)
 {
     struct policies *p = policies_create(c->policies.items, c->policies.count, reterr);
-    enum err e = p != NULL ? OK : reterr->code;
+    if (p == NULL)
+        return reterr->code;
+    enum err e = OK;
+    const struct policy *replicated = policies_replicated(p);
+    if (replicated != NULL && slice_eq(slice_str(c->broker), SLICE("memory")))
+        e = fail(reterr, ERR_BAD_REQUEST,
+                 "policy %.60s: durability=replicated:%u with broker memory: only Redis has replicas; use --broker "
+                 "redis://…",
+                 replicated->pattern, replicated->replicas);
     policies_destroy(&p);
     return e;
 }

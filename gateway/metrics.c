@@ -208,6 +208,8 @@ static void render_lag(struct buf *out)
     X(reconnects,      "counter", "connections made to the store after the first")            \
     X(refused,         "counter", "requests refused because the queue to the store was full") \
     X(published,       "counter", "messages published")                                       \
+    X(replicated,      "counter", "publishes confirmed by as many replicas as policy asks for") \
+    X(quorum_missed,   "counter", "messages published, but not confirmed by so many replicas") \
     X(received,        "counter", "envelopes received")                                       \
     X(undecodable,     "counter", "envelopes that could not be decoded")                      \
     X(deaf,            "counter", "times the own probe was not heard")                        \
@@ -218,6 +220,22 @@ static void render_lag(struct buf *out)
     X(subscriptions,   "gauge",   "rooms this node is subscribed to")
 // clang-format on
 
+static void render_broker_histograms(struct buf *out)
+{
+    const size_t bounds = ARRAY_LEN(broker_rtt_bounds_us);
+    struct writer w = {.out = out};
+    begin(&w, "redis_round_trip_seconds", "histogram", "round trip of the probe through the store");
+    for (uint32_t i = 0; i < slot_count; i++) {
+        const struct broker_stats *s = &slots[i].metrics.broker;
+        append_histogram(&w, i, &(struct histogram){s->rtt_bucket, broker_rtt_bounds_us, bounds, s->rtt_us_sum});
+    }
+    begin(&w, "redis_wait_seconds", "histogram", "from sending publishes to the answer of how many replicas have them");
+    for (uint32_t i = 0; i < slot_count; i++) {
+        const struct broker_stats *s = &slots[i].metrics.broker;
+        append_histogram(&w, i, &(struct histogram){s->wait_bucket, broker_rtt_bounds_us, bounds, s->wait_us_sum});
+    }
+}
+
 static void render_broker(struct buf *out)
 {
 #define X(field, type, help)                                                                                           \
@@ -225,14 +243,7 @@ static void render_broker(struct buf *out)
                offsetof(struct metrics, broker.field));
     BROKER_MAP(X)
 #undef X
-    struct writer w = {.out = out};
-    begin(&w, "redis_round_trip_seconds", "histogram", "round trip of the probe through the store");
-    for (uint32_t i = 0; i < slot_count; i++) {
-        const struct broker_stats *s = &slots[i].metrics.broker;
-        append_histogram(
-            &w, i,
-            &(struct histogram){s->rtt_bucket, broker_rtt_bounds_us, ARRAY_LEN(broker_rtt_bounds_us), s->rtt_us_sum});
-    }
+    render_broker_histograms(out);
 }
 
 void metrics_render(struct buf *ret)

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "broker/broker.h"
 #include "gateway/config_value.h"
 
 #define PATTERN_MAX 255 /* as long as a room name */
@@ -59,6 +60,14 @@ const struct policy *policies_find(const struct policies *p, struct slice room)
     return &p->list[p->count - 1];
 }
 
+const struct policy *policies_replicated(const struct policies *p)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (p->list[i].replicas != 0)
+            return &p->list[i];
+    return NULL;
+}
+
 /* --- parsing --- */
 
 enum setting_type {
@@ -69,7 +78,8 @@ enum setting_type {
     SETTING_BOOL,
     SETTING_COUNT,
     SETTING_SIZE,
-    SETTING_SECONDS
+    SETTING_SECONDS,
+    SETTING_DURABILITY
 };
 
 static const struct setting {
@@ -89,7 +99,10 @@ static const struct setting {
     {"max-members", SETTING_COUNT, offsetof(struct policy, max_members), "a number, 0 for no limit"},
     {"retain-count", SETTING_COUNT, offsetof(struct policy, retain_count), "a number of messages"},
     {"retain-age", SETTING_SECONDS, offsetof(struct policy, retain_age_s), "a time in whole seconds such as 10m"},
+    {"durability", SETTING_DURABILITY, offsetof(struct policy, replicas), "fast, or replicated:N with N from 1 to 8"},
 };
+
+_Static_assert(REPLICAS_MAX == 8, "as the text above says");
 
 static const char *const who_words[] = {
     [WHO_ANYONE] = "anyone", [WHO_MEMBERS] = "members", [WHO_NOBODY] = "nobody", NULL};
@@ -173,6 +186,20 @@ static bool set_history(struct slice value, enum policy_history *ret)
     return true;
 }
 
+static bool set_durability(struct slice value, uint32_t *ret)
+{
+    const struct slice prefix = SLICE("replicated:");
+    uint32_t n;
+    if (slice_eq(value, SLICE("fast"))) {
+        *ret = 0;
+        return true;
+    }
+    if (!slice_starts(value, prefix) || !value_count(slice_from(value, prefix.n), &n) || n == 0 || n > REPLICAS_MAX)
+        return false;
+    *ret = n;
+    return true;
+}
+
 static bool set_value(struct policy *p, const struct setting *s, struct slice value)
 {
     void *field = (char *)p + s->offset;
@@ -185,6 +212,7 @@ static bool set_value(struct policy *p, const struct setting *s, struct slice va
     case SETTING_COUNT: return value_count(value, field);
     case SETTING_SIZE: return value_size(value, field);
     case SETTING_SECONDS: return set_seconds(value, field);
+    case SETTING_DURABILITY: return set_durability(value, field);
     }
     return false;
 }
@@ -225,6 +253,17 @@ static enum err parse_setting(struct slice word, struct policy *p, unsigned *see
     return OK;
 }
 
+/* Settings that make no sense together. */
+static enum err check_line(const struct policy *p, struct error *reterr)
+{
+    if (p->replicas != 0 && p->retain_count == 0)
+        return fail(reterr, ERR_BAD_REQUEST,
+                    "policy %.60s: durability=replicated:%u with retain-count=0: there is no log for the replicas to "
+                    "hold; give it a retain-count",
+                    p->pattern, p->replicas);
+    return OK;
+}
+
 static enum err parse_line(struct slice line, struct policy *ret, struct error *reterr)
 {
     struct slice rest = line, pattern = next_word(&rest);
@@ -243,6 +282,10 @@ static enum err parse_line(struct slice line, struct policy *ret, struct error *
             free(p.pattern);
             return reterr->code;
         }
+    }
+    if (check_line(&p, reterr) != OK) {
+        free(p.pattern);
+        return reterr->code;
     }
     *ret = p;
     return OK;

@@ -32,6 +32,8 @@ struct policy {
     uint32_t max_members;  /* 0: no limit (default) */
     uint32_t retain_count; /* messages kept in the log; default 100, 0 for names with $ */
     uint32_t retain_age_s; /* default 120; 0: by count alone */
+    uint32_t
+        replicas; /* durability=replicated:N: a publish is acknowledged when N replicas have it; 0: fast (default) */
 };
 
 struct policies; /* in order */
@@ -40,6 +42,9 @@ struct policies; /* in order */
  * but join=nobody publish=anyone, since they have no members; lines for `$…` begin with these too. Returns NULL on failure. */
 struct policies *policies_create(char *const *lines, size_t count, struct error *reterr);
 void policies_destroy(struct policies **p);
+
+/* The first line that asks for replicas, or NULL. */
+const struct policy *policies_replicated(const struct policies *p);
 
 /* Never NULL; valid until policies_destroy. */
 const struct policy *policies_find(const struct policies *p, struct slice room);

@@ -11,7 +11,8 @@
 
 static void request_free(struct request *q)
 {
-    redisFreeCommand(q->bytes);
+    if ((q->flags & REQUEST_BORROWED) == 0)
+        redisFreeCommand(q->bytes);
     free(q);
 }
 

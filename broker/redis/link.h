@@ -40,8 +40,9 @@ struct redis_link_events {
     void (*push)(void *owner, const redisReply *r);
 };
 
-/* REPEATABLE: doing it twice is as good as once. UNANSWERED: answered by pushes only. UNBOUNDED: never refused for a full queue. */
-enum { REQUEST_REPEATABLE = 1, REQUEST_UNANSWERED = 2, REQUEST_UNBOUNDED = 4 };
+/* REPEATABLE: doing it twice is as good as once. UNANSWERED: answered by pushes only. UNBOUNDED: never refused for a full queue. BORROWED: the bytes
+ * stay the caller's and as they are until the completion. */
+enum { REQUEST_REPEATABLE = 1, REQUEST_UNANSWERED = 2, REQUEST_UNBOUNDED = 4, REQUEST_BORROWED = 8 };
 
 /* r is the reply, an error reply (err set, why its text), or NULL (err says why). Borrowed until return. */
 typedef void redis_done(void *arg, const redisReply *r, enum err err, const char *why);
@@ -57,7 +58,7 @@ void redis_link_destroy(struct redis_link **l);
 
 /* Takes the arguments: a is finished. done may be NULL. */
 void redis_link_send(struct redis_link *l, struct args *a, unsigned flags, redis_done *done, void *arg);
-/* The same with what args_format made, which is taken. */
+/* The same with what args_format made, which is taken (but see BORROWED). */
 void redis_link_send_bytes(struct redis_link *l, char *bytes, size_t n, unsigned flags, redis_done *done, void *arg);
 /* A command's bytes, for redisFreeCommand; a is finished. */
 char *args_format(struct args *a, size_t *ret_n);

@@ -28,12 +28,14 @@ struct publish_call {
     uint64_t total;
     bool retained;
     unsigned flags;
-    struct command publish; /* while the user is looked up */
+    uint32_t replicas;
+    struct command publish; /* until it is sent */
 };
 
-static void published(void *arg, const redisReply *r, enum err err, const char *why)
+/* What the script answered; why as given. */
+static struct broker_result publish_result(const struct publish_call *p, const redisReply *r, enum err err,
+                                           const char *why)
 {
-    struct publish_call *p = arg;
     struct broker_result result = {.err = err, .why = why, .total = p->total};
     uint64_t repeated = 0;
     const redisReply *offset = reply_at(r, 0);
@@ -47,10 +49,91 @@ static void published(void *arg, const redisReply *r, enum err err, const char *
         result.why = "the publish script gave a strange answer";
     }
     result.repeated = repeated != 0;
+    return result;
+}
+
+static void published(void *arg, const redisReply *r, enum err err, const char *why)
+{
+    struct publish_call *p = arg;
+    struct broker_result result = publish_result(p, r, err, why);
     if (result.err == OK)
         p->call.r->b.stats.published++;
     broker_complete(p->call.done, p->call.arg, &result);
     free(p);
+}
+
+/* A publish that replicas shall confirm. */
+struct replicated_call {
+    struct publish_call publish;
+    struct durable_job job;
+    struct broker_result result; /* once it is published */
+};
+
+static bool replicated_published(struct durable_job *j, const redisReply *r, enum err err, const char *why)
+{
+    struct replicated_call *c = container_of(j, struct replicated_call, job);
+    c->result = publish_result(&c->publish, r, err, why);
+    if (c->result.err == OK)
+        return true;
+    broker_complete(c->publish.call.done, c->publish.call.arg, &c->result);
+    free(c);
+    return false;
+}
+
+static void replicated_confirmed(struct durable_job *j, bool enough, uint32_t replicas, const char *why)
+{
+    struct replicated_call *c = container_of(j, struct replicated_call, job);
+    const char *advice =
+        j->repeatable ? "publish it again with the same key" : "without a key a repetition is another message";
+    unsigned long long offset = c->result.position.offset;
+    char text[192];
+    if (why == NULL)
+        (void)snprintf(text, sizeof text, "published at offset %llu, but only %u of %u replicas have it; %s", offset,
+                       replicas, c->publish.replicas, advice);
+    else
+        (void)snprintf(text, sizeof text, "published at offset %llu, but not known to be on %u replicas; %s (%s)",
+                       offset, c->publish.replicas, advice, why);
+    c->publish.call.r->b.stats.published++;
+    c->result.replicas = replicas;
+    c->result.err = enough ? OK : ERR_NOT_REPLICATED;
+    c->result.why = enough ? NULL : text;
+    broker_complete(c->publish.call.done, c->publish.call.arg, &c->result);
+    free(c);
+}
+
+static struct publish_call *publish_call_new(struct redis *r, const struct publish *p, broker_done *done, void *arg)
+{
+    struct publish_call *c;
+    if (p->replicas == 0) {
+        c = xcalloc(1, sizeof *c);
+    } else {
+        struct replicated_call *replicated = xcalloc(1, sizeof *replicated);
+        replicated->job = (struct durable_job){.repeatable = p->key.n != 0 || p->was.at.offset != 0,
+                                               .published = replicated_published,
+                                               .confirmed = replicated_confirmed};
+        c = &replicated->publish;
+    }
+    c->call = (struct call){.r = r, .done = done, .arg = arg};
+    c->retained = p->retain_count != 0;
+    c->replicas = p->replicas;
+    /* Without a key nobody could tell a repetition from a second message. */
+    c->flags = p->key.n != 0 || p->was.at.offset != 0 ? REQUEST_REPEATABLE : 0;
+    return c;
+}
+
+/* Sends c->publish. */
+static void publish_send(struct publish_call *c)
+{
+    struct redis *r = c->call.r;
+    if (c->replicas == 0) {
+        store_send_prepared(r->store, &c->publish, c->flags, published, c);
+        return;
+    }
+    struct replicated_call *replicated = container_of(c, struct replicated_call, publish);
+    if (store_send_durable(r->store, &c->publish, c->replicas, &replicated->job))
+        return;
+    redis_complete_later(r, c->call.done, c->call.arg, ERR_UNAVAILABLE, "too many requests wait for Redis");
+    free(replicated);
 }
 
 static void user_looked_up(void *arg, const redisReply *r, enum err err, const char *why)
@@ -70,7 +153,7 @@ static void user_looked_up(void *arg, const redisReply *r, enum err err, const c
         free(p);
         return;
     }
-    store_send_prepared(p->call.r->store, &p->publish, p->flags, published, p);
+    publish_send(p);
 }
 
 static void pack_message(const struct redis *r, const struct publish *p, const char *tag, struct buf *ret)
@@ -99,6 +182,18 @@ static void arg_once_key(struct args *a, const char *before, struct slice name, 
     (void)arg_key(a, before, name, after);
 }
 
+/* A minus tells the script that replicas will be waited for. */
+static void arg_once_ttl(struct args *a, const struct redis *r, const struct publish *p)
+{
+    if (p->replicas == 0) {
+        arg_u64(a, r->once_ttl_ms);
+        return;
+    }
+    char text[16];
+    (void)snprintf(text, sizeof text, "-%u", r->once_ttl_ms);
+    arg_join(a, slice_str(text), SLICE_NONE);
+}
+
 static void whisper_args(struct args *a, const struct redis *r, const struct publish *p, const struct buf *head,
                          const char *tag)
 {
@@ -111,7 +206,7 @@ static void whisper_args(struct args *a, const struct redis *r, const struct pub
     arg_slice(a, buf_slice(head));
     arg_slice(a, p->data);
     arg_str(a, tag);
-    arg_u64(a, r->once_ttl_ms);
+    arg_once_ttl(a, r, p);
 }
 
 /* As message_parse() reads it. */
@@ -143,7 +238,7 @@ static void publish_args(struct args *a, const struct redis *r, const struct pub
     arg_u64(a, p->retain_count);
     arg_u64(a, p->retain_age_s * 1000ull);
     arg_u64(a, KEEP_MS);
-    arg_u64(a, r->once_ttl_ms);
+    arg_once_ttl(a, r, p);
     if (p->retain_count == 0)
         return;
     const struct {
@@ -168,19 +263,15 @@ static void publish_args(struct args *a, const struct redis *r, const struct pub
 void redis_publish(struct broker *b, const struct publish *p, broker_done *done, void *arg)
 {
     struct redis *r = redis_of(b);
-    if (p->replicas != 0) {
-        redis_complete_later(r, done, arg, ERR_UNSUPPORTED, "replicated durability is not supported by this version");
+    if (p->replicas > REPLICAS_MAX) {
+        redis_complete_later(r, done, arg, ERR_UNSUPPORTED, "a publish cannot wait for so many replicas");
         return;
     }
     if (p->key.n > ONCE_KEY_MAX) {
         redis_complete_later(r, done, arg, ERR_INVALID_NAME, "the idempotency key is too long");
         return;
     }
-    struct publish_call *c = xcalloc(1, sizeof *c);
-    c->call = (struct call){.r = r, .done = done, .arg = arg};
-    c->retained = p->retain_count != 0;
-    /* Without a key nobody could tell a repetition from a second message. */
-    c->flags = p->key.n != 0 || p->was.at.offset != 0 ? REQUEST_REPEATABLE : 0;
+    struct publish_call *c = publish_call_new(r, p, done, arg);
     struct buf head = BUF_INIT;
     char tag[TAG_LEN + 1];
     broker_tag(tag);
@@ -189,7 +280,8 @@ void redis_publish(struct broker *b, const struct publish *p, broker_done *done,
     if (room_is_session(p->room)) {
         whisper_args(&a, r, p, &head, tag);
         c->total = 1;
-        store_send(r->store, &a, c->flags, published, c);
+        c->publish = store_prepare(r->store, &a);
+        publish_send(c);
     } else if (room_is_user(p->room)) {
         publish_args(&a, r, p, &head, tag);
         c->publish = store_prepare(r->store, &a);
@@ -199,7 +291,8 @@ void redis_publish(struct broker *b, const struct publish *p, broker_done *done,
         store_send(r->store, &a, REQUEST_REPEATABLE, user_looked_up, c);
     } else {
         publish_args(&a, r, p, &head, tag);
-        store_send(r->store, &a, c->flags, published, c);
+        c->publish = store_prepare(r->store, &a);
+        publish_send(c);
     }
     buf_fini(&head);
 }

@@ -7,6 +7,7 @@ struct redis_store {
     const struct store_events *events;
     void *owner;
     struct redis_link *link;
+    struct durables durables;
 };
 
 static void on_up(void *owner)
@@ -41,6 +42,11 @@ void store_send_prepared(struct redis_store *s, struct command *c, unsigned flag
     redis_link_send_bytes(s->link, TAKE(c->bytes), c->n, flags, done, arg);
 }
 
+bool store_send_durable(struct redis_store *s, struct command *c, uint32_t replicas, struct durable_job *j)
+{
+    return durables_send(&s->durables, replicas, TAKE(c->bytes), c->n, j);
+}
+
 bool store_is_up(const struct redis_store *s)
 {
     return redis_link_is_up(s->link);
@@ -53,12 +59,14 @@ struct redis_store *store_create(struct loop *loop, const struct redis_link_conf
     s->events = events;
     s->owner = owner;
     s->link = redis_link_create(loop, cfg, &link_events, s, stats);
+    durables_init(&s->durables, loop, cfg, stats);
     return s;
 }
 
 bool store_close(struct redis_store *s)
 {
-    return redis_link_close(s->link);
+    bool any = redis_link_close(s->link);
+    return durables_close(&s->durables) || any;
 }
 
 void store_destroy(struct redis_store **store)
@@ -67,6 +75,7 @@ void store_destroy(struct redis_store **store)
     if (s == NULL)
         return;
     redis_link_destroy(&s->link);
+    durables_fini(&s->durables);
     free(s);
     *store = NULL;
 }

@@ -5,6 +5,7 @@
 #ifndef XD_BROKER_REDIS_STORE_H
 #define XD_BROKER_REDIS_STORE_H
 
+#include "broker/redis/durable.h"
 #include "broker/redis/link.h"
 
 struct redis_store;
@@ -32,6 +33,10 @@ void store_send(struct redis_store *s, struct args *a, unsigned flags, redis_don
 /* The same in two steps: store_prepare finishes a, store_send_prepared takes the command. */
 struct command store_prepare(struct redis_store *s, struct args *a);
 void store_send_prepared(struct redis_store *s, struct command *c, unsigned flags, redis_done *done, void *arg);
+
+/* The same for a publish that so many replicas shall confirm (broker/redis/durable.h), over a connection of its own: it keeps no order with the others. False when
+ * too many wait already: j was not begun. */
+bool store_send_durable(struct redis_store *s, struct command *c, uint32_t replicas, struct durable_job *j);
 
 bool store_is_up(const struct redis_store *s);
 

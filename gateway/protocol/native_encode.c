@@ -169,6 +169,8 @@ static void encode_ack(const struct event *e, struct buf *b)
     put_id(b, e->id);
     put_room(b, e->room);
     put_position(b, e->position);
+    if (e->replicas != 0)
+        put_number(b, SLICE(",\"replicas\":"), e->replicas);
     if (e->has_total)
         put_number(b, SLICE(",\"total\":"), e->total);
     if (e->members != NULL) {

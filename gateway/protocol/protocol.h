@@ -87,6 +87,7 @@ struct event {
     uint64_t time_ms;                /* MESSAGE, ENTER, EXIT, SUSPEND, PONG */
     uint64_t total;
     bool has_total;                        /* ACK */
+    uint32_t replicas;                     /* ACK of a publish where policy asks for replicas: so many have it */
     enum exit_reason exit_reason;          /* EXIT */
     struct slice token, node;              /* WELCOME */
     uint32_t heartbeat_s, resume_window_s; /* WELCOME */

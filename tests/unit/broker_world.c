@@ -188,6 +188,7 @@ void answered(void *arg, const struct broker_result *r)
     a->position = r->position;
     a->total = r->total;
     a->repeated = r->repeated;
+    a->replicas = r->replicas;
     a->more = r->more;
     a->connected_ms = r->connected_ms;
     take(a->owner, sizeof a->owner, r->user);

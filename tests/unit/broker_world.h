@@ -40,6 +40,7 @@ struct answer {
     struct position position;
     uint64_t total, connected_ms;
     bool repeated, more;
+    uint32_t replicas;
     char owner[150]; /* user of a session resumed */
     char cursor[400];
     size_t cursor_n, count;

@@ -342,7 +342,7 @@ static void times_to_live_are_renewed(void **state)
 static void what_is_not_there_yet_is_refused(void **state)
 {
     struct world *w = world_of(state);
-    struct publish p = {.room = SLICE("r"), .data = SLICE("1"), .replicas = 1};
+    struct publish p = {.room = SLICE("r"), .data = SLICE("1"), .replicas = REPLICAS_MAX + 1};
     assert_int_equal(do_publish(w, &p)->err, ERR_UNSUPPORTED);
     p = (struct publish){.room = SLICE("r"),
                          .data = SLICE("1"),

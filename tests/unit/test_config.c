@@ -343,6 +343,8 @@ static void options_must_fit_together(void **state)
     config_refused("--tls-key a", "tls-key without tls-cert");
     config_refused("--insecure --tls-cert a --tls-key b", "exclude each other");
     config_refused("--insecure --workers 2", "workers 2 with broker memory");
+    config_refused("--insecure --policy b --policy a.*~durability=replicated:2",
+                   "policy a.*: durability=replicated:2 with broker memory: only Redis has replicas");
     config_refused("--insecure --workers 2 --broker redis://h:1 --listen :0", "port 0");
     config_refused("--insecure --lease 5s", "lease must be at least twice redis-timeout");
     config_refused("--insecure --max-queue-bytes 64k", "cannot hold one message");
@@ -355,7 +357,7 @@ static void options_must_fit_together(void **state)
     config_refused("--insecure --origin https://a/", "origin");
     config_refused("--insecure --policy a~rats=1", "policy a: unknown key \"rats\"; did you mean rate?");
     struct config c = config_of("--tls-cert a --tls-key b --workers 4 --broker redis://127.0.0.1:6379/1 --origin null "
-                                "--origin https://*.example.com:444");
+                                "--origin https://*.example.com:444 --policy a.*~durability=replicated:2");
     config_fini(&c);
 }
 

@@ -203,6 +203,20 @@ static void lag_is_a_cumulative_histogram_in_seconds(void **state)
     assert_string_equal(value("xindao_loop_lag_seconds_count"), "5");
 }
 
+static void what_replicas_confirm_is_counted(void **state)
+{
+    metrics->broker.replicated = 7;
+    metrics->broker.quorum_missed = 2;
+    metrics->broker.wait_bucket[0] = 3;
+    metrics->broker.wait_bucket[ARRAY_LEN(broker_rtt_bounds_us)] = 1;
+    metrics->broker.wait_us_sum = 2250000;
+    render(state);
+    assert_string_equal(value("xindao_redis_replicated_total"), "7");
+    assert_string_equal(value("xindao_redis_quorum_missed_total"), "2");
+    assert_string_equal(value("xindao_redis_wait_seconds_count"), "4");
+    assert_string_equal(value("xindao_redis_wait_seconds_sum"), "2.25");
+}
+
 static void round_trip_has_the_brokers_bounds(void **state)
 {
     char name[128];
@@ -265,6 +279,7 @@ int main(void)
         cmocka_unit_test_setup(everything_is_there_before_anything_happened, start_alone),
         cmocka_unit_test_setup(counters_show_what_was_counted, start_alone),
         cmocka_unit_test_setup(lag_is_a_cumulative_histogram_in_seconds, start_alone),
+        cmocka_unit_test_setup(what_replicas_confirm_is_counted, start_alone),
         cmocka_unit_test_setup(round_trip_has_the_brokers_bounds, start_alone),
         cmocka_unit_test(drop_reasons_are_words),
         cmocka_unit_test(workers_share_one_text),

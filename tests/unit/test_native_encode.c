@@ -122,6 +122,10 @@ static void encodes_acks(void **state)
     check_encoded(
         &(struct event){.kind = EVENT_ACK, .id = SLICE("7"), .room = SLICE("r"), .position = &position},
         "{\"type\":\"ack\",\"id\":7,\"room\":\"r\",\"position\":{\"offset\":42,\"tag\":\"0123456789abcdef\"}}");
+    check_encoded(
+        &(struct event){.kind = EVENT_ACK, .id = SLICE("7"), .room = SLICE("r"), .position = &position, .replicas = 2},
+        "{\"type\":\"ack\",\"id\":7,\"room\":\"r\",\"position\":{\"offset\":42,\"tag\":\"0123456789abcdef\"},"
+        "\"replicas\":2}");
     check_encoded(&(struct event){.kind = EVENT_ACK,
                                   .id = SLICE("7"),
                                   .room = SLICE("r"),

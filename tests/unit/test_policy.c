@@ -164,6 +164,7 @@ static void every_key_is_understood(void **state)
     assert_int_equal(b->public_history, HISTORY_OFF);
     assert_int_equal(b->publish, WHO_ANYONE);
     assert_int_equal(b->slow, POLICY_SLOW_DISCONNECT);
+    assert_int_equal(b->replicas, 0);
     policies_destroy(&p);
 }
 
@@ -175,6 +176,23 @@ static void first_match_wins(void **state)
     assert_int_equal(find(p, "game.lobby")->rate, 1);
     assert_int_equal(find(p, "game.7")->rate, 2);
     assert_int_equal(find(p, "chat")->rate, 4);
+    policies_destroy(&p);
+}
+
+static void durability_is_fast_or_so_many_replicas(void **state)
+{
+    static const char *const lines[] = {"a durability=fast", "b durability=replicated:1",
+                                        "$user:* retain-count=10 durability=replicated:8"};
+    struct policies *p = create(lines, 1);
+    (void)state;
+    assert_null(policies_replicated(p));
+    policies_destroy(&p);
+    p = create(lines, 3);
+    assert_int_equal(find(p, "a")->replicas, 0);
+    assert_int_equal(find(p, "b")->replicas, 1);
+    assert_int_equal(find(p, "$user:bob")->replicas, 8);
+    assert_int_equal(find(p, "other")->replicas, 0);
+    assert_ptr_equal(policies_replicated(p), find(p, "b"));
     policies_destroy(&p);
 }
 
@@ -218,6 +236,14 @@ static void bad_lines_are_refused_with_a_reason(void **state)
         {"a presence=maybe", "must be on or off"},
         {"a public-history=members", "must be default, on or off"},
         {"a rate=1 rate=1", "rate is given twice"},
+        {"a durability=replicated", "must be fast, or replicated:N with N from 1 to 8"},
+        {"a durability=replicated:0", "durability=replicated:0: must be fast, or"},
+        {"a durability=replicated:9", "must be fast, or"},
+        {"a durability=replicated:-1", "must be fast, or"},
+        {"a durability=replicated:1x", "must be fast, or"},
+        {"a durability=fast:1", "must be fast, or"},
+        {"a durability=replicated:1 retain-count=0", "there is no log for the replicas to hold"},
+        {"$all durability=replicated:1", "there is no log for the replicas to hold"},
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -257,6 +283,7 @@ int main(void)
         cmocka_unit_test(without_lines_everything_has_the_defaults),
         cmocka_unit_test(every_key_is_understood),
         cmocka_unit_test(first_match_wins),
+        cmocka_unit_test(durability_is_fast_or_so_many_replicas),
         cmocka_unit_test(star_does_not_reach_rooms_of_the_server),
         cmocka_unit_test(bad_lines_are_refused_with_a_reason),
         cmocka_unit_test(patterns_may_be_as_long_as_names),
