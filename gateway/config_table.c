@@ -72,6 +72,8 @@ static const struct config_option limits[] = {
     COUNT("max-connections", max_connections, "100000", 1, 10000000, RELOAD, "open connections of one process"),
     COUNT("max-connections-per-ip", max_connections_per_ip, "1000", 0, 10000000, RELOAD, "open connections of one client address and process; 0: no limit"),
     COUNT("max-accepts-per-second", max_accepts_per_second, "0", 0, 1000000, RELOAD, "new connections per second and process, the rest waits; 0: no limit"),
+    MILLISECONDS("overload-lag", overload_lag_ms, "200ms", 0, 1 * MINUTE_MS, RELOAD, "after a turn of the event loop that took so long new connections wait for a while; 0: never"),
+    COUNT("max-starts", max_starts, "256", 1, 1000000, RELOAD, "sessions that begin or are resumed at a time, the rest waits; returning clients go first"),
     SIZE("max-message-size", max_message_size, "64k", 1 * KIB, 64 * MIB, RELOAD, "one WebSocket message of a client"),
     SIZE("max-queue-bytes", max_queue_bytes, "256k", 16 * KIB, 1 * GIB, RELOAD, "what may wait for one client that reads slowly"),
     WORD("slow-consumer", slow_consumer, slow_words, "disconnect", RELOAD, "disconnect|drop-oldest", "what happens to a client whose queue is full"),

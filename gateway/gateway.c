@@ -105,6 +105,7 @@ static void on_tick(struct timer *t)
     struct gateway *g = container_of(t, struct gateway, tick);
     timer_start(t, TICK_MS);
     wheel_advance(&g->wheel, loop_now_ms(g->loop));
+    starts_tick(&g->starts);
     metrics->store_up = gateway_not_ready(g) == NULL;
     metrics->broker = g->broker->stats;
 }
@@ -140,6 +141,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     g->loop = loop;
     list_init(&g->catchup_turns);
     list_init(&g->farewells);
+    starts_init(&g->starts, g);
     (void)snprintf(g->node, sizeof g->node, "%s", node);
     wheel_init(&g->wheel, TICK_MS, loop_now_ms(loop));
     timer_init(&g->tick, loop, on_tick);
@@ -190,7 +192,9 @@ void gateway_destroy(struct gateway **gp)
     g->drained = NULL;
     struct broker *broker = TAKE(g->broker); /* a gateway without broker asks for nothing more */
     broker_destroy(&broker);                 /* completes what is under way: no request is left */
+    starts_fini(&g->starts);
     abandon_sessions(g);
+    task_cancel(&g->starts.next);
     assert(g->sessions == NULL);
     room_unref(g->all);
     assert(g->rooms == NULL);

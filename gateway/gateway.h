@@ -9,6 +9,7 @@
 #include "broker/broker.h"
 #include "gateway/config.h"
 #include "gateway/policy.h"
+#include "gateway/start.h"
 #include "gateway/transport.h"
 
 #define NODE_ID_MAX 80
@@ -28,6 +29,7 @@ struct gateway {
     struct room *rooms;       /* by name */
     struct room *all;         /* $all: every session of this node */
 
+    struct starts starts;
     struct link catchup_turns; /* returning members that wait for a read of the log */
     uint32_t catchup_reads;
     uint32_t api_reads; /* histories that the HTTP API reads */

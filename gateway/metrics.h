@@ -21,6 +21,7 @@
     X(memberships,          "gauge",   "memberships of sessions of this node")               \
     X(queue_bytes,          "gauge",   "bytes that wait for clients to read")                \
     X(accepts,              "counter", "sockets accepted")                                   \
+    X(accept_rests,         "counter", "times accepting rested because the loop was behind (overload-lag)") \
     X(tls_handshakes,       "counter", "TLS handshakes completed")                           \
     X(upgrades,             "counter", "WebSocket handshakes completed")                     \
     X(http_requests,        "counter", "HTTP requests other than upgrades")                  \
@@ -38,6 +39,8 @@
     X(recovered,            "counter", "returns to a room without loss")                    \
     X(unrecovered,          "counter", "returns to a room that could not be made up")        \
     X(replayed,             "counter", "messages read from a log for returning clients")     \
+    X(starts_waiting,       "gauge",   "sessions that wait for their turn to begin or to be resumed") \
+    X(starts_deferred,      "counter", "sessions that had to wait for their turn (max-starts)") \
     X(parked,               "counter", "sessions parked when their connection went")         \
     X(resumed,              "counter", "sessions resumed on this node")                      \
     X(duplicates,           "counter", "messages that arrived again and were not delivered") \

@@ -111,8 +111,9 @@ static void raise_file_limit(const struct config *cfg)
 
 static void on_lag(void *arg, uint64_t us)
 {
-    (void)arg;
+    struct node *n = arg;
     metrics_lag(us);
+    net_lag(n->net, us);
 }
 
 static bool build(struct node *n, const char *id, struct error *reterr)

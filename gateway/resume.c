@@ -10,6 +10,8 @@
 
 /* What the client presented, then what the store answered. */
 struct resume {
+    struct gateway *gw;
+    struct start start;
     struct request *request; /* of the session that asked */
     char sid[SID_LEN + 1], token[TOKEN_LEN + 1];
     size_t position_count, room_count;
@@ -35,6 +37,7 @@ void resume_free(struct resume *r)
 {
     if (r == NULL)
         return;
+    start_end(&r->gw->starts, &r->start);
     for (size_t i = 0; i < r->position_count; i++)
         disown(r->positions[i].room);
     for (size_t i = 0; i < r->room_count; i++)
@@ -100,9 +103,27 @@ static void on_resumed(void *arg, const struct broker_result *result)
     session_join_implicit(s);
 }
 
+static void on_turn(struct start *start)
+{
+    struct resume *r = container_of(start, struct resume, start);
+    char hash[SECRET_HASH_LEN + 1];
+    if (r->request->session->conn == NULL) { /* gone while it waited */
+        resume_free(r);
+        return;
+    }
+    secret_hash(slice_str(r->token), hash);
+    r->gw->broker->ops->session_resume(r->gw->broker, slice_str(r->sid), slice_str(hash), on_resumed, r);
+}
+
+static void on_late(struct start *start)
+{
+    struct resume *r = container_of(start, struct resume, start);
+    request_fail(&r->request, ERR_UNAVAILABLE, "too many sessions begin at once");
+    resume_free(r);
+}
+
 enum err resume_run(struct session *s, const struct command *c, struct error *reterr)
 {
-    char hash[SECRET_HASH_LEN + 1];
     if (gateway_resume_window_s(s->gw) == 0)
         return fail(reterr, ERR_UNSUPPORTED, "this node parks no sessions (resume-window is 0)");
     if (s->member_count != 0 || s->requests != 0)
@@ -112,6 +133,8 @@ enum err resume_run(struct session *s, const struct command *c, struct error *re
     if (slice_eq(c->session, slice_str(s->sid)))
         return fail(reterr, ERR_CONFLICT, "this is the session of this very connection");
     struct resume *r = xcalloc(1, sizeof *r);
+    r->gw = s->gw;
+    start_init(&r->start, on_turn, on_late);
     memcpy(r->sid, c->session.p, SID_LEN);
     memcpy(r->token, c->token.p, TOKEN_LEN);
     r->position_count = c->position_count;
@@ -121,7 +144,6 @@ enum err resume_run(struct session *s, const struct command *c, struct error *re
         r->positions[i].room = own(c->positions[i].room);
     }
     r->request = request_create(s, c);
-    secret_hash(c->token, hash);
-    s->gw->broker->ops->session_resume(s->gw->broker, slice_str(r->sid), slice_str(hash), on_resumed, r);
+    start_begin(&s->gw->starts, &r->start, true);
     return OK;
 }

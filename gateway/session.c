@@ -13,6 +13,7 @@
 #include "gateway/request.h"
 #include "gateway/room.h"
 #include "gateway/secret.h"
+#include "gateway/uri.h"
 
 #define FRAME_ARENA 16384u
 #define TOLD_MAX    128u /* bytes kept of what a client says of itself */
@@ -55,6 +56,7 @@ void session_unref(struct session *s)
     if (!s->taken)
         HASH_DELETE(hh, s->gw->sessions, s);
     list_del(&s->farewell);
+    start_end(&s->gw->starts, &s->start);
     metrics->sessions--;
     struct gateway *g = s->gw;
     resume_free(s->resume);
@@ -106,6 +108,7 @@ static void welcome(struct session *s)
     set_state(s, SESSION_ACTIVE);
     LOG(INFO, "session opened", "session=%s user=%s peer=%s protocol=%s", s->sid, log_q(s->user), s->conn->ip,
         s->conn->protocol->name);
+    start_end(&s->gw->starts, &s->start);
     conn_pause(s->conn, false);
     conn_welcome(s->conn, &e);
 }
@@ -123,6 +126,15 @@ void session_welcome_back(struct session *s, struct slice id)
     session_put(s); /* the record still shows where the client was before */
 }
 
+/* Not welcome now; the store has too much to do, or cannot be reached. */
+static void turn_away(struct session *s, enum err err, const char *why)
+{
+    metrics->drops[DROP_UNAVAILABLE]++;
+    LOG_PEER(WARN, "session refused", "session=%s peer=%s code=%s why=%s", s->sid, s->conn->ip, err_name(err),
+             log_q(slice_str(why)));
+    conn_goodbye(s->conn, err_close_code(ERR_UNAVAILABLE), SLICE("unavailable"), 1000 + random_below(4000));
+}
+
 static void on_put(void *arg, const struct broker_result *r)
 {
     struct session *s = arg;
@@ -133,10 +145,8 @@ static void on_put(void *arg, const struct broker_result *r)
         if (r->err == OK) {
             welcome(s);
         } else {
-            metrics->drops[DROP_UNAVAILABLE]++;
-            LOG_PEER(WARN, "session refused", "session=%s peer=%s code=%s why=%s", s->sid, s->conn->ip,
-                     err_name(r->err), log_q(slice_str(r->why)));
-            conn_goodbye(s->conn, err_close_code(ERR_UNAVAILABLE), SLICE("unavailable"), 1000 + random_below(4000));
+            start_end(&s->gw->starts, &s->start);
+            turn_away(s, r->err, r->why);
         }
     }
     session_unref(s);
@@ -173,6 +183,18 @@ void session_implicit_joined(struct session *s)
         session_put(s);
 }
 
+static void on_turn(struct start *start)
+{
+    session_join_implicit(container_of(start, struct session, start));
+}
+
+static void on_late(struct start *start)
+{
+    struct session *s = container_of(start, struct session, start);
+    if (s->conn != NULL)
+        turn_away(s, ERR_UNAVAILABLE, "too many sessions begin at once");
+}
+
 static struct session *session_new(struct gateway *g, struct slice sid, struct slice user)
 {
     struct session *s = xcalloc(1, sizeof *s + user.n);
@@ -187,6 +209,7 @@ static struct session *session_new(struct gateway *g, struct slice sid, struct s
     s->connected_ms = loop_wall_ms(g->loop);
     list_init(&s->members);
     list_init(&s->farewell);
+    start_init(&s->start, on_turn, on_late);
     if (g->draining) /* resumed just now */
         list_append(&g->farewells, &s->farewell);
     HASH_ADD_KEYPTR(hh, g->sessions, s->sid, SID_LEN, s);
@@ -210,7 +233,9 @@ void session_open(struct conn *c, const struct http_request *r, struct slice use
     s->conn = c;
     c->session = s;
     conn_pause(c, true); /* what the client sends before its welcome waits in the socket */
-    session_join_implicit(s);
+    bool returning;
+    (void)uri_query(r->query, "resume", &returning);
+    start_begin(&c->gw->starts, &s->start, returning);
 }
 
 struct session *session_adopt(struct session *asking, struct slice sid, struct slice user, struct resume *resume)
@@ -334,6 +359,7 @@ void session_conn_gone(struct session *s, const char *why)
     LOG(INFO, "session closed", "session=%s user=%s peer=%s why=%s parked=%s", s->sid, log_q(s->user), s->conn->ip, why,
         park ? "yes" : "no");
     s->conn = NULL;
+    start_end(&s->gw->starts, &s->start);
     if (s->taken) {
         session_release(s);
         return;

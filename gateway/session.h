@@ -8,6 +8,7 @@
 #include "broker/broker.h"
 #include "gateway/bucket.h"
 #include "gateway/protocol/protocol.h"
+#include "gateway/start.h"
 #include "gateway/transport.h"
 
 struct conn;
@@ -30,6 +31,7 @@ enum session_state {
 
 struct session {
     UT_hash_handle hh;
+    struct start start; /* OPENING: waits for its turn, or has it */
     struct gateway *gw;
     struct conn *conn; /* NULL in PARKING and ENDING */
     char sid[SID_LEN + 1];

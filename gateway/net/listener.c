@@ -17,6 +17,8 @@
 #define LISTENERS_MAX    64
 #define CREDIT           1000000 /* of one accept, in microseconds × rate */
 #define OUT_OF_MEMORY_MS 100
+#define REST_MIN_MS      50
+#define REST_MAX_MS      1000
 
 struct listener {
     struct net *net;
@@ -184,6 +186,16 @@ static void pause_listening(struct net *n, uint64_t ms)
 {
     listen_all(n, false);
     timer_start(&n->accept_timer, ms);
+}
+
+/* Those who are connected already come first: new ones wait in the backlog as long as the others had to. */
+void net_lag(struct net *n, uint64_t us)
+{
+    uint64_t limit_us = n->cfg->overload_lag_ms * (uint64_t)1000, ms = us / 1000;
+    if (limit_us == 0 || us < limit_us || n->n_listeners == 0 || n->gateway == NULL)
+        return;
+    metrics->accept_rests++;
+    pause_listening(n, ms < REST_MIN_MS ? REST_MIN_MS : ms < REST_MAX_MS ? ms : REST_MAX_MS);
 }
 
 /* True when another accept fits into max-accepts-per-second. Otherwise the listeners rest until a tenth of a second's worth may come

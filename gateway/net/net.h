@@ -35,6 +35,9 @@ enum err net_reload_tls(struct net *n, struct error *reterr);
 /* Loads certificate and key of cfg and forgets them: for --check-config. */
 enum err net_check_tls(const struct config *cfg, struct error *reterr);
 
+/* How long the last turn of the loop took: after a long one accepting rests (cfg->overload_lag_ms). */
+void net_lag(struct net *n, uint64_t us);
+
 /* Closes the listeners and idle HTTP connections; requests under way are answered with Connection: close. */
 void net_stop_accepting(struct net *n);
 /* Sockets open now, upgraded or not. */

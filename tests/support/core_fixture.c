@@ -180,7 +180,11 @@ void client_connect(struct client *cl, struct core *c, const char *path)
     struct error error = {0};
     struct slice subprotocol;
     *cl = (struct client){.transport.ops = &transport_ops, .core = c, .window = SIZE_MAX};
-    struct http_request r = {.path = slice_str(path), .ip = SLICE("192.0.2.1"), .user_agent = SLICE("test")};
+    const char *query = strchr(path, '?');
+    struct http_request r = {.path = {path, query != NULL ? (size_t)(query - path) : strlen(path)},
+                             .query = query != NULL ? slice_str(query + 1) : SLICE_NONE,
+                             .ip = SLICE("192.0.2.1"),
+                             .user_agent = SLICE("test")};
     if (gateway_upgrade(c->gw, &r, &cl->transport, &cl->conn, &subprotocol, &error) != OK)
         fail_msg("upgrade: %s", error.text);
     memcpy(cl->sid, cl->conn->session->sid, sizeof cl->sid);

@@ -34,7 +34,7 @@ void core_init(struct core *c, const char *const *args);
 /* Closes what is open; fails the test on anything left behind. */
 void core_fini(struct core *c);
 
-/* Connects to path ("/ws/alice"); nothing has run yet. */
+/* Connects to path ("/ws/alice", "/ws?resume"); nothing has run yet. */
 void client_connect(struct client *cl, struct core *c, const char *path);
 /* Connects, runs, takes the welcome. */
 void client_open(struct client *cl, struct core *c, const char *path);

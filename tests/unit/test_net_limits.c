@@ -223,6 +223,37 @@ static void accepts_are_paced(void **state)
     assert_int_equal(metrics->accepts, 20);
 }
 
+static void be_late(void *arg)
+{
+    const struct fixture *f = arg;
+    net_lag(f->server.net, 199999); /* not yet */
+    net_lag(f->server.net, 400000);
+}
+
+/* A client that comes while the loop is behind waits in the backlog; those who are there already do not notice. */
+static void accepting_rests_while_the_loop_is_behind(void **state)
+{
+    struct fixture *f = *state;
+    f->server.cfg.overload_lag_ms = 200;
+    server_start(&f->server);
+    client_open(&f->other, f->server.port, false);
+    assert_int_equal(client_upgrade(&f->other, "/ws"), 101);
+    server_run(&f->server, be_late, f);
+    uint64_t start = now_ms();
+    client_open(&f->client, f->server.port, false);
+    client_send_str(&f->other, "alive");
+    char got[5];
+    client_recv_all(&f->other, got, sizeof got);
+    assert_in_range(now_ms() - start, 0, 350);
+    client_send_str(&f->client, "GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+    assert_int_equal(client_response(&f->client, false), 200);
+    assert_in_range(now_ms() - start, 350, 2000);
+    assert_int_equal(metrics->accept_rests, 1);
+    f->server.cfg.overload_lag_ms = 0;
+    server_run(&f->server, be_late, f);
+    assert_int_equal(metrics->accept_rests, 1);
+}
+
 static void set_limit(void *arg)
 {
     struct rlimit l;
@@ -314,6 +345,7 @@ int main(void)
         TLS(idle_websocket_is_left_alone),
         PLAIN(deadlines_are_right_after_a_quiet_time),
         PLAIN(accepts_are_paced),
+        PLAIN(accepting_rests_while_the_loop_is_behind),
         PLAIN(descriptors_run_out),
         cmocka_unit_test(listen_addresses),
     };
