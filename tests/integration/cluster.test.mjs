@@ -54,6 +54,23 @@ describe('a cluster of two', { timeout: 120000 }, () => {
     await a.close(); await b.close();
   });
 
+  it('costs Redis one script per publish, however many listen', async () => {
+    const room = unique(), clients = await Promise.all([0, 1, 0, 1].map((n, i) => cluster.client(n, `c${i}`)));
+    for (const c of clients) await c.join(room);
+    for (const c of clients) await c.settle();
+    // What a node does by the clock is no part of it: heartbeats, probes, the look at what is parked.
+    const calls = async () => Object.fromEntries((await cluster.redis.cli('INFO', 'commandstats')).split('\n').map(l => /^cmdstat_(\w+):calls=(\d+)/.exec(l)).filter(Boolean).map(m => [m[1], Number(m[2])]));
+    const idle = await calls(), began = Date.now();
+    await new Promise(yes => setTimeout(yes, 1000));
+    const before = await calls(), N = 400;
+    for (let i = 0; i < N; i++) await clients[i % 4].publish(room, i, { key: `k${i}` });
+    const after = await calls(), lasted = (Date.now() - began) / 1000, grew = name => (after[name] ?? 0) - (before[name] ?? 0);
+    const clock = Math.ceil(((before.evalsha ?? 0) - (idle.evalsha ?? 0) + 2) * lasted);
+    assert.ok(grew('evalsha') >= N && grew('evalsha') <= N + clock, `${grew('evalsha')} scripts for ${N} publishes, of which ${clock} may be the clock's`);
+    assert.equal(grew('xadd'), N, 'one entry in the log for each');
+    for (const c of clients) await c.close();
+  });
+
   it('puts enter and exit at the same place for everybody', async () => {
     const room = unique(), a = await cluster.client(0, 'a'), b = await cluster.client(1, 'b');
     const [c, d] = [await cluster.client(0, 'c'), await cluster.client(1, 'd')];

@@ -104,6 +104,33 @@ static void a_client_comes_back_and_missed_nothing(void **state)
     (void)state;
 }
 
+/* A mini-program in the background: the system lets its socket die and wakes it up much later. */
+static void half_an_hour_in_the_background(void **state)
+{
+    static const char *const patient[] = {
+        "--resume-window", "3600", "--heartbeat", "3600", "--policy", "* retain-count=300 retain-age=1h", NULL};
+    struct core c;
+    struct client cl[3];
+    open_pair(&c, cl, patient);
+    struct ticket t = ticket_of(&cl[1], "lobby");
+    client_vanish(&cl[1]);
+    client_expect(&cl[0], "\"suspend\"");
+    for (int minute = 1; minute <= 30; minute++) {
+        loop_fake_advance(&c.loop, 60 * 1000);
+        say(&cl[0], 1 + minute);
+    }
+    client_expect_nothing(&cl[0]); /* no exit in all that time */
+
+    client_open(&cl[2], &c, "/ws");
+    ask(&cl[2], &t);
+    client_expect(&cl[2], "\"resumed\":true");
+    client_expect(&cl[2], "\"recovered\":true", "\"total\":2");
+    lobby_expect(&cl[2], 2, 31);
+    client_expect(&cl[0], "\"enter\"", t.sid);
+    hang_up(&c, (struct client[]){cl[0], cl[2]}, 2);
+    (void)state;
+}
+
 static void nobody_comes_back_in_time(void **state)
 {
     struct core c;
@@ -392,6 +419,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_client_comes_back_and_missed_nothing),
+        cmocka_unit_test(half_an_hour_in_the_background),
         cmocka_unit_test(nobody_comes_back_in_time),
         cmocka_unit_test(an_outage_while_coming_back_costs_no_membership),
         cmocka_unit_test(stopping_while_somebody_comes_back),
