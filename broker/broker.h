@@ -25,6 +25,7 @@ struct broker;
 /* What a node tells of a session; becomes the hash xd:session:{sid}. All borrowed. */
 struct session_record {
     struct slice sid, token_hash, user, protocol, ip, agent, origin;
+    struct slice attributes; /* a JSON object; empty: nothing is said of them */
     uint64_t connected_ms;
     uint32_t resume_window_ms; /* how long it is kept when its node dies; 0: not at all */
 };

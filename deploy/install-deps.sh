@@ -8,7 +8,7 @@ set -euo pipefail
 # "package" is satisfied by that package; "package:command" also by a command of that name from anywhere (a Node.js that is not Debian's, say).
 build_packages=(gcc libc6-dev cmake ninja-build pkg-config libev-dev libhiredis-dev libjansson-dev libprotobuf-c-dev
     protobuf-c-compiler libssl-dev libhttp-parser-dev uthash-dev)
-unit_packages=("${build_packages[@]}" libcmocka-dev redis-server)
+unit_packages=("${build_packages[@]}" libcmocka-dev libjwt-dev redis-server)
 run_packages=(redis-server haproxy openssl curl iproute2 procps)
 test_packages=("${unit_packages[@]}" "${run_packages[@]}" clang clang-format clang-tidy libclang-rt-dev cppcheck valgrind
     nodejs:node npm:npm chromium:chromium python3 git ca-certificates iptables libfaketime)

@@ -6,7 +6,9 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "base/utf8.h"
+#include "gateway/door.h"
 #include "gateway/gateway.h"
+#include "gateway/grant.h"
 #include "gateway/protocol/protocol.h"
 #include "gateway/uri.h"
 
@@ -18,6 +20,8 @@
 struct query {
     struct gateway *gw;
     struct http_exchange *x;
+    bool by_token;
+    struct auth_claims claims;
     size_t room_n;
     char room[NAME_MAX_ROOM];
 };
@@ -38,6 +42,12 @@ static json_t *text_or_null(struct slice s)
     return s.n != 0 ? text(s) : json_null();
 }
 
+static void query_free(struct query *q)
+{
+    auth_claims_fini(&q->claims);
+    free(q);
+}
+
 /* Takes over body. */
 static void respond(struct query *q, json_t *body)
 {
@@ -47,7 +57,7 @@ static void respond(struct query *q, json_t *body)
         api_fail(q->x, ERR_INTERNAL, "the answer could not be written as JSON");
     else
         q->x->respond(q->x, &(struct http_response){.status = 200, .body = slice_str(bytes)});
-    free(q);
+    query_free(q);
 }
 
 static bool failed(struct query *q, const struct broker_result *r)
@@ -55,7 +65,7 @@ static bool failed(struct query *q, const struct broker_result *r)
     if (r->err == OK)
         return false;
     api_fail(q->x, r->err, "the store did not answer");
-    free(q);
+    query_free(q);
     return true;
 }
 
@@ -96,12 +106,28 @@ static bool parse_page(const struct http_request *r, struct page *ret, struct er
     return true;
 }
 
-static struct query *query_create(struct gateway *g, struct http_exchange *x)
+/* NULL when whoever asks is not let in, and has been told so. */
+static struct query *query_create(struct gateway *g, const struct http_request *r, struct http_exchange *x)
 {
     struct query *q = xcalloc(1, sizeof *q);
+    struct error error = {0};
+    bool none;
     q->gw = g;
     q->x = x;
+    if (door_http(g, r, &none, &q->claims, &error) != OK) {
+        free(q);
+        api_fail(x, error.code, error.text);
+        return NULL;
+    }
+    q->by_token = !none;
     return q;
+}
+
+/* Who may not join a room because of his token must not learn who is in it either. */
+static bool shown(const struct query *q, struct slice room)
+{
+    const struct policy *policy = policies_find(q->gw->policies, room);
+    return policy->presence && (policy->join != WHO_TOKEN || (q->by_token && grant_names(&q->claims, room)));
 }
 
 /* --- the list of rooms --- */
@@ -113,7 +139,7 @@ static void on_rooms(void *arg, const struct broker_result *r)
         return;
     json_t *rooms = json_array();
     for (size_t i = 0; i < r->count; i++)
-        if (policies_find(q->gw->policies, r->rooms[i].room)->presence)
+        if (shown(q, r->rooms[i].room))
             json_array_append_new(
                 rooms, json_pack("{s:o, s:I}", "room", text(r->rooms[i].room), "total", (json_int_t)r->rooms[i].total));
     respond(q, json_pack("{s:o, s:o}", "rooms", rooms, "next", text_or_null(r->more ? r->cursor : SLICE_NONE)));
@@ -123,11 +149,15 @@ void api_get_rooms(struct gateway *g, const struct http_request *r, struct http_
 {
     struct page page;
     struct error error;
+    struct query *q = query_create(g, r, x);
+    if (q == NULL)
+        return;
     if (!parse_page(r, &page, &error)) {
+        query_free(q);
         api_fail(x, error.code, error.text);
         return;
     }
-    g->broker->ops->rooms(g->broker, page.cursor, page.limit, on_rooms, query_create(g, x));
+    g->broker->ops->rooms(g->broker, page.cursor, page.limit, on_rooms, q);
 }
 
 /* --- one room --- */
@@ -163,17 +193,19 @@ static void get_room(struct gateway *g, const struct http_request *r, struct sli
     struct page page;
     struct error error;
     struct slice room;
-    struct query *q = query_create(g, x);
+    struct query *q = query_create(g, r, x);
+    if (q == NULL)
+        return;
     if (api_room(name, q->room, &room, &error) == OK) {
-        if (!policies_find(g->policies, room)->presence) {
-            (void)fail(&error, ERR_FORBIDDEN, "policy does not show who is in this room");
+        if (!shown(q, room)) {
+            (void)fail(&error, ERR_FORBIDDEN, "policy does not show you who is in this room");
         } else if (parse_page(r, &page, &error)) {
             q->room_n = room.n;
             g->broker->ops->presence(g->broker, room, page.cursor, page.limit, on_room, q);
             return;
         }
     }
-    free(q);
+    query_free(q);
     api_fail(x, error.code, error.text);
 }
 

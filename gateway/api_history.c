@@ -3,7 +3,9 @@
 #include "base/text.h"
 #include "base/utf8.h"
 #include "gateway/api.h"
+#include "gateway/door.h"
 #include "gateway/gateway.h"
+#include "gateway/grant.h"
 #include "gateway/protocol/protocol.h"
 #include "gateway/uri.h"
 #include "proto/json.h"
@@ -271,19 +273,30 @@ static void on_head(void *arg, const struct broker_result *result)
 
 /* --- the request --- */
 
-/* HTTP has no user. So, unless the policy says otherwise, it shows what anybody could read by connecting as anybody. */
-static bool public(const struct gateway *g, const struct policy *p)
+/* Unless the policy says otherwise, the history is shown to who could read it by connecting: as anybody, or with the token of the request. */
+static enum err check_reader(struct gateway *g, const struct http_request *request, struct slice room,
+                             const struct policy *p, struct error *reterr)
 {
-    if (p->public_history == HISTORY_DEFAULT)
-        return g->cfg->auth == AUTH_OPEN && p->join == WHO_ANYONE;
-    return p->public_history == HISTORY_ON;
+    bool open, may = p->public_history == HISTORY_ON;
+    struct auth_claims claims = {0};
+    if (p->public_history == HISTORY_DEFAULT) {
+        enum err err = door_http(g, request, &open, &claims, reterr);
+        if (err != OK)
+            return err;
+        may = p->join == WHO_ANYONE || (p->join == WHO_TOKEN && !open && grant_names(&claims, room));
+        auth_claims_fini(&claims);
+    }
+    return may ? OK
+               : fail(reterr, ERR_FORBIDDEN,
+                      "policy does not show you the history of this room over HTTP (public-history)");
 }
 
-static enum err check_room(const struct gateway *g, struct slice room, struct error *reterr)
+static enum err check_room(struct gateway *g, const struct http_request *request, struct slice room,
+                           struct error *reterr)
 {
     const struct policy *p = policies_find(g->policies, room);
-    if (!public(g, p))
-        return fail(reterr, ERR_FORBIDDEN, "policy does not show the history of this room over HTTP (public-history)");
+    if (check_reader(g, request, room, p, reterr) != OK)
+        return reterr->code;
     if (p->retain_count == 0)
         return fail(reterr, ERR_UNSUPPORTED, "policy retains no messages of this room");
     if (g->api_reads > READS_MAX)
@@ -323,7 +336,7 @@ void api_get_history(struct gateway *g, const struct http_request *request, stru
     r->x = x;
     g->api_reads++;
     if (api_room(name, r->room, &room, &error) != OK || parse(request->query, r, &newest, &error) != OK ||
-        check_room(g, room, &error) != OK) {
+        check_room(g, request, room, &error) != OK) {
         failed(r, error.code, error.text);
         return;
     }

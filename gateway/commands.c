@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
+#include "gateway/grant.h"
 #include "gateway/history.h"
 #include "gateway/metrics.h"
 #include "gateway/request.h"
@@ -20,8 +21,9 @@ static enum err on_join(struct session *s, const struct command *c, struct error
 {
     const struct gateway *g = s->gw;
     const struct policy *policy = policies_find(g->policies, c->room);
-    if (policy->join == WHO_NOBODY)
-        return fail(reterr, ERR_FORBIDDEN, "policy %s lets nobody join", policy->pattern);
+    enum err err = grant_join(s, c->room, policy, reterr);
+    if (err != OK)
+        return err;
     const struct member *m = session_member(s, c->room);
     if (m != NULL && m->phase == MEMBER_JOINED) {
         struct request *r = request_create(s, c);
@@ -76,6 +78,8 @@ static enum err on_presence(struct session *s, const struct command *c, struct e
     const struct policy *policy = policies_find(s->gw->policies, c->room);
     if (!policy->presence)
         return fail(reterr, ERR_FORBIDDEN, "policy %s does not show who is there", policy->pattern);
+    if (policy->join == WHO_TOKEN && grant_join(s, c->room, policy, reterr) != OK)
+        return reterr->code;
     s->gw->broker->ops->presence(s->gw->broker, c->room, c->cursor, c->limit != 0 ? c->limit : PRESENCE_LIMIT_DEFAULT,
                                  on_presence_done, request_create(s, c));
     return OK;
@@ -100,8 +104,8 @@ static enum err publish_to(struct session *s, const struct command *c, struct sl
 {
     struct gateway *g = s->gw;
     const struct policy *policy = policies_find(g->policies, room);
-    if (policy->publish == WHO_NOBODY)
-        return fail(reterr, ERR_FORBIDDEN, "policy %s lets nobody publish", policy->pattern);
+    if (grant_publish(s, room, policy, reterr) != OK)
+        return reterr->code;
     if (policy->publish == WHO_MEMBERS && (member == NULL || member->phase != MEMBER_JOINED))
         return fail(reterr, ERR_NOT_MEMBER, "join the room before publishing to it");
     if (policy->size != 0 && c->data.n > policy->size)
@@ -153,15 +157,37 @@ static enum err on_ping(struct session *s, const struct command *c, struct error
     return OK;
 }
 
+static enum err on_auth(struct session *s, const struct command *c, struct error *reterr)
+{
+    return grant_refresh(s, c, reterr);
+}
+
 static command_fn *const handlers[COMMANDS] = {
-    [CMD_JOIN] = on_join,        [CMD_LEAVE] = on_leave,         [CMD_PUBLISH] = on_publish,
-    [CMD_SEND] = on_send,        [CMD_BROADCAST] = on_broadcast, [CMD_PRESENCE] = on_presence,
-    [CMD_HISTORY] = history_run, [CMD_RESUME] = resume_run,      [CMD_PING] = on_ping,
+    [CMD_JOIN] = on_join,           [CMD_LEAVE] = on_leave,       [CMD_PUBLISH] = on_publish,  [CMD_SEND] = on_send,
+    [CMD_BROADCAST] = on_broadcast, [CMD_PRESENCE] = on_presence, [CMD_HISTORY] = history_run, [CMD_AUTH] = on_auth,
+    [CMD_RESUME] = resume_run,      [CMD_PING] = on_ping,
 };
+
+void command_join_granted(struct session *s)
+{
+    struct error error = {0};
+    if (s->conn == NULL || s->grant == NULL || s->may_resume || s->resuming)
+        return; /* it may be another session that counts */
+    const struct buf *rooms = &s->grant->claims.room;
+    for (const char *name = auth_name_next(rooms, NULL); name != NULL; name = auth_name_next(rooms, name)) {
+        const struct command c = {.kind = CMD_JOIN, .room = slice_str(name), .granted = true};
+        if (session_member(s, c.room) == NULL && on_join(s, &c, &error) != OK)
+            session_error(s, SLICE_NONE, c.room, error.code, slice_str(error.text));
+    }
+}
 
 void command_run(struct session *s, const struct command *c)
 {
     struct error error = {0};
+    bool decided = s->may_resume;
+    s->may_resume = false;
     if (handlers[c->kind](s, c, &error) != OK)
         session_error(s, c->id, c->room, error.code, slice_str(error.text));
+    if (decided)
+        command_join_granted(s);
 }

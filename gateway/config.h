@@ -13,7 +13,8 @@
 #include "base/log.h"
 #include "base/slice.h"
 
-enum auth_mode { AUTH_OPEN };
+enum auth_mode { AUTH_OPEN, AUTH_JWT };
+enum expiry_rule { EXPIRY_DISCONNECT, EXPIRY_IGNORE };
 enum slow_rule { SLOW_DISCONNECT, SLOW_DROP_OLDEST };
 enum proxy_mode { PROXY_OFF, PROXY_ON, PROXY_OPTIONAL };
 
@@ -23,10 +24,11 @@ struct strings { /* values of a repeatable option, in the order given */
 };
 
 struct config {
-    struct strings listen, origins, policies;
-    char *tls_cert, *tls_key, *broker, *node, *key_prefix, *config_file;
+    struct strings listen, origins, policies, jwt_keys;
+    char *tls_cert, *tls_key, *broker, *node, *key_prefix, *config_file, *jwt_audience, *jwt_issuer;
     bool insecure, demo;
     enum auth_mode auth;
+    enum expiry_rule jwt_expiry;
     enum slow_rule slow_consumer;
     enum proxy_mode proxy_protocol;
     enum log_level log_level;
@@ -35,7 +37,7 @@ struct config {
     uint32_t max_connections, max_connections_per_ip, max_accepts_per_second, overload_lag_ms, max_starts;
     uint32_t max_message_size, max_rooms_per_session, max_queue_bytes, max_requests_per_session;
     uint32_t message_rate, message_burst; /* frames per second from one client; 0: no limit */
-    uint32_t handshake_timeout_s, heartbeat_s, resume_window_s, drain_time_s;
+    uint32_t handshake_timeout_s, heartbeat_s, resume_window_s, drain_time_s, jwt_leeway_s;
     uint32_t lease_ms, redis_timeout_ms, redis_queue_bytes;
 };
 

@@ -146,8 +146,25 @@ static enum err check_policies(const struct config *c, struct error *reterr)
                  "policy %.60s: durability=replicated:%u with broker memory: only Redis has replicas; use --broker "
                  "redis://…",
                  replicated->pattern, replicated->replicas);
+    const struct policy *by_token = c->auth != AUTH_JWT ? policies_by_token(p) : NULL;
+    if (e == OK && by_token != NULL)
+        e = fail(reterr, ERR_BAD_REQUEST, "policy %.60s: join=token or publish=token needs --auth jwt",
+                 by_token->pattern);
     policies_destroy(&p);
     return e;
+}
+
+/* Whether the keys can be read is for who uses them: a reload must keep the old ones when not. */
+static enum err check_auth(const struct config *c, struct error *reterr)
+{
+    if (c->auth == AUTH_JWT && c->jwt_keys.count == 0)
+        return fail(reterr, ERR_BAD_REQUEST, "auth jwt without jwt-key: there is nothing to check tokens with");
+    if (c->auth != AUTH_JWT && (c->jwt_keys.count != 0 || c->jwt_audience != NULL || c->jwt_issuer != NULL))
+        return fail(reterr, ERR_BAD_REQUEST, "%s without auth jwt: tokens would not be looked at",
+                    c->jwt_keys.count != 0    ? "jwt-key"
+                    : c->jwt_audience != NULL ? "jwt-audience"
+                                              : "jwt-issuer");
+    return OK;
 }
 
 /* --- numbers that depend on each other --- */
@@ -173,7 +190,7 @@ static enum err check_numbers(const struct config *c, struct error *reterr)
 enum err config_check(const struct config *c, struct error *reterr)
 {
     static enum err (*const checks[])(const struct config *, struct error *) = {
-        check_listen, check_tls, check_broker, check_names, check_origins, check_policies, check_numbers};
+        check_listen, check_tls, check_broker, check_names, check_origins, check_policies, check_auth, check_numbers};
     for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
         enum err e = checks[i](c, reterr);
         if (e != OK)

@@ -22,7 +22,8 @@
 #define MEMBER_ENUM(member)                                                                                            \
     (offsetof(struct config, member) / (sizeof(((struct config *)0)->member) == sizeof(unsigned) ? 1 : 0))
 
-static const char *const auth_words[] = {[AUTH_OPEN] = "open", NULL};
+static const char *const auth_words[] = {[AUTH_OPEN] = "open", [AUTH_JWT] = "jwt", NULL};
+static const char *const expiry_words[] = {[EXPIRY_DISCONNECT] = "disconnect", [EXPIRY_IGNORE] = "ignore", NULL};
 static const char *const slow_words[] = {[SLOW_DISCONNECT] = "disconnect", [SLOW_DROP_OLDEST] = "drop-oldest", NULL};
 static const char *const proxy_words[] = {[PROXY_OFF] = "off", [PROXY_ON] = "on", [PROXY_OPTIONAL] = "optional", NULL};
 static const char *const level_words[] = {
@@ -62,8 +63,16 @@ static const struct config_option cluster[] = {
     SIZE("redis-queue-bytes", redis_queue_bytes, "8m", 64 * KIB, 1 * GIB, RESTART, "requests that may wait for Redis; over it they are refused as unavailable"),
 };
 
+static const struct config_option clients[] = {
+    WORD("auth", auth, auth_words, "open", RESTART, "open|jwt", "how clients prove who they are; open: they are whoever the URL says; jwt: by a signed token"),
+    LIST("jwt-key", jwt_keys, NULL, RELOAD, "[KID=]FILE", "key that tokens are checked with: PEM public key, JSON Web Key Set, or secret; repeatable"),
+    TEXT("jwt-audience", jwt_audience, NULL, RELOAD, "TEXT", "tokens must be for this audience; none: must name no audience"),
+    TEXT("jwt-issuer", jwt_issuer, NULL, RELOAD, "TEXT", "tokens must be from this issuer; none: any"),
+    SECONDS("jwt-leeway", jwt_leeway_s, "30s", 0, 10 * 60, RELOAD, "how far the clocks of who makes tokens and of this node may differ"),
+    WORD("jwt-expiry", jwt_expiry, expiry_words, "disconnect", RELOAD, "disconnect|ignore", "what happens to a client whose token expires while it is connected"),
+};
+
 static const struct config_option rooms[] = {
-    WORD("auth", auth, auth_words, "open", RESTART, "open", "how clients prove who they are; open: they are whoever the URL says"),
     LIST("policy", policies, NULL, RELOAD, "\"PATTERN KEY=VALUE ...\"", "rules of the rooms whose name matches; repeatable, the first match wins"),
     BOOL("demo", demo, "on", RELOAD, "serve the chat demo at /"),
 };
@@ -99,7 +108,8 @@ static const struct config_option files[] = {
 const struct config_group config_groups[] = {
     {"Network", network, ARRAY_LEN(network)},
     {"Cluster", cluster, ARRAY_LEN(cluster)},
-    {"Rooms and clients", rooms, ARRAY_LEN(rooms)},
+    {"Clients", clients, ARRAY_LEN(clients)},
+    {"Rooms", rooms, ARRAY_LEN(rooms)},
     {"Limits", limits, ARRAY_LEN(limits)},
     {"Times", times, ARRAY_LEN(times)},
     {"Configuration and logs", files, ARRAY_LEN(files)},

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "gateway/gateway.h"
+#include "gateway/greeting.h"
 #include "gateway/metrics.h"
 #include "gateway/session.h"
 
@@ -55,7 +56,7 @@ static void drain(struct conn *c)
         return;
     if (c->state == CONN_CLOSING)
         c->transport->ops->close(c->transport);
-    else if (c->state == CONN_OPEN)
+    else if (c->state == CONN_OPEN && c->session != NULL)
         session_drained(c->session);
 }
 
@@ -166,6 +167,14 @@ void conn_welcome(struct conn *c, const struct event *e)
     buf_fini(&early);
 }
 
+void conn_greeted(struct conn *c)
+{
+    c->state = CONN_OPENING;
+    c->keep = true;
+    c->parser.max_message = c->gw->cfg->max_message_size;
+    wheel_set(&c->gw->wheel, &c->timer, c->gw->cfg->heartbeat_s * (uint64_t)1000);
+}
+
 static void send_frame(struct conn *c, enum ws_opcode opcode, struct slice payload)
 {
     struct buf *scratch = &c->gw->scratch;
@@ -207,7 +216,9 @@ void conn_gone(struct conn *c, const char *why)
     outq_fini(&c->out);
     buf_fini(&c->early);
     ws_parser_fini(&c->parser);
-    session_conn_gone(c->session, why);
+    greeting_end(&c->greeting);
+    if (c->session != NULL)
+        session_conn_gone(c->session, why);
     free(c);
 }
 
@@ -218,6 +229,10 @@ static void on_timer(struct wheel_entry *e)
     struct conn *c = container_of(e, struct conn, timer);
     if (c->state == CONN_CLOSING) {
         c->transport->ops->close(c->transport);
+        return;
+    }
+    if (c->greeting != NULL) {
+        greeting_timeout(c);
         return;
     }
     uint64_t period_ms = c->gw->cfg->heartbeat_s * (uint64_t)1000;
@@ -260,7 +275,9 @@ static bool on_message(void *owner, enum ws_opcode opcode, struct slice payload)
     case WS_TEXT:
     case WS_BINARY:
         metrics->messages_in++;
-        if (!c->protocol->heartbeat(payload, opcode == WS_BINARY, &answer)) {
+        if (c->greeting != NULL) {
+            greeting_frame(c, payload, opcode == WS_BINARY);
+        } else if (!c->protocol->heartbeat(payload, opcode == WS_BINARY, &answer)) {
             session_frame(c->session, payload, opcode == WS_BINARY);
         } else {
             metrics->heartbeats++;
@@ -272,11 +289,21 @@ static bool on_message(void *owner, enum ws_opcode opcode, struct slice payload)
     return c->state == CONN_OPEN;
 }
 
-void conn_input(struct conn *c, char *p, size_t n)
+void conn_parse(struct conn *c, char *p, size_t n)
 {
     static const struct ws_parser_events events = {on_message};
     struct error error = {0};
     int close_code = 0;
+    if (ws_parse(&c->parser, p, n, &events, c, &close_code, &error) == OK)
+        return;
+    metrics->drops[close_code == 1009 ? DROP_TOO_LARGE : close_code == 1007 ? DROP_UTF8 : DROP_PROTOCOL]++;
+    LOG_PEER(INFO, "bad websocket input", "session=%s peer=%s code=%d why=%s", session_sid(c->session), c->ip,
+             close_code, log_q(slice_str(error.text)));
+    conn_close(c, close_code, slice_str(err_name(error.code)));
+}
+
+void conn_input(struct conn *c, char *p, size_t n)
+{
     c->last_input_ms = loop_now_ms(c->gw->loop);
     c->pinged = false;
     metrics->bytes_in += n;
@@ -284,12 +311,10 @@ void conn_input(struct conn *c, char *p, size_t n)
         buf_append(&c->early, (struct slice){p, n});
     if (c->state != CONN_OPEN || n == 0)
         return;
-    if (ws_parse(&c->parser, p, n, &events, c, &close_code, &error) == OK)
-        return;
-    metrics->drops[close_code == 1009 ? DROP_TOO_LARGE : close_code == 1007 ? DROP_UTF8 : DROP_PROTOCOL]++;
-    LOG_PEER(INFO, "bad websocket input", "session=%s peer=%s code=%d why=%s", session_sid(c->session), c->ip,
-             close_code, log_q(slice_str(error.text)));
-    conn_close(c, close_code, slice_str(err_name(error.code)));
+    if (c->greeting != NULL)
+        greeting_input(c, p, n);
+    else
+        conn_parse(c, p, n);
 }
 
 void conn_writable(struct conn *c)

@@ -12,6 +12,7 @@
 #include "gateway/protocol/websocket.h"
 #include "gateway/transport.h"
 
+struct greeting;
 struct session;
 
 /* OPENING: the client has not been welcomed; what rooms send it is held back, what it sends waits. */
@@ -27,7 +28,8 @@ struct conn {
 
     struct gateway *gw;
     const struct protocol_ops *protocol;
-    struct session *session; /* owned by the gateway; outlives the conn */
+    struct session *session;   /* owned by the gateway; outlives the conn. NULL while there is a greeting */
+    struct greeting *greeting; /* owned; NULL: it has said who it is */
     struct ws_parser parser;
     struct buf early; /* input that came before the welcome */
     struct wheel_entry timer;
@@ -65,6 +67,11 @@ void conn_welcome(struct conn *c, const struct event *e);
 
 /* Encodes and sends one event to this client alone; NULL and closing connections are ignored. */
 void conn_event(struct conn *c, const struct event *e);
+
+/* Its greeting is over: waits for the welcome of the session it is about to get. */
+void conn_greeted(struct conn *c);
+/* What conn_input() does with what may be parsed now. */
+void conn_parse(struct conn *c, char *p, size_t n);
 
 /* Queues a close frame and closes when it is sent, or after a few seconds. reason: a word from docs/protocol.md. */
 void conn_close(struct conn *c, int code, struct slice reason);

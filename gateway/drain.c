@@ -3,6 +3,7 @@
 #include "base/random.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
+#include "gateway/greeting.h"
 #include "gateway/metrics.h"
 #include "gateway/session.h"
 
@@ -82,6 +83,7 @@ void gateway_drain(struct gateway *g, void (*done)(void *arg), void *arg)
         g->farewell_rate = LEAST_RATE;
     LOG(INFO, "saying goodbye", "clients=%llu per_second=%llu", (unsigned long long)count,
         (unsigned long long)g->farewell_rate);
+    greetings_drain(g);
     gateway_farewell(&g->farewell);
     gateway_session_left(g);
 }

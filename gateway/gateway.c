@@ -6,14 +6,11 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
-#include "base/text.h"
-#include "base/utf8.h"
 #include "gateway/conn.h"
 #include "gateway/message.h"
 #include "gateway/metrics.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
-#include "gateway/uri.h"
 
 #define TICK_MS        1000u
 #define RETRY_MS       500u
@@ -134,6 +131,32 @@ void gateway_retry_later(struct gateway *g)
 
 /* --- life --- */
 
+/* *ret stays NULL when nobody is asked for a token. */
+static enum err auth_create(const struct config *cfg, struct auth_jwt **ret, struct error *reterr)
+{
+    *ret = NULL;
+    if (cfg->auth != AUTH_JWT)
+        return OK;
+    *ret = auth_jwt_create(&(struct auth_jwt_config){.keys = cfg->jwt_keys.items,
+                                                     .key_count = cfg->jwt_keys.count,
+                                                     .audience = cfg->jwt_audience,
+                                                     .issuer = cfg->jwt_issuer,
+                                                     .leeway_s = cfg->jwt_leeway_s},
+                           reterr);
+    if (*ret == NULL)
+        return reterr->code;
+    LOG(INFO, "token keys loaded", "keys=%zu ignored=%zu", auth_jwt_key_count(*ret), auth_jwt_ignored_count(*ret));
+    return OK;
+}
+
+enum err gateway_check_auth(const struct config *cfg, struct error *reterr)
+{
+    struct auth_jwt *a;
+    enum err err = auth_create(cfg, &a, reterr);
+    auth_jwt_destroy(&a);
+    return err;
+}
+
 struct gateway *gateway_create(struct loop *loop, const struct config *cfg, const char *node, struct error *reterr)
 {
     struct gateway *g = xcalloc(1, sizeof *g);
@@ -142,12 +165,14 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     list_init(&g->catchup_turns);
     list_init(&g->farewells);
     starts_init(&g->starts, g);
+    list_init(&g->greetings);
     (void)snprintf(g->node, sizeof g->node, "%s", node);
     wheel_init(&g->wheel, TICK_MS, loop_now_ms(loop));
     timer_init(&g->tick, loop, on_tick);
     timer_init(&g->retry, loop, on_retry);
     timer_init(&g->farewell, loop, gateway_farewell);
-    g->policies = policies_create(cfg->policies.items, cfg->policies.count, reterr);
+    bool ready = auth_create(cfg, &g->auth, reterr) == OK;
+    g->policies = ready ? policies_create(cfg->policies.items, cfg->policies.count, reterr) : NULL;
     if (g->policies != NULL)
         g->broker = broker_create(loop,
                                   &(struct broker_config){.url = cfg->broker,
@@ -164,6 +189,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
                                   &broker_events, g, reterr);
     if (g->broker == NULL) {
         policies_destroy(&g->policies);
+        auth_jwt_destroy(&g->auth);
         free(g);
         return NULL;
     }
@@ -202,6 +228,7 @@ void gateway_destroy(struct gateway **gp)
     timer_stop(&g->retry);
     timer_stop(&g->farewell);
     policies_destroy(&g->policies);
+    auth_jwt_destroy(&g->auth);
     buf_fini(&g->scratch);
     free(g);
 }
@@ -222,6 +249,17 @@ enum err gateway_reload(struct gateway *g, struct error *reterr)
     return OK;
 }
 
+enum err gateway_reload_auth(struct gateway *g, struct error *reterr)
+{
+    struct auth_jwt *fresh;
+    enum err err = auth_create(g->cfg, &fresh, reterr);
+    if (err != OK)
+        return err;
+    auth_jwt_destroy(&g->auth);
+    g->auth = fresh;
+    return OK;
+}
+
 const char *gateway_not_ready(struct gateway *g)
 {
     if (g->draining)
@@ -237,41 +275,4 @@ uint32_t gateway_resume_window_s(const struct gateway *g)
 uint32_t gateway_session_count(const struct gateway *g)
 {
     return HASH_COUNT(g->sessions);
-}
-
-/* --- the door --- */
-
-static bool origin_allowed(const struct config *cfg, struct slice origin)
-{
-    if (cfg->origins.count == 0 || origin.n == 0)
-        return true; /* apps and mini-programs send none */
-    for (size_t i = 0; i < cfg->origins.count; i++)
-        if (policy_match(cfg->origins.items[i], origin))
-            return true;
-    return false;
-}
-
-enum err gateway_upgrade(struct gateway *g, const struct http_request *r, struct transport *t, struct conn **ret,
-                         struct slice *ret_subprotocol, struct error *reterr)
-{
-    char user[NAME_MAX_USER];
-    struct slice id = SLICE_NONE;
-    if (slice_starts(r->path, SLICE("/ws/")) && r->path.n > 4) {
-        if (!text_percent_decode(slice_from(r->path, 4), user, sizeof user, &id) || !utf8_name_valid(id, NAME_MAX_USER))
-            return fail(reterr, ERR_INVALID_NAME,
-                        "the id after /ws/ must be 1 to %d bytes of UTF-8 without control characters", NAME_MAX_USER);
-    } else if (!slice_eq(r->path, SLICE("/ws")) && !slice_eq(r->path, SLICE("/ws/"))) {
-        return fail(reterr, ERR_NOT_FOUND, "no WebSocket at this path; try /ws");
-    }
-    if (!origin_allowed(g->cfg, r->origin)) {
-        metrics->drops[DROP_ORIGIN]++;
-        LOG_PEER(INFO, "origin refused", "peer=%s origin=%s", log_q(r->ip), log_q(r->origin));
-        return fail(reterr, ERR_FORBIDDEN, "this origin is not on the list");
-    }
-    if (g->draining)
-        return fail(reterr, ERR_DRAINING, "this node is going away; connect again");
-    struct conn *c = conn_create(g, t, protocol_select(r->subprotocols, ret_subprotocol), r->ip);
-    session_open(c, r, id);
-    *ret = c;
-    return OK;
 }

@@ -7,6 +7,7 @@
 #include "base/table.h"
 #include "base/wheel.h"
 #include "broker/broker.h"
+#include "gateway/auth/auth.h"
 #include "gateway/config.h"
 #include "gateway/policy.h"
 #include "gateway/start.h"
@@ -23,6 +24,7 @@ struct gateway {
     struct loop *loop;
     struct broker *broker; /* NULL only while the gateway is being destroyed */
     struct policies *policies;
+    struct auth_jwt *auth; /* NULL with --auth open */
     char node[NODE_ID_MAX];
 
     struct session *sessions; /* by sid, also those that only wait to be removed from the store */
@@ -30,6 +32,7 @@ struct gateway {
     struct room *all;         /* $all: every session of this node */
 
     struct starts starts;
+    struct link greetings;     /* connections that have still to say who they are */
     struct link catchup_turns; /* returning members that wait for a read of the log */
     uint32_t catchup_reads;
     uint32_t api_reads; /* histories that the HTTP API reads */
@@ -54,6 +57,11 @@ void gateway_destroy(struct gateway **g);
 
 /* Takes over reloadable options that need more than being read: the policies. On failure nothing changes. */
 enum err gateway_reload(struct gateway *g, struct error *reterr);
+
+/* Reads the keys of tokens again; on failure the old ones stay. */
+enum err gateway_reload_auth(struct gateway *g, struct error *reterr);
+/* Reads the keys of cfg and forgets them: for --check-config. */
+enum err gateway_check_auth(const struct config *cfg, struct error *reterr);
 
 /* Says goodbye to one session after another, evenly over half of the drain time, so that they do not all come to the other nodes at once. Until its turn
  * has come a session goes on as ever; new ones are not let in. Calls done(arg) when all have left the store and this

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
+#include "gateway/grant.h"
 #include "gateway/message.h"
 #include "gateway/request.h"
 #include "gateway/room.h"
@@ -64,8 +65,8 @@ enum err history_run(struct session *s, const struct command *c, struct error *r
     struct gateway *g = s->gw;
     const struct policy *policy = policies_find(g->policies, c->room);
     const struct member *m = session_member(s, c->room);
-    if (policy->join == WHO_NOBODY && m == NULL)
-        return fail(reterr, ERR_FORBIDDEN, "policy %s lets nobody join", policy->pattern);
+    if (m == NULL && grant_join(s, c->room, policy, reterr) != OK)
+        return reterr->code;
     if (policy->retain_count == 0)
         return fail(reterr, ERR_UNSUPPORTED, "policy %s retains no messages", policy->pattern);
     if (c->has_after && c->has_before)

@@ -16,7 +16,9 @@ void api_fail(struct http_exchange *x, enum err err, const char *text)
     struct buf body = BUF_INIT;
     buf_printf(&body, "{\"code\":\"%s\",\"message\":\"%s\"}\n", err_name(err), text);
     metrics->errors[err]++;
-    x->respond(x, &(struct http_response){.status = err_http_status(err), .body = buf_slice(&body)});
+    x->respond(x, &(struct http_response){.status = err_http_status(err),
+                                          .headers = err == ERR_UNAUTHORIZED ? "WWW-Authenticate: Bearer\r\n" : NULL,
+                                          .body = buf_slice(&body)});
     buf_fini(&body);
 }
 

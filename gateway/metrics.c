@@ -184,6 +184,10 @@ static void render_labelled(struct buf *out)
     for (uint32_t i = 0; i < slot_count; i++)
         for (unsigned e = OK + 1; e < ERR_COUNT; e++)
             sample_u64(&w, i, "code", err_name(e), slots[i].metrics.errors[e]);
+    begin(&w, "auth_refused_total", "counter", "clients and requests refused because of their token, by why");
+    for (uint32_t i = 0; i < slot_count; i++)
+        for (unsigned r = AUTH_OK + 1; r < AUTH_REFUSALS; r++)
+            sample_u64(&w, i, "reason", auth_refusal_word(r), slots[i].metrics.auth_refused[r]);
     begin(&w, "commands_total", "counter", "commands of clients");
     for (uint32_t i = 0; i < slot_count; i++)
         for (unsigned k = 0; k < COMMANDS; k++)

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "broker/broker.h"
+#include "gateway/auth/auth.h"
 #include "gateway/protocol/protocol.h"
 
 /* X(field, Prometheus type, help): becomes xindao_<field>, counters with _total */
@@ -44,6 +45,9 @@
     X(parked,               "counter", "sessions parked when their connection went")         \
     X(resumed,              "counter", "sessions resumed on this node")                      \
     X(duplicates,           "counter", "messages that arrived again and were not delivered") \
+    X(auth_accepted,        "counter", "tokens of clients accepted")                         \
+    X(auth_refreshed,       "counter", "tokens replaced while connected")                    \
+    X(auth_expired,         "counter", "clients disconnected because their token expired")   \
     X(reloads,              "counter", "configuration reloads")
 // clang-format on
 
@@ -58,6 +62,7 @@
     X(DROP_ACCEPT_RATE, "accept_rate")                                                                                 \
     X(DROP_FD_LIMIT, "open_files")                                                                                     \
     X(DROP_ORIGIN, "origin")                                                                                           \
+    X(DROP_UNAUTHORIZED, "unauthorized")                                                                               \
     X(DROP_PROTOCOL, "websocket_protocol")                                                                             \
     X(DROP_UTF8, "bad_utf8")                                                                                           \
     X(DROP_TOO_LARGE, "too_large")                                                                                     \
@@ -85,6 +90,7 @@ struct metrics {
     uint64_t drops[DROP_REASONS];
     uint64_t errors[ERR_COUNT];  /* errors told to clients, by code */
     uint64_t commands[COMMANDS]; /* by kind */
+    uint64_t auth_refused[AUTH_REFUSALS];
     uint64_t lag_bucket[LAG_BUCKETS + 1], lag_us_sum, lag_count;
     uint64_t store_up;          /* 1: ready() */
     struct broker_stats broker; /* copied before rendering, and by each worker now and then */

@@ -68,6 +68,14 @@ const struct policy *policies_replicated(const struct policies *p)
     return NULL;
 }
 
+const struct policy *policies_by_token(const struct policies *p)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (p->list[i].join == WHO_TOKEN || p->list[i].publish == WHO_TOKEN)
+            return &p->list[i];
+    return NULL;
+}
+
 /* --- parsing --- */
 
 enum setting_type {
@@ -88,8 +96,8 @@ static const struct setting {
     size_t offset;
     const char *expects;
 } settings[] = {
-    {"join", SETTING_JOIN, offsetof(struct policy, join), "anyone or nobody"},
-    {"publish", SETTING_PUBLISH, offsetof(struct policy, publish), "anyone, members or nobody"},
+    {"join", SETTING_JOIN, offsetof(struct policy, join), "anyone, token or nobody"},
+    {"publish", SETTING_PUBLISH, offsetof(struct policy, publish), "anyone, members, token or nobody"},
     {"presence", SETTING_BOOL, offsetof(struct policy, presence), "on or off"},
     {"notices", SETTING_BOOL, offsetof(struct policy, notices), "on or off"},
     {"slow", SETTING_SLOW, offsetof(struct policy, slow), "default, disconnect or drop-oldest"},
@@ -105,7 +113,7 @@ static const struct setting {
 _Static_assert(REPLICAS_MAX == 8, "as the text above says");
 
 static const char *const who_words[] = {
-    [WHO_ANYONE] = "anyone", [WHO_MEMBERS] = "members", [WHO_NOBODY] = "nobody", NULL};
+    [WHO_ANYONE] = "anyone", [WHO_MEMBERS] = "members", [WHO_TOKEN] = "token", [WHO_NOBODY] = "nobody", NULL};
 static const char *const slow_words[] = {[POLICY_SLOW_DEFAULT] = "default",
                                          [POLICY_SLOW_DISCONNECT] = "disconnect",
                                          [POLICY_SLOW_DROP_OLDEST] = "drop-oldest",

@@ -14,7 +14,8 @@
 #include "base/error.h"
 #include "base/slice.h"
 
-enum policy_who { WHO_ANYONE, WHO_MEMBERS, WHO_NOBODY };
+/* TOKEN: whose token names the room. */
+enum policy_who { WHO_ANYONE, WHO_MEMBERS, WHO_TOKEN, WHO_NOBODY };
 /* What happens to members that do not read fast enough; DEFAULT is --slow-consumer. */
 enum policy_slow { POLICY_SLOW_DEFAULT, POLICY_SLOW_DISCONNECT, POLICY_SLOW_DROP_OLDEST };
 /* May anybody read the log over the HTTP API, which knows no users? DEFAULT: where anybody may connect as anybody, and join. */
@@ -22,7 +23,7 @@ enum policy_history { HISTORY_DEFAULT, HISTORY_ON, HISTORY_OFF };
 
 struct policy {
     char *pattern;
-    enum policy_who join, publish; /* join: anyone or nobody. Default anyone, members */
+    enum policy_who join, publish; /* join: not members. Default anyone, members */
     bool presence;                 /* may members and outsiders list who is there? default on */
     bool notices;                  /* enter and exit are told to members; default on */
     enum policy_slow slow;
@@ -48,6 +49,9 @@ const struct policy *policies_replicated(const struct policies *p);
 
 /* Never NULL; valid until policies_destroy. */
 const struct policy *policies_find(const struct policies *p, struct slice room);
+
+/* The first policy that asks for a token, or NULL. */
+const struct policy *policies_by_token(const struct policies *p);
 
 /* Glob as above, but `$` is a letter like others. At most |pattern| x |name| steps. */
 bool policy_match(const char *pattern, struct slice name);

@@ -24,10 +24,12 @@ struct request *request_create(struct session *s, const struct command *c)
     char *at = (char *)(r + 1);
     r->session = s;
     r->kind = c->kind;
+    r->granted = c->granted;
     r->id = copy_to(&at, c->id);
     r->room = copy_to(&at, c->room);
     session_ref(s);
     s->requests++;
+    s->granted_requests += c->granted;
     if (s->conn != NULL && s->requests >= s->gw->cfg->max_requests_per_session)
         conn_pause(s->conn, true);
     return r;
@@ -42,6 +44,7 @@ void request_drop(struct request **rp)
     *rp = NULL;
     assert(s->requests != 0);
     s->requests--;
+    s->granted_requests -= r->granted;
     if (s->conn != NULL && s->requests <= s->gw->cfg->max_requests_per_session / 2)
         conn_pause(s->conn, false);
     free(r);
@@ -53,7 +56,7 @@ void request_event(struct request **r, struct event *e)
     if (*r == NULL)
         return;
     e->id = (*r)->id;
-    if (e->id.n != 0)
+    if (e->id.n != 0 || (*r)->granted)
         conn_event((*r)->session->conn, e);
     request_drop(r);
 }
@@ -62,7 +65,10 @@ void request_ack(struct request **r, const struct position *position, const uint
 {
     if (*r == NULL)
         return;
-    struct event e = {.kind = EVENT_ACK, .room = (*r)->room, .position = position, .has_total = total != NULL};
+    struct event e = {.kind = (*r)->granted ? EVENT_JOINED : EVENT_ACK,
+                      .room = (*r)->room,
+                      .position = position,
+                      .has_total = total != NULL};
     if (total != NULL)
         e.total = *total;
     request_event(r, &e);

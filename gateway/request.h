@@ -11,6 +11,7 @@ struct request {
     struct session *session; /* a reference */
     enum command_kind kind;
     struct slice id, room; /* copies, behind the struct */
+    bool granted;          /* a join that the session's token asked for: told as JOINED */
 };
 
 /* Counts against the session's limit of requests under way, pausing its input when that is reached. */

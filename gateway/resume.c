@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
+#include "gateway/grant.h"
 #include "gateway/request.h"
 #include "gateway/room.h"
 #include "gateway/secret.h"
@@ -59,7 +60,8 @@ static const struct position *position_of(const struct resume *r, struct slice r
 static void return_to(struct session *s, struct slice name, const struct position *from)
 {
     struct room *room = room_get(s->gw, name);
-    if (room->policy->join == WHO_NOBODY) { /* the policy has changed meanwhile */
+    struct error ignored;
+    if (grant_join(s, name, room->policy, &ignored) != OK) { /* the policy has changed meanwhile, or the token */
         conn_event(s->conn, &(struct event){.kind = EVENT_RECOVERED, .room = name, .text = SLICE("forbidden")});
         member_leave(room_join(room, s, false, NULL), EXIT_KICKED, NULL);
     } else {
@@ -81,15 +83,23 @@ void resume_ready(struct session *s)
     resume_free(r);
 }
 
+/* There is nothing to resume. */
+static void stays_new(struct session *asking)
+{
+    asking->resuming = false;
+    command_join_granted(asking);
+}
+
 static void on_resumed(void *arg, const struct broker_result *result)
 {
     struct resume *r = arg;
+    struct session *asking = r->request->session, *old;
     if (result->err != OK) {
+        stays_new(asking);
         (void)request_failed(&r->request, result);
         resume_free(r);
         return;
     }
-    struct session *asking = r->request->session, *old;
     HASH_FIND(hh, asking->gw->sessions, r->sid, SID_LEN, old);
     if (old != NULL)
         session_taken(old);
@@ -106,27 +116,42 @@ static void on_resumed(void *arg, const struct broker_result *result)
 static void on_turn(struct start *start)
 {
     struct resume *r = container_of(start, struct resume, start);
+    const struct session *asking = r->request->session;
     char hash[SECRET_HASH_LEN + 1];
-    if (r->request->session->conn == NULL) { /* gone while it waited */
+    if (asking->conn == NULL) { /* gone while it waited */
         resume_free(r);
         return;
     }
-    secret_hash(slice_str(r->token), hash);
+    session_token_hash(asking, slice_str(r->token), hash);
     r->gw->broker->ops->session_resume(r->gw->broker, slice_str(r->sid), slice_str(hash), on_resumed, r);
 }
 
 static void on_late(struct start *start)
 {
     struct resume *r = container_of(start, struct resume, start);
+    stays_new(r->request->session);
     request_fail(&r->request, ERR_UNAVAILABLE, "too many sessions begin at once");
     resume_free(r);
+}
+
+/* What its token made it join does not count: it ends with the session that the client gives up. */
+static bool asked_before(const struct session *s)
+{
+    if (s->requests != s->granted_requests)
+        return true;
+    list_for_each (it, &s->members) {
+        const struct member *m = list_entry(it, struct member, in_session);
+        if (!m->implicit && (s->grant == NULL || !grant_joined(s->grant, m->room->name)))
+            return true;
+    }
+    return false;
 }
 
 enum err resume_run(struct session *s, const struct command *c, struct error *reterr)
 {
     if (gateway_resume_window_s(s->gw) == 0)
         return fail(reterr, ERR_UNSUPPORTED, "this node parks no sessions (resume-window is 0)");
-    if (s->member_count != 0 || s->requests != 0)
+    if (asked_before(s))
         return fail(reterr, ERR_CONFLICT, "resume must be the first thing a connection asks for");
     if (c->session.n != SID_LEN || c->token.n != TOKEN_LEN)
         return fail(reterr, ERR_UNAUTHORIZED, "not a session and its token");
@@ -144,6 +169,7 @@ enum err resume_run(struct session *s, const struct command *c, struct error *re
         r->positions[i].room = own(c->positions[i].room);
     }
     r->request = request_create(s, c);
+    s->resuming = true;
     start_begin(&s->gw->starts, &r->start, true);
     return OK;
 }

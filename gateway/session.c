@@ -2,6 +2,7 @@
 #include "gateway/session.h"
 
 #include <assert.h>
+#include <stdio.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -9,6 +10,7 @@
 #include "gateway/catchup.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
+#include "gateway/grant.h"
 #include "gateway/metrics.h"
 #include "gateway/request.h"
 #include "gateway/room.h"
@@ -60,6 +62,7 @@ void session_unref(struct session *s)
     metrics->sessions--;
     struct gateway *g = s->gw;
     resume_free(s->resume);
+    grant_destroy(&s->grant);
     free(s->agent);
     free(s->origin);
     free(s);
@@ -98,6 +101,7 @@ static struct event welcome_event(const struct session *s)
                           .token = slice_str(s->token),
                           .user = s->user,
                           .node = slice_str(s->gw->node),
+                          .expires_s = s->grant != NULL ? s->grant->claims.expires_s : 0,
                           .heartbeat_s = s->gw->cfg->heartbeat_s,
                           .resume_window_s = gateway_resume_window_s(s->gw)};
 }
@@ -111,6 +115,7 @@ static void welcome(struct session *s)
     start_end(&s->gw->starts, &s->start);
     conn_pause(s->conn, false);
     conn_welcome(s->conn, &e);
+    command_join_granted(s);
 }
 
 void session_welcome_back(struct session *s, struct slice id)
@@ -152,10 +157,28 @@ static void on_put(void *arg, const struct broker_result *r)
     session_unref(s);
 }
 
+void session_token_hash(const struct session *s, struct slice token, char ret[SECRET_HASH_LEN + 1])
+{
+    char text[TOKEN_LEN + 1 + NAME_MAX_USER];
+    if (s->grant == NULL) {
+        secret_hash(token, ret);
+        return;
+    }
+    int n = snprintf(text, sizeof text, "%.*s %.*s", SLICE_FMT(token), SLICE_FMT(s->user));
+    secret_hash((struct slice){text, (size_t)n}, ret);
+}
+
+static struct slice attributes(const struct session *s)
+{
+    if (s->grant == NULL)
+        return SLICE_NONE;
+    return s->grant->claims.attributes.n != 0 ? buf_slice(&s->grant->claims.attributes) : SLICE("{}");
+}
+
 void session_put(struct session *s)
 {
     char hash[SECRET_HASH_LEN + 1];
-    secret_hash(slice_str(s->token), hash);
+    session_token_hash(s, slice_str(s->token), hash);
     session_ref(s);
     s->stored = true;
     s->gw->broker->ops->session_put(
@@ -167,6 +190,7 @@ void session_put(struct session *s)
                                  .ip = slice_str(s->conn->ip),
                                  .agent = slice_str(s->agent),
                                  .origin = slice_str(s->origin),
+                                 .attributes = attributes(s),
                                  .connected_ms = s->connected_ms,
                                  .resume_window_ms = gateway_resume_window_s(s->gw) * 1000u},
         on_put, s);
@@ -222,20 +246,20 @@ static char *told(struct slice s)
     return s.n != 0 ? xstrndup(s.p, s.n < TOLD_MAX ? s.n : TOLD_MAX) : NULL;
 }
 
-void session_open(struct conn *c, const struct http_request *r, struct slice user)
+void session_open(struct conn *c, const struct http_request *r, struct slice user, struct grant *grant)
 {
     char sid[SID_LEN + 1];
     random_id(sid, SID_LEN);
     struct session *s = session_new(c->gw, slice_str(sid), user);
     random_id(s->token, TOKEN_LEN);
+    grant_attach(grant, s);
     s->agent = told(r->user_agent);
     s->origin = told(r->origin);
     s->conn = c;
     c->session = s;
     conn_pause(c, true); /* what the client sends before its welcome waits in the socket */
-    bool returning;
-    (void)uri_query(r->query, "resume", &returning);
-    start_begin(&c->gw->starts, &s->start, returning);
+    (void)uri_query(r->query, "resume", &s->may_resume);
+    start_begin(&c->gw->starts, &s->start, s->may_resume);
 }
 
 struct session *session_adopt(struct session *asking, struct slice sid, struct slice user, struct resume *resume)
@@ -243,6 +267,7 @@ struct session *session_adopt(struct session *asking, struct slice sid, struct s
     struct session *s = session_new(asking->gw, sid, user);
     s->resume = resume;
     s->stored = true;
+    grant_attach(TAKE(asking->grant), s);
     s->agent = TAKE(asking->agent);
     s->origin = TAKE(asking->origin);
     s->conn = asking->conn;

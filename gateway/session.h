@@ -8,11 +8,13 @@
 #include "broker/broker.h"
 #include "gateway/bucket.h"
 #include "gateway/protocol/protocol.h"
+#include "gateway/secret.h"
 #include "gateway/start.h"
 #include "gateway/transport.h"
 
 struct conn;
 struct gateway;
+struct grant;
 struct resume;
 
 /* OPENING: being put into the store, or being adopted from it. ACTIVE: welcomed. PARKING: no connection any more; the store is being told that it may come back.
@@ -44,21 +46,25 @@ struct session {
     uint32_t opening;      /* implicit rooms that are not joined yet */
     uint32_t refs;         /* requests under way, and one of its own until the store knows that it is gone */
     uint32_t requests;
-    uint32_t returning; /* members that are being caught up */
-    bool stored;        /* the store may know it */
-    bool stale;         /* the store must be told of it again */
-    bool busy;          /* parking or removal is under way in the store */
-    bool gone;          /* its own reference has been given back */
-    bool taken;         /* resumed elsewhere: no longer listed, and not ours to end in the store */
+    uint32_t granted_requests; /* those of them that the token asked for, not the client */
+    uint32_t returning;        /* members that are being caught up */
+    bool stored;               /* the store may know it */
+    bool stale;                /* the store must be told of it again */
+    bool busy;                 /* parking or removal is under way in the store */
+    bool gone;                 /* its own reference has been given back */
+    bool may_resume;           /* its client has announced a resume, and asked for nothing yet */
+    bool resuming;             /* its client has asked for another session instead */
+    bool taken;                /* resumed elsewhere: no longer listed, and not ours to end in the store */
     struct bucket rate, errors;
     uint64_t connected_ms;
     char *agent, *origin;  /* what the client said of itself */
     struct resume *resume; /* OPENING of an adopted session; owned */
+    struct grant *grant;   /* what its token lets it do; NULL with --auth open; owned */
 };
 
 /* A session for a fresh connection. Its own rooms ($all, $user:…) are joined first, then the store learns of it, then the client is welcomed: so
- * nothing that is sent to it from the moment others can find it is lost. */
-void session_open(struct conn *c, const struct http_request *r, struct slice user);
+ * nothing that is sent to it from the moment others can find it is lost. Of r only what the client says of itself is used. Takes `grant`. */
+void session_open(struct conn *c, const struct http_request *r, struct slice user, struct grant *grant);
 
 /* A session that the store has given to this node takes over the connection of the one that asked for it; that one ends. Takes `resume`. */
 struct session *session_adopt(struct session *asking, struct slice sid, struct slice user, struct resume *resume);
@@ -105,8 +111,13 @@ const char *session_sid(const struct session *s);
 /* The member of that room, or NULL. */
 struct member *session_member(const struct session *s, struct slice room);
 
+/* What the store knows of a session's token: whoever resumes it must have the token, and with --auth jwt be the same user. */
+void session_token_hash(const struct session *s, struct slice token, char ret[SECRET_HASH_LEN + 1]);
+
 /* commands.c */
 void command_run(struct session *s, const struct command *c);
+/* Joins the rooms that the session's token names to be joined at once. */
+void command_join_granted(struct session *s);
 
 /* resume.c */
 enum err resume_run(struct session *s, const struct command *c, struct error *reterr);

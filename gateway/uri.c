@@ -1,18 +1,33 @@
 /* gateway/uri.c: request targets. */
 #include "gateway/uri.h"
 
-struct slice uri_query(struct slice query, const char *name, bool *ret_found)
+/* Moves *query behind the next parameter of that name; false when there is none. */
+static bool next(struct slice *query, struct slice key, struct slice *ret_value)
 {
-    struct slice key = slice_str(name);
-    *ret_found = false;
-    while (query.n != 0) {
-        const char *amp = memchr(query.p, '&', query.n);
-        struct slice pair = {query.p, amp != NULL ? (size_t)(amp - query.p) : query.n};
-        query = amp != NULL ? slice_from(query, pair.n + 1) : SLICE_NONE;
+    while (query->n != 0) {
+        const char *amp = memchr(query->p, '&', query->n);
+        struct slice pair = {query->p, amp != NULL ? (size_t)(amp - query->p) : query->n};
+        *query = amp != NULL ? slice_from(*query, pair.n + 1) : SLICE_NONE;
         if (!slice_starts(pair, key) || (pair.n > key.n && pair.p[key.n] != '='))
             continue;
-        *ret_found = true;
-        return pair.n > key.n ? slice_from(pair, key.n + 1) : SLICE_NONE;
+        *ret_value = pair.n > key.n ? slice_from(pair, key.n + 1) : SLICE_NONE;
+        return true;
     }
-    return SLICE_NONE;
+    return false;
+}
+
+struct slice uri_query(struct slice query, const char *name, bool *ret_found)
+{
+    struct slice value = SLICE_NONE;
+    *ret_found = next(&query, slice_str(name), &value);
+    return value;
+}
+
+unsigned uri_query_count(struct slice query, const char *name)
+{
+    struct slice ignored;
+    unsigned n = 0;
+    while (next(&query, slice_str(name), &ignored))
+        n++;
+    return n;
 }

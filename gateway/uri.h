@@ -4,6 +4,9 @@
 
 #include "base/slice.h"
 
+/* How often a query has a parameter of that name. */
+unsigned uri_query_count(struct slice query, const char *name);
+
 /* The raw value of the first parameter of that name in a query (`a=1&b=2`), empty when absent; *ret_found tells. */
 struct slice uri_query(struct slice query, const char *name, bool *ret_found);
 

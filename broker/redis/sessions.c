@@ -193,6 +193,10 @@ static void put_args(struct args *a, const struct redis *r, const struct session
         arg_str(a, fields[i].name);
         arg_slice(a, fields[i].value);
     }
+    if (s->attributes.n != 0) {
+        arg_str(a, "attributes");
+        arg_slice(a, s->attributes);
+    }
     arg_str(a, "connected_at");
     arg_u64(a, s->connected_ms);
     arg_str(a, "resume_window");

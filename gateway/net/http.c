@@ -191,7 +191,7 @@ static void upgrade(struct http *h)
     enum err err = gateway_upgrade(s->net->gateway, &q, &s->transport, &conn, &subprotocol, &e);
     if (err != OK) {
         socket_pause(s, true);
-        answer_error(h, err_http_status(err), &e, NULL);
+        answer_error(h, err_http_status(err), &e, err == ERR_UNAUTHORIZED ? "WWW-Authenticate: Bearer\r\n" : NULL);
         return;
     }
     struct buf accept = BUF_INIT;

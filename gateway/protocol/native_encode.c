@@ -87,6 +87,12 @@ static void put_room(struct buf *b, struct slice room)
         put_string(b, SLICE(",\"room\":"), room);
 }
 
+static void put_expires(struct buf *b, uint64_t expires_s)
+{
+    if (expires_s != 0)
+        put_number(b, SLICE(",\"expires\":"), expires_s);
+}
+
 static void encode_welcome(const struct event *e, struct buf *b)
 {
     APPEND(b, "{\"type\":\"welcome\"");
@@ -97,6 +103,7 @@ static void encode_welcome(const struct event *e, struct buf *b)
     put_string(b, SLICE(",\"node\":"), e->node);
     put_number(b, SLICE(",\"heartbeat\":"), e->heartbeat_s);
     put_number(b, SLICE(",\"resume_window\":"), e->resume_window_s);
+    put_expires(b, e->expires_s);
     buf_append(b, e->resumed ? SLICE(",\"resumed\":true}") : SLICE("}"));
 }
 
@@ -184,6 +191,7 @@ static void encode_ack(const struct event *e, struct buf *b)
     }
     if (e->next.n != 0)
         put_string(b, SLICE(",\"next\":"), e->next);
+    put_expires(b, e->expires_s);
     if (e->has_more)
         buf_append(b, e->more ? SLICE(",\"more\":true") : SLICE(",\"more\":false"));
     APPEND(b, "}");
@@ -235,11 +243,19 @@ static void encode_recovered(const struct event *e, struct buf *b)
     APPEND(b, "}");
 }
 
+static void encode_joined(const struct event *e, struct buf *b)
+{
+    put_string(b, SLICE("{\"type\":\"joined\",\"room\":"), e->room);
+    put_position(b, e->position);
+    put_number(b, SLICE(",\"total\":"), e->total);
+    APPEND(b, "}");
+}
+
 static void (*const encoders[EVENTS])(const struct event *e, struct buf *b) = {
     [EVENT_WELCOME] = encode_welcome,     [EVENT_MESSAGE] = encode_message, [EVENT_ENTER] = encode_enter,
     [EVENT_EXIT] = encode_exit,           [EVENT_SUSPEND] = encode_suspend, [EVENT_ACK] = encode_ack,
     [EVENT_ERROR] = encode_error,         [EVENT_PONG] = encode_pong,       [EVENT_GOODBYE] = encode_goodbye,
-    [EVENT_RECOVERED] = encode_recovered,
+    [EVENT_RECOVERED] = encode_recovered, [EVENT_JOINED] = encode_joined,
 };
 
 void native_encode(const struct event *e, struct buf *ret)

@@ -24,6 +24,7 @@
     X(CMD_BROADCAST, "broadcast")                                                                                      \
     X(CMD_PRESENCE, "presence")                                                                                        \
     X(CMD_HISTORY, "history")                                                                                          \
+    X(CMD_AUTH, "auth")                                                                                                \
     X(CMD_RESUME, "resume")                                                                                            \
     X(CMD_PING, "ping")
 
@@ -42,10 +43,11 @@ struct command {
     enum command_kind kind;
     struct slice id; /* raw: echoed as written */
     struct slice room, event, key, to_user, to_session, cursor, data;
-    struct slice session, token; /* resume */
+    struct slice session, token; /* resume; auth has a token of another kind */
     enum data_type data_type;
     uint32_t limit;
-    bool echo; /* publish: the sender gets it too */
+    bool echo;    /* publish: the sender gets it too */
+    bool granted; /* join: not asked for by the client but by its token */
     bool has_after, has_before, has_position;
     uint64_t after, before;                   /* history: offsets, exclusive */
     struct position position;                 /* join: what the client has seen already */
@@ -65,6 +67,7 @@ enum event_kind {
     EVENT_PONG,
     EVENT_GOODBYE,
     EVENT_RECOVERED,
+    EVENT_JOINED,
     EVENTS
 };
 
@@ -83,7 +86,7 @@ struct event {
     struct slice user; /* its user, empty: none */
     struct slice data;
     enum data_type data_type;
-    const struct position *position; /* MESSAGE, ACK; NULL: none */
+    const struct position *position; /* MESSAGE, ACK, JOINED; NULL: none */
     uint64_t time_ms;                /* MESSAGE, ENTER, EXIT, SUSPEND, PONG */
     uint64_t total;
     bool has_total;                        /* ACK */
@@ -91,6 +94,7 @@ struct event {
     enum exit_reason exit_reason;          /* EXIT */
     struct slice token, node;              /* WELCOME */
     uint32_t heartbeat_s, resume_window_s; /* WELCOME */
+    uint64_t expires_s;                    /* WELCOME, ACK of an auth: when the token does, Unix seconds; 0: never */
     bool resumed;                          /* WELCOME */
     bool recovered;                        /* RECOVERED; if not, text says why: expired, fork, not_retained */
     bool has_more, more;                   /* ACK of a history */

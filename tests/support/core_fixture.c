@@ -174,20 +174,28 @@ static void client_pause(struct transport *t, bool paused)
     container_of(t, struct client, transport)->paused = paused;
 }
 
-void client_connect(struct client *cl, struct core *c, const char *path)
+enum err client_ask(struct client *cl, struct core *c, struct http_request r, struct slice *ret_subprotocol,
+                    struct error *reterr)
 {
     static const struct transport_ops transport_ops = {client_write, client_close, client_pause};
+    *cl = (struct client){.transport.ops = &transport_ops, .core = c, .window = SIZE_MAX};
+    r.ip = SLICE("192.0.2.1");
+    r.user_agent = SLICE("test");
+    enum err err = gateway_upgrade(c->gw, &r, &cl->transport, &cl->conn, ret_subprotocol, reterr);
+    if (err == OK && cl->conn->session != NULL)
+        memcpy(cl->sid, cl->conn->session->sid, sizeof cl->sid);
+    return err;
+}
+
+void client_connect(struct client *cl, struct core *c, const char *path)
+{
     struct error error = {0};
     struct slice subprotocol;
-    *cl = (struct client){.transport.ops = &transport_ops, .core = c, .window = SIZE_MAX};
     const char *query = strchr(path, '?');
     struct http_request r = {.path = {path, query != NULL ? (size_t)(query - path) : strlen(path)},
-                             .query = query != NULL ? slice_str(query + 1) : SLICE_NONE,
-                             .ip = SLICE("192.0.2.1"),
-                             .user_agent = SLICE("test")};
-    if (gateway_upgrade(c->gw, &r, &cl->transport, &cl->conn, &subprotocol, &error) != OK)
+                             .query = query != NULL ? slice_str(query + 1) : SLICE_NONE};
+    if (client_ask(cl, c, r, &subprotocol, &error) != OK)
         fail_msg("upgrade: %s", error.text);
-    memcpy(cl->sid, cl->conn->session->sid, sizeof cl->sid);
 }
 
 void client_open(struct client *cl, struct core *c, const char *path)

@@ -34,6 +34,9 @@ void core_init(struct core *c, const char *const *args);
 /* Closes what is open; fails the test on anything left behind. */
 void core_fini(struct core *c);
 
+/* Asks for an upgrade with this path, query and headers. */
+enum err client_ask(struct client *cl, struct core *c, struct http_request r, struct slice *ret_subprotocol,
+                    struct error *reterr);
 /* Connects to path ("/ws/alice", "/ws?resume"); nothing has run yet. */
 void client_connect(struct client *cl, struct core *c, const char *path);
 /* Connects, runs, takes the welcome. */

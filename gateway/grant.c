@@ -1,0 +1,162 @@
+/* gateway/grant.c: the rights of a session, as its token has them. */
+#include "gateway/grant.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "gateway/conn.h"
+#include "gateway/door.h"
+#include "gateway/gateway.h"
+#include "gateway/metrics.h"
+#include "gateway/request.h"
+#include "gateway/room.h"
+#include "gateway/session.h"
+
+#define LOOK_AGAIN_S 60u /* at the latest: the wall clock may be set, the configuration reloaded */
+
+/* --- until when --- */
+
+/* Seconds until the token is over, leeway included; 0 when it is. */
+static uint64_t seconds_left(const struct grant *g)
+{
+    const struct gateway *gw = g->session->gw;
+    uint64_t now_s = loop_wall_ms(gw->loop) / 1000, end_s = g->claims.expires_s + auth_jwt_leeway_s(gw->auth);
+    return end_s > now_s ? end_s - now_s : 0;
+}
+
+static void watch(struct grant *g)
+{
+    uint64_t s = seconds_left(g);
+    wheel_set(&g->session->gw->wheel, &g->expiry, (s == 0 || s > LOOK_AGAIN_S ? LOOK_AGAIN_S : s) * 1000);
+}
+
+/* The session is parked like one whose connection broke: whoever comes back with a fresh token takes it up again, and nobody can without one, since
+ * nothing may be asked for on a connection without a good token. */
+static void on_expiry(struct wheel_entry *e)
+{
+    struct grant *g = container_of(e, struct grant, expiry);
+    struct session *s = g->session;
+    if (seconds_left(g) != 0 || s->gw->cfg->jwt_expiry == EXPIRY_IGNORE) {
+        watch(g);
+        return;
+    }
+    if (s->conn == NULL)
+        return;
+    metrics->auth_expired++;
+    metrics->errors[ERR_UNAUTHORIZED]++;
+    LOG(INFO, "token expired", "session=%s user=%s peer=%s", s->sid, log_q(s->user), s->conn->ip);
+    conn_event(s->conn, &(struct event){.kind = EVENT_ERROR, .err = ERR_UNAUTHORIZED, .text = SLICE("token expired")});
+    conn_close(s->conn, err_close_code(ERR_UNAUTHORIZED), slice_str(err_name(ERR_UNAUTHORIZED)));
+    s->conn->keep = true;
+}
+
+struct grant *grant_create(struct auth_claims *claims)
+{
+    struct grant *g = xcalloc(1, sizeof *g);
+    g->claims = *claims;
+    *claims = (struct auth_claims){0};
+    wheel_entry_init(&g->expiry, on_expiry);
+    return g;
+}
+
+void grant_destroy(struct grant **gp)
+{
+    struct grant *g = TAKE(*gp);
+    if (g == NULL)
+        return;
+    wheel_unset(&g->expiry);
+    auth_claims_fini(&g->claims);
+    free(g);
+}
+
+void grant_attach(struct grant *g, struct session *s)
+{
+    if (g == NULL)
+        return;
+    s->grant = g;
+    g->session = s;
+    watch(g);
+}
+
+/* --- what --- */
+
+/* As with policies: only a pattern that begins with $ means rooms of the server. */
+static bool any_matches(const struct buf *patterns, struct slice room)
+{
+    bool reserved = slice_starts(room, SLICE("$"));
+    for (const char *p = auth_name_next(patterns, NULL); p != NULL; p = auth_name_next(patterns, p))
+        if (reserved == (p[0] == '$') && policy_match(p, room))
+            return true;
+    return false;
+}
+
+static bool at_once(const struct auth_claims *claims, struct slice room)
+{
+    for (const char *p = auth_name_next(&claims->room, NULL); p != NULL; p = auth_name_next(&claims->room, p))
+        if (slice_eq(slice_str(p), room))
+            return true;
+    return false;
+}
+
+bool grant_joined(const struct grant *g, struct slice room)
+{
+    return at_once(&g->claims, room);
+}
+
+bool grant_names(const struct auth_claims *claims, struct slice room)
+{
+    return claims != NULL && (at_once(claims, room) || any_matches(&claims->join, room));
+}
+
+enum err grant_join(const struct session *s, struct slice room, const struct policy *policy, struct error *reterr)
+{
+    if (policy->join == WHO_NOBODY)
+        return fail(reterr, ERR_FORBIDDEN, "policy %s lets nobody join", policy->pattern);
+    if (policy->join == WHO_TOKEN && !grant_names(s->grant != NULL ? &s->grant->claims : NULL, room))
+        return fail(reterr, ERR_FORBIDDEN, "policy %s: the token does not let you join this room", policy->pattern);
+    return OK;
+}
+
+enum err grant_publish(const struct session *s, struct slice room, const struct policy *policy, struct error *reterr)
+{
+    if (policy->publish == WHO_NOBODY)
+        return fail(reterr, ERR_FORBIDDEN, "policy %s lets nobody publish", policy->pattern);
+    if (policy->publish == WHO_TOKEN && (s->grant == NULL || !any_matches(&s->grant->claims.publish, room)))
+        return fail(reterr, ERR_FORBIDDEN, "policy %s: the token does not let you publish here", policy->pattern);
+    return OK;
+}
+
+/* --- another token --- */
+
+static void leave_what_is_over(struct session *s)
+{
+    struct error error = {0};
+    list_for_each_safe (it, &s->members) {
+        struct member *m = list_entry(it, struct member, in_session);
+        if (m->implicit || m->phase == MEMBER_LEAVING || m->room->policy->join != WHO_TOKEN ||
+            grant_join(s, m->room->name, m->room->policy, &error) == OK)
+            continue;
+        session_error(s, SLICE_NONE, m->room->name, error.code, slice_str(error.text));
+        member_leave(m, EXIT_KICKED, NULL);
+    }
+}
+
+enum err grant_refresh(struct session *s, const struct command *c, struct error *reterr)
+{
+    struct auth_claims claims;
+    if (s->gw->cfg->auth != AUTH_JWT)
+        return fail(reterr, ERR_UNSUPPORTED, "tokens are not looked at here (auth open)");
+    enum err err = door_check(s->gw, c->token, s->conn->ip, &claims, reterr);
+    if (err != OK)
+        return err;
+    if (!slice_eq(slice_str(claims.user), s->user)) {
+        auth_claims_fini(&claims);
+        return door_refuse(s->gw, AUTH_OTHER_USER, slice_str(s->conn->ip), reterr);
+    }
+    grant_destroy(&s->grant);
+    grant_attach(grant_create(&claims), s);
+    metrics->auth_refreshed++;
+    conn_event(s->conn, &(struct event){.kind = EVENT_ACK, .id = c->id, .expires_s = s->grant->claims.expires_s});
+    leave_what_is_over(s);
+    session_put(s);
+    return OK;
+}
