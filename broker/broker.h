@@ -110,7 +110,7 @@ struct broker_config {
 
 struct broker_stats { /* monotonic counters, and gauges marked (g) */
     uint64_t commands, command_errors, timeouts, reconnects, refused, published, received, undecodable, deaf,
-        reaped_nodes, reaped_sessions;
+        reaped_nodes, reaped_sessions, failovers;
     uint64_t queued_bytes, queued_commands, subscriptions; /* (g) */
     uint64_t rtt_us_sum, rtt_count;                        /* round trip of the probe */
     uint64_t rtt_bucket[12]; /* cumulative not: count per bucket, bounds broker_rtt_bounds_us, last is above all */

@@ -219,6 +219,7 @@ static void render_lag(struct buf *out)
     X(deaf,            "counter", "times the own probe was not heard")                        \
     X(reaped_nodes,    "counter", "dead nodes this node cleaned up after")                    \
     X(reaped_sessions, "counter", "sessions of dead nodes this node removed")                 \
+    X(failovers,       "counter", "times the sentinels named another primary")                \
     X(queued_bytes,    "gauge",   "bytes that wait for the store")                            \
     X(queued_commands, "gauge",   "commands that wait for the store or its answer")           \
     X(subscriptions,   "gauge",   "rooms this node is subscribed to")

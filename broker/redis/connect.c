@@ -1,4 +1,6 @@
 /* broker/redis/connect.c: getting a connection, setting it up, losing it, and getting the next. */
+#include <stdio.h>
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
@@ -6,13 +8,9 @@
 
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS   2000
+#define STEADY_MS        1000
 
 static void connect_begin(struct timer *t);
-
-static const struct redis_host *target(const struct redis_link *l)
-{
-    return l->cfg->host != NULL ? l->cfg->host : &l->cfg->url->hosts[0];
-}
 
 /* Puts back in front of the queue what may be repeated and still has time; leaves the rest in *lost. */
 static void sort_out(struct redis_link *l, struct link *lost)
@@ -48,9 +46,13 @@ static uint32_t backoff_ms(struct redis_link *l)
 void link_lose(struct redis_link *l, const char *why)
 {
     bool was_up = l->state == LINK_UP;
-    if (was_up || l->failures == 0)
+    /* Who is thrown out again at once must not come back at once. */
+    if (was_up && loop_now_ms(l->loop) - l->up_ms >= STEADY_MS)
+        l->failures = 0;
+    if (was_up || !l->was_down)
         LOG(WARN, was_up ? "redis link lost" : "redis cannot be reached", "link=%s redis=%s:%d reason=%s", l->cfg->name,
-            target(l)->host, target(l)->port, log_q(slice_str(why)));
+            l->to.host, l->to.port, log_q(slice_str(why)));
+    l->was_down = true;
     l->state = LINK_WAITING;
     l->drop_why[0] = '\0';
     l->setup_left = 0;
@@ -100,11 +102,24 @@ static void on_setup(void *arg, const redisReply *r, enum err err, const char *w
     if (l->setup_left != 0)
         return;
     l->state = LINK_UP;
-    if (l->failures != 0)
-        LOG(INFO, "redis link restored", "link=%s attempts=%u", l->cfg->name, l->failures);
-    l->failures = 0;
+    if (l->was_down)
+        LOG(INFO, "redis link restored", "link=%s redis=%s:%d", l->cfg->name, l->to.host, l->to.port);
+    l->was_down = false;
+    l->up_ms = loop_now_ms(l->loop);
     timer_stop(&l->connect_timer);
     l->events->up(l->owner);
+}
+
+/* The sentinels may be behind: what they call the primary must think so too. */
+static void on_role(void *arg, const redisReply *r, enum err err, const char *why)
+{
+    struct redis_link *l = arg;
+    if (err == OK && r != NULL &&
+        (r->type != REDIS_REPLY_ARRAY || r->elements == 0 || r->element[0]->type != REDIS_REPLY_STRING ||
+         strcmp(r->element[0]->str, "master") != 0))
+        redis_link_drop(l, "the sentinels name it, but it is a replica");
+    else
+        on_setup(arg, r, err, why);
 }
 
 void link_load_scripts(struct redis_link *l, redis_done *done)
@@ -144,6 +159,11 @@ static void begin_setup(struct redis_link *l)
     arg_str(&a, l->cfg->name);
     append_setup(l, &a, NULL); /* a convenience that an ACL may deny */
     link_load_scripts(l, on_setup);
+    if (l->cfg->sentinel != NULL) {
+        args_init(&a);
+        arg_str(&a, "ROLE");
+        append_setup(l, &a, on_role);
+    }
     args_init(&a);
     arg_str(&a, "PING"); /* refused while Redis loads its data */
     append_setup(l, &a, on_setup);
@@ -164,12 +184,15 @@ void link_connected(struct redis_link *l)
 static void connect_late(struct timer *t)
 {
     struct redis_link *l = container_of(t, struct redis_link, connect_timer);
-    link_lose(l, l->state == LINK_RESOLVING ? "its name was not resolved in time" : wire_late(l->wire));
+    if (l->state == LINK_ASKING)
+        link_lose(l, sentinel_trouble(l->cfg->sentinel));
+    else
+        link_lose(l, l->state == LINK_RESOLVING ? "its name was not resolved in time" : wire_late(l->wire));
 }
 
 static void connect_to(struct redis_link *l, const char *address)
 {
-    l->wire = wire_create(address, target(l)->port, l->cfg->tls, target(l)->host);
+    l->wire = wire_create(address, l->to.port, l->cfg->tls, l->to.host);
     l->state = LINK_CONNECTING;
     io_init(&l->io, l->loop, wire_fd(l->wire), link_io);
     if (wire_error(l->wire)[0] != '\0')
@@ -189,6 +212,32 @@ static void on_resolved(void *owner, const char *address, const char *why)
         link_lose(l, why);
 }
 
+/* l->to is set. */
+static void connect_there(struct redis_link *l)
+{
+    if (address_is_numeric(l->to.host)) {
+        connect_to(l, l->to.host);
+        return;
+    }
+    if (l->resolver == NULL)
+        l->resolver = resolver_create(l->loop, l->to.host, on_resolved, l);
+    l->state = LINK_RESOLVING;
+    resolver_start(l->resolver);
+}
+
+static bool is_there(const struct redis_link *l, const struct named_host *host)
+{
+    return host->port == l->to.port && strcmp(host->host, l->to.host) == 0;
+}
+
+static void go_to(struct redis_link *l, const struct named_host *host)
+{
+    if (!is_there(l, host))
+        resolver_destroy(&l->resolver);
+    l->to = *host;
+    connect_there(l);
+}
+
 static void connect_begin(struct timer *t)
 {
     struct redis_link *l = container_of(t, struct redis_link, connect_timer);
@@ -196,24 +245,59 @@ static void connect_begin(struct timer *t)
         l->stats->reconnects++;
     l->connect_timer.run = connect_late;
     timer_start(&l->connect_timer, l->cfg->timeout_ms);
-    if (l->resolver == NULL) {
-        connect_to(l, target(l)->host);
+    if (l->cfg->sentinel == NULL) {
+        connect_there(l);
         return;
     }
-    l->state = LINK_RESOLVING;
-    resolver_start(l->resolver);
+    l->state = LINK_ASKING;
+    sentinel_ask(l->cfg->sentinel);
+}
+
+static void on_named(struct sentinel_listener *listener)
+{
+    struct redis_link *l = container_of(listener, struct redis_link, listener);
+    const struct named_host *host = sentinel_primary(l->cfg->sentinel);
+    char why[sizeof l->drop_why];
+    switch (l->state) {
+    case LINK_WAITING:
+        if (!is_there(l, host)) /* nothing to be patient with any more */
+            timer_start(&l->connect_timer, 0);
+        break;
+    case LINK_ASKING: go_to(l, host); break;
+    case LINK_RESOLVING:
+    case LINK_CONNECTING:
+    case LINK_SETUP:
+    case LINK_UP:
+        if (is_there(l, host))
+            break;
+        (void)snprintf(why, sizeof why, "the sentinels name another primary, %.60s:%d", host->host, host->port);
+        if (l->wire != NULL)
+            redis_link_drop(l, why);
+        else
+            link_lose(l, why);
+        break;
+    }
 }
 
 void link_connect_start(struct redis_link *l)
 {
-    if (!address_is_numeric(target(l)->host))
-        l->resolver = resolver_create(l->loop, target(l)->host, on_resolved, l);
+    const struct redis_link_config *cfg = l->cfg;
+    const struct redis_host *host = cfg->host != NULL ? cfg->host : &cfg->url->hosts[0];
+    list_init(&l->listener.link);
+    l->listener.named = on_named;
+    if (cfg->sentinel != NULL) {
+        sentinel_listen(cfg->sentinel, &l->listener);
+    } else {
+        (void)snprintf(l->to.host, sizeof l->to.host, "%s", host->host);
+        l->to.port = host->port;
+    }
     timer_init(&l->connect_timer, l->loop, connect_begin);
     timer_start(&l->connect_timer, 0);
 }
 
 void link_connect_stop(struct redis_link *l)
 {
+    sentinel_forget(&l->listener);
     timer_stop(&l->connect_timer);
     resolver_destroy(&l->resolver);
     if (l->wire == NULL)

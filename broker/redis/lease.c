@@ -82,6 +82,8 @@ const char *redis_not_ready(struct broker *b)
     const struct lease *l = &r->lease;
     if (l->retired)
         return "this node has retired";
+    if (r->sentinel != NULL && sentinel_primary(r->sentinel) == NULL)
+        return sentinel_trouble(r->sentinel);
     if (!store_is_up(r->store))
         return "the link to Redis is down";
     if (!pubsub_is_up(r->pubsub))

@@ -151,8 +151,13 @@ static void answer(struct redis_link *l, const redisReply *r)
     } else if (strncmp(r->str, "NOSCRIPT", 8) == 0 && !q->retried) {
         retry_with_scripts(l, q);
     } else {
-        l->stats->command_errors++;
-        LOG_PEER(WARN, "redis refused a command", "link=%s error=%s", l->cfg->name, log_q(slice_str(r->str)));
+        if ((q->flags & REQUEST_QUIET) == 0) {
+            l->stats->command_errors++;
+            LOG_PEER(WARN, "redis refused a command", "link=%s error=%s", l->cfg->name, log_q(slice_str(r->str)));
+        }
+        /* It was a primary once; the sentinels know another, or soon will. */
+        if (l->cfg->sentinel != NULL && strstr(r->str, "READONLY") != NULL)
+            redis_link_drop(l, "it is no primary any more (READONLY)");
         complete(q, r, reply_error(r), r->str);
     }
 }

@@ -16,6 +16,7 @@
 #include "broker/redis/url.h"
 
 struct redis_link;
+struct sentinel;
 
 struct redis_script {
     const char *text, *sha1;
@@ -27,6 +28,7 @@ struct redis_link_config {
     const struct redis_url *url;
     const struct redis_tls *tls;          /* of the url; NULL: plain */
     const struct redis_host *host;        /* where to, with the url's credentials; NULL: where the url says */
+    struct sentinel *sentinel;            /* not NULL: to the primary that it names, instead */
     uint32_t timeout_ms;                  /* of one request, and of connecting */
     uint32_t queue_bytes, queue_commands; /* bound of what waits or is unanswered; 0: no bound */
     const struct redis_script *scripts;   /* loaded on every connection, and again when Redis has forgotten them */
@@ -41,8 +43,14 @@ struct redis_link_events {
 };
 
 /* REPEATABLE: doing it twice is as good as once. UNANSWERED: answered by pushes only. UNBOUNDED: never refused for a full queue. BORROWED: the bytes
- * stay the caller's and as they are until the completion. */
-enum { REQUEST_REPEATABLE = 1, REQUEST_UNANSWERED = 2, REQUEST_UNBOUNDED = 4, REQUEST_BORROWED = 8 };
+ * stay the caller's and as they are until the completion. QUIET: an error reply is the asker's business alone. */
+enum {
+    REQUEST_REPEATABLE = 1,
+    REQUEST_UNANSWERED = 2,
+    REQUEST_UNBOUNDED = 4,
+    REQUEST_BORROWED = 8,
+    REQUEST_QUIET = 16,
+};
 
 /* r is the reply, an error reply (err set, why its text), or NULL (err says why). Borrowed until return. */
 typedef void redis_done(void *arg, const redisReply *r, enum err err, const char *why);

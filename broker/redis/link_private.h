@@ -5,9 +5,11 @@
 #include "base/list.h"
 #include "broker/redis/link.h"
 #include "broker/redis/resolve.h"
+#include "broker/redis/sentinel.h"
 #include "broker/redis/wire.h"
 
-enum link_state { LINK_WAITING, LINK_RESOLVING, LINK_CONNECTING, LINK_SETUP, LINK_UP };
+/* ASKING: the sentinels. */
+enum link_state { LINK_WAITING, LINK_ASKING, LINK_RESOLVING, LINK_CONNECTING, LINK_SETUP, LINK_UP };
 
 struct request {
     struct link link;
@@ -28,7 +30,7 @@ struct redis_link {
     struct loop *loop;
     struct broker_stats *stats;
     enum link_state state;
-    struct wire *wire; /* NULL while waiting or resolving */
+    struct wire *wire; /* NULL while waiting, asking or resolving */
     struct io io;
     struct timer connect_timer; /* the next attempt; while connecting, its end */
     struct timer request_timer;
@@ -37,9 +39,13 @@ struct redis_link {
     struct link queue, sent, refused;
     size_t waiting_bytes, waiting_count; /* queue and sent */
     size_t setup_left;
-    uint32_t failures;
+    uint32_t failures;         /* attempts since it was up for a while */
+    bool was_down;             /* it could not be reached, or was lost, and that was logged */
+    uint64_t up_ms;            /* when it came up */
     struct resolver *resolver; /* NULL when the host is an address already */
-    char drop_why[128];        /* not empty: to be given up at the next chance */
+    struct named_host to;      /* where the present connection goes, or the last one */
+    struct sentinel_listener listener;
+    char drop_why[128]; /* not empty: to be given up at the next chance */
 };
 
 /* link.c */

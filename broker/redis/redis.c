@@ -93,6 +93,7 @@ static void redis_destroy(struct broker *b)
     pubsub_destroy(&r->pubsub);
     task_cancel(&r->task);
     sessions_fini(r);
+    sentinel_destroy(&r->sentinel);
     redis_tls_destroy(&r->tls);
     redis_url_fini(&r->url);
     free(r->prefix);
@@ -165,17 +166,21 @@ static void configure(struct redis *r, const struct broker_config *cfg)
     r->link_cfg = (struct redis_link_config){.name = r->node,
                                              .url = &r->url,
                                              .tls = r->tls,
+                                             .sentinel = r->sentinel,
                                              .timeout_ms = cfg->timeout_ms,
                                              .queue_bytes = cfg->queue_bytes,
                                              .queue_commands = cfg->queue_commands,
                                              .scripts = redis_scripts,
                                              .script_count = SCRIPT_COUNT};
-    r->pubsub_cfg =
-        (struct pubsub_config){.link = {.name = r->node, .url = &r->url, .tls = r->tls, .timeout_ms = cfg->timeout_ms},
-                               .prefix = r->channel_prefix,
-                               .inbox_prefix = r->node_prefix,
-                               .node = r->node,
-                               .waiters_max = cfg->queue_commands};
+    r->pubsub_cfg = (struct pubsub_config){.link = {.name = r->node,
+                                                    .url = &r->url,
+                                                    .tls = r->tls,
+                                                    .sentinel = r->sentinel,
+                                                    .timeout_ms = cfg->timeout_ms},
+                                           .prefix = r->channel_prefix,
+                                           .inbox_prefix = r->node_prefix,
+                                           .node = r->node,
+                                           .waiters_max = cfg->queue_commands};
 }
 
 /* These end up inside keys and channels, next to braces that must stay the only ones. */
@@ -194,8 +199,6 @@ static enum err check_supported(const struct redis_url *url, struct error *reter
 {
     if (url->topology == REDIS_CLUSTER)
         return fail(reterr, ERR_UNSUPPORTED, "Redis Cluster (redis+cluster://) is not supported yet");
-    if (url->topology == REDIS_SENTINEL)
-        return fail(reterr, ERR_UNSUPPORTED, "Redis Sentinel (redis+sentinel://) is not supported yet");
     return OK;
 }
 
@@ -247,6 +250,11 @@ struct broker *broker_redis_create(struct loop *loop, const struct broker_config
     r->b = (struct broker){.ops = &redis_ops, .events = events, .owner = owner, .loop = loop};
     r->url = url;
     r->tls = tls;
+    if (url.topology == REDIS_SENTINEL) {
+        struct sentinel_config sentinels = {
+            .node = cfg->node, .url = &r->url, .tls = tls, .timeout_ms = cfg->timeout_ms};
+        r->sentinel = sentinel_create(loop, &sentinels, &r->b.stats);
+    }
     configure(r, cfg);
     list_init(&r->deferred);
     task_init(&r->task, on_task);

@@ -6,6 +6,7 @@
 #include "broker/internal.h"
 #include "broker/redis/pubsub.h"
 #include "broker/redis/scripts.h"
+#include "broker/redis/sentinel.h"
 #include "broker/redis/store.h"
 
 /* A room that nobody is in is remembered for a day, or for its retention. */
@@ -45,7 +46,8 @@ struct expiry {
 struct redis {
     struct broker b;
     struct redis_url url;
-    struct redis_tls *tls; /* NULL: plain */
+    struct redis_tls *tls;     /* NULL: plain */
+    struct sentinel *sentinel; /* NULL without Sentinel */
     char *prefix, *node, *address, *version;
     char *channel_prefix; /* pub/sub knows no databases: other than 0 they have their number in it */
     char *session_prefix, *user_prefix, *node_prefix, *rooms_key, *nodes_key, *parked_key;

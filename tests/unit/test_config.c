@@ -370,7 +370,8 @@ static void broker_urls(void **state)
                                        "redis://:p@h:1",
                                        "redis://u:p@1.2.3.4:1/",
                                        "redis://u:p/w@d@h:1/2",
-                                       "rediss://h:1"};
+                                       "rediss://h:1",
+                                       "redis+sentinel://:p@h:1,[::1]/m/2?sentinel_password=p"};
     static const char *const bad[] = {"",
                                       "Memory",
                                       "redis:",
@@ -395,8 +396,6 @@ static void broker_urls(void **state)
         (void)snprintf(words, sizeof words, "--insecure --broker=%s", bad[i]);
         config_refused(words, "broker: ");
     }
-    config_refused("--insecure --broker redis+sentinel://h:1/m",
-                   "Redis Sentinel (redis+sentinel://) is not supported yet");
     config_refused("--insecure --broker redis+cluster://h:1", "Redis Cluster (redis+cluster://) is not supported yet");
 }
 
