@@ -143,10 +143,14 @@ static enum err auth_create(const struct config *cfg, struct auth_jwt **ret, str
                                                      .issuer = cfg->jwt_issuer,
                                                      .leeway_s = cfg->jwt_leeway_s},
                            reterr);
-    if (*ret == NULL)
-        return reterr->code;
-    LOG(INFO, "token keys loaded", "keys=%zu ignored=%zu", auth_jwt_key_count(*ret), auth_jwt_ignored_count(*ret));
-    return OK;
+    return *ret != NULL ? OK : reterr->code;
+}
+
+static void log_keys(const struct gateway *g)
+{
+    if (g->auth != NULL)
+        LOG(INFO, "token keys loaded", "keys=%zu ignored=%zu", auth_jwt_key_count(g->auth),
+            auth_jwt_ignored_count(g->auth));
 }
 
 enum err gateway_check_auth(const struct config *cfg, struct error *reterr)
@@ -193,6 +197,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
         free(g);
         return NULL;
     }
+    log_keys(g);
     g->all = room_get(g, SLICE("$all"));
     timer_start(&g->tick, TICK_MS);
     return g;
@@ -257,6 +262,7 @@ enum err gateway_reload_auth(struct gateway *g, struct error *reterr)
         return err;
     auth_jwt_destroy(&g->auth);
     g->auth = fresh;
+    log_keys(g);
     return OK;
 }
 

@@ -39,8 +39,8 @@ static void on_expiry(struct wheel_entry *e)
         watch(g);
         return;
     }
-    if (s->conn == NULL)
-        return;
+    if (s->conn == NULL || s->conn->state > CONN_OPEN)
+        return; /* it is going anyway */
     metrics->auth_expired++;
     metrics->errors[ERR_UNAUTHORIZED]++;
     LOG(INFO, "token expired", "session=%s user=%s peer=%s", s->sid, log_q(s->user), s->conn->ip);

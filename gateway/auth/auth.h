@@ -13,6 +13,7 @@
 #define AUTH_NAMES_MAX      64u   /* patterns or rooms in one list */
 #define AUTH_ATTRIBUTES_MAX 1024u /* bytes of the attributes as JSON */
 #define AUTH_KEYS_MAX       64u
+#define AUTH_NAMELESS_MAX   4u /* keys without a kid: all of them may have to be tried */
 
 // clang-format off
 /* X(enumerator, name as in RFC 7518 and RFC 8037, least bytes of a secret) */

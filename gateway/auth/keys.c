@@ -118,6 +118,25 @@ static enum err check_key(const struct auth_key *k, const char *name, struct err
     return good ? OK : fail(reterr, ERR_BAD_REQUEST, "%s: not a point of its curve", name);
 }
 
+static enum err check_kid(const struct auth_keys *keys, const char *kid, const char *name, struct error *reterr)
+{
+    for (size_t i = 0; i < keys->count; i++)
+        if (keys->list[i].kid != NULL && strcmp(keys->list[i].kid, kid) == 0)
+            return fail(reterr, ERR_BAD_REQUEST, "%s: another key has the kid \"%.40s\" too", name, kid);
+    return OK;
+}
+
+static enum err check_nameless(const struct auth_keys *keys, const char *name, struct error *reterr)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < keys->count; i++)
+        n += keys->list[i].kid == NULL;
+    if (n == AUTH_NAMELESS_MAX)
+        return fail(reterr, ERR_BAD_REQUEST, "%s: more than %u keys without a kid; give them names", name,
+                    AUTH_NAMELESS_MAX);
+    return OK;
+}
+
 enum err auth_keys_add(struct auth_keys *keys, struct auth_key *k, const struct auth_source *from, struct error *reterr)
 {
     const char *name = auth_source_name(from);
@@ -125,9 +144,8 @@ enum err auth_keys_add(struct auth_keys *keys, struct auth_key *k, const struct 
     ERR_clear_error();
     if (err == OK && keys->count == AUTH_KEYS_MAX)
         err = fail(reterr, ERR_BAD_REQUEST, "%s: more than %u keys", name, AUTH_KEYS_MAX);
-    for (size_t i = 0; err == OK && k->kid != NULL && i < keys->count; i++)
-        if (keys->list[i].kid != NULL && strcmp(keys->list[i].kid, k->kid) == 0)
-            err = fail(reterr, ERR_BAD_REQUEST, "%s: another key has the kid \"%.40s\" too", name, k->kid);
+    if (err == OK)
+        err = k->kid != NULL ? check_kid(keys, k->kid, name, reterr) : check_nameless(keys, name, reterr);
     if (err != OK) {
         key_fini(k);
         return err;

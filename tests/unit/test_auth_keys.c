@@ -75,6 +75,8 @@ static void keys_that_do_not_fit_together(void **state)
     AUTO_FREE char *jwk = token_jwk(TOKEN_EC, "k1");
     (void)snprintf(two, sizeof two, "k2=%s", token_file_with("named.json", slice_str(jwk)));
     refused_keys((const char *const[]){two, NULL}, "leave out the KID=");
+    const char *secret = token_key_file(TOKEN_SECRET);
+    refused_keys((const char *const[]){secret, secret, secret, secret, secret, NULL}, "more than 4 keys without a kid");
     EVP_PKEY *small = EVP_RSA_gen(1024);
     FILE *f = fopen(token_file("small.pem"), "w");
     assert_non_null(f);
