@@ -143,7 +143,8 @@ struct broker_ops {
     void (*leave)(struct broker *b, struct slice room, struct slice sid, struct slice user, enum exit_reason reason,
                   broker_done *done, void *arg);
 
-    /* Pages of members (result: members, total, position), of rooms with members (rooms), of a log from a position on, exclusive (messages). */
+    /* Pages of members (result: members, total, position), of rooms with members (rooms), of a log from a position on, exclusive (messages). What the log and
+     * its head are is taken for the truth about forks (gateway/stream.c), so it must not come from a replica that lags behind. */
     void (*presence)(struct broker *b, struct slice room, struct slice cursor, uint32_t limit, broker_done *done,
                      void *arg);
     void (*rooms)(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg);

@@ -14,6 +14,9 @@
 #define READS_MAX  64u /* under way at once on this node */
 #define PAGE       100u
 #define FRAME_ROOM 1024u /* what stands around the data, at most */
+/* How far around a lost position the log is searched for what became of it. */
+#define SEEK_BACK  512u
+#define SEEK_AHEAD 1024u
 
 static bool same(const struct position *a, const struct position *b)
 {
@@ -21,8 +24,9 @@ static bool same(const struct position *a, const struct position *b)
 }
 
 /* reason: NULL when recovered. position: where the client's stream goes on from. */
-static void tell(const struct member *m, const struct position *position, const char *reason)
+static void tell(struct member *m, const struct position *position, const char *reason)
 {
+    m->whole = reason == NULL;
     conn_event(m->session->conn, &(struct event){.kind = EVENT_RECOVERED,
                                                  .room = m->room->name,
                                                  .recovered = reason == NULL,
@@ -56,13 +60,21 @@ static void give_up(struct catchup *c, const char *reason)
 static bool level(const struct catchup *c)
 {
     const struct stream *s = &c->member->room->stream;
-    return c->checked && s->state == STREAM_LIVE && c->at.offset == s->last.offset;
+    return c->checked && s->state == STREAM_LIVE && same(&c->at, &s->last);
 }
 
 /* The log is ahead of what this node has heard live; that is on its way. */
 static bool early(const struct catchup *c)
 {
-    return c->checked && c->at.offset > c->member->room->stream.last.offset;
+    const struct stream *s = &c->member->room->stream;
+    return c->checked && (c->at.offset > s->last.offset || (s->state != STREAM_LIVE && same(&c->at, &s->last)));
+}
+
+/* What the client has been told stands on another branch than what this node has delivered. */
+static bool strays(const struct catchup *c)
+{
+    const struct stream *s = &c->member->room->stream;
+    return c->checked && c->at.offset == s->last.offset && !same(&c->at, &s->last);
 }
 
 /* --- reading --- */
@@ -73,6 +85,15 @@ static void send_record(struct catchup *c, const struct message_record *r)
     c->at = r->position;
     if (slice_eq(r->except, slice_str(s->sid)))
         return;
+    struct sight sight;
+    if (fork_sight(c->member->room, &r->was, r->id, r->time_ms, &sight) && fork_seen_by(c->member, &sight)) {
+        conn_event(s->conn, &(struct event){.kind = EVENT_RECOVERED,
+                                            .room = c->member->room->name,
+                                            .recovered = true,
+                                            .position = &r->position,
+                                            .total = c->member->room->total});
+        return;
+    }
     metrics->replayed++;
     const struct event event = message_logged(c->member->room->name, r);
     conn_event(s->conn, &event);
@@ -88,6 +109,8 @@ static bool takes(const struct catchup *c, const struct message_record *r)
 /* The first page begins with the client's own position, or there is no telling whether it is on our branch. */
 static const char *first_page_problem(const struct catchup *c, const struct broker_result *r)
 {
+    if (r->count == 0 && r->position.offset <= c->at.offset && !same(&r->position, &c->at))
+        return "fork";
     if (r->count == 0)
         return c->at.offset == 0 ? NULL : "expired";
     const struct position *first = &r->messages[0].position;
@@ -96,20 +119,75 @@ static const char *first_page_problem(const struct catchup *c, const struct brok
     return first->offset == c->at.offset + 1 ? NULL : "expired";
 }
 
-static void take_page(struct catchup *c, const struct broker_result *r)
+/* Where the client's branch left the log is known: it goes on there. */
+static void part(struct catchup *c, const struct position *since)
 {
-    if (!c->checked) {
-        const char *problem = first_page_problem(c, r);
-        if (problem != NULL) {
-            give_up(c, problem);
-            return;
-        }
-        tell(c->member, &c->at, NULL);
-        c->checked = true;
-    } else if (r->count != 0 && r->messages[0].position.offset > c->at.offset + 1) {
-        give_up(c, "expired"); /* trimmed while the client was too slow for its retention */
+    struct member *m = c->member;
+    m->lost_since = since->offset;
+    m->lost_to = c->lost.offset;
+    tell(m, since, "fork");
+    m->whole = true;
+    c->at = *since;
+    c->checked = true;
+    catchup_step(c);
+}
+
+/* The client has seen what the log does not have: a failover has lost it. This node may have been there; else the log may tell, where a message
+ * that was appended again says where it had been. */
+static void forked(struct catchup *c)
+{
+    const struct fork *f = fork_of(c->member->room, &c->at);
+    c->lost = c->at;
+    if (f != NULL && f->mendable) {
+        part(c, &f->since);
         return;
     }
+    c->seeking = true;
+    c->at = (struct position){.offset = c->at.offset > SEEK_BACK ? c->at.offset - SEEK_BACK : 0};
+    catchup_step(c);
+}
+
+static void seek(struct catchup *c, const struct broker_result *r)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        const struct message_record *m = &r->messages[i];
+        c->at = m->position;
+        if (!same(&m->was.at, &c->lost))
+            continue;
+        c->seeking = false;
+        c->adopting = true;
+        c->at = (struct position){.offset = m->was.since};
+        catchup_step(c);
+        return;
+    }
+    if (r->more && c->at.offset < c->lost.offset + SEEK_AHEAD)
+        catchup_step(c);
+    else
+        give_up(c, "fork");
+}
+
+static void adopt(struct catchup *c, const struct broker_result *r)
+{
+    const struct position beginning = {0};
+    c->adopting = false;
+    if (c->at.offset == 0)
+        part(c, &beginning);
+    else if (r->count != 0 && r->messages[0].position.offset == c->at.offset)
+        part(c, &r->messages[0].position);
+    else
+        give_up(c, "fork"); /* the log no longer reaches back to it */
+}
+
+/* The log ends before what this node has delivered: it has another branch. Compared once more, the stream finds out, and this goes on after it. */
+static void wait_for_stream(const struct catchup *c)
+{
+    struct room *room = c->member->room;
+    if (room->stream.state == STREAM_LIVE)
+        stream_check(room);
+}
+
+static void send_page(struct catchup *c, const struct broker_result *r)
+{
     uint64_t before = c->at.offset;
     for (size_t i = 0; i < r->count; i++) {
         if (r->messages[i].position.offset <= c->at.offset)
@@ -120,8 +198,31 @@ static void take_page(struct catchup *c, const struct broker_result *r)
     }
     if (c->at.offset == before && before < r->position.offset)
         give_up(c, "expired"); /* the head is further on than the log */
+    else if (c->at.offset == before && !level(c))
+        wait_for_stream(c);
     else
         catchup_step(c);
+}
+
+static void take_page(struct catchup *c, const struct broker_result *r)
+{
+    if (!c->checked) {
+        const char *problem = first_page_problem(c, r);
+        if (problem != NULL && strcmp(problem, "fork") == 0) {
+            forked(c);
+            return;
+        }
+        if (problem != NULL) {
+            give_up(c, problem);
+            return;
+        }
+        tell(c->member, &c->at, NULL);
+        c->checked = true;
+    } else if (r->count != 0 && r->messages[0].position.offset > c->at.offset + 1) {
+        give_up(c, "expired"); /* trimmed while the client was too slow for its retention */
+        return;
+    }
+    send_page(c, r);
 }
 
 static void next_turns(struct gateway *g)
@@ -141,10 +242,16 @@ static void on_page(void *arg, const struct broker_result *r)
     c->reading = false;
     if (c->member == NULL) {
         free(c);
-    } else if (r->err == OK) {
-        take_page(c, r);
-    } else {
+    } else if (r->err != OK) {
         gateway_retry_later(g);
+    } else if (c->stale) {
+        catchup_step(c);
+    } else if (c->seeking) {
+        seek(c, r);
+    } else if (c->adopting) {
+        adopt(c, r);
+    } else {
+        take_page(c, r);
     }
     if (g->broker != NULL)
         next_turns(g);
@@ -154,8 +261,9 @@ static void read_page(struct catchup *c)
 {
     const struct room *room = c->member->room;
     struct position after = c->at;
-    if (!c->checked && after.offset != 0)
+    if (!c->checked && !c->seeking && after.offset != 0)
         after.offset--;
+    c->stale = false;
     c->reading = true;
     c->gw->catchup_reads++;
     c->gw->broker->ops->history(c->gw->broker, room->name, &after, PAGE, on_page, c);
@@ -166,6 +274,8 @@ void catchup_step(struct catchup *c)
     const struct conn *conn = c->member->session->conn;
     if (c->reading || !list_empty(&c->turn))
         return;
+    if (strays(c))
+        c->checked = false; /* the log decides */
     if (level(c))
         finish(c);
     else if (early(c) || conn->out.bytes > c->gw->cfg->max_queue_bytes / 4)
@@ -196,7 +306,7 @@ void catchup_begin(struct member *m, const struct position *from)
     } else if (m->room->policy->retain_count == 0) {
         give_up(c, "not_retained");
     } else if (from->offset > s->last.offset) {
-        give_up(c, "fork");
+        forked(c);
     } else {
         catchup_step(c);
     }
@@ -210,4 +320,11 @@ void catchup_cancel(struct catchup *c)
     c->member = NULL;
     if (!c->reading)
         free(c);
+}
+
+void catchup_forked(struct catchup *c)
+{
+    c->stale = true;
+    if (c->checked && fork_of(c->member->room, &c->at) != NULL)
+        c->checked = false; /* the log decides again, and the client is told */
 }

@@ -20,12 +20,19 @@ struct catchup {
     struct position at;    /* what the client has */
     bool reading;
     bool checked; /* the log has confirmed `at`; the client has been told so */
+    bool stale;   /* the page being read was asked for before the room changed its branch */
+    /* The client's position is on a branch that was lost: */
+    struct position lost; /* that position */
+    bool seeking;  /* looking through the log, read up to `at`, for a message that says where the branch began; */
+    bool adopting; /* found, but for the tag there */
 };
 
 /* The member's ENTER has been heard; it waits on room->waiting. from: NULL when the client named no position. */
 void catchup_begin(struct member *m, const struct position *from);
 /* The member leaves before it is done. */
 void catchup_cancel(struct catchup *c);
+/* The room has changed its branch; what this member was told of may be lost. */
+void catchup_forked(struct catchup *c);
 /* Goes on if it can: called when the client has read on, the room's stream has moved on, or after a failed read. */
 void catchup_step(struct catchup *c);
 

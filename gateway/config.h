@@ -38,6 +38,7 @@ struct config {
     uint32_t max_message_size, max_rooms_per_session, max_queue_bytes, max_requests_per_session;
     uint32_t message_rate, message_burst; /* frames per second from one client; 0: no limit */
     uint32_t handshake_timeout_s, heartbeat_s, resume_window_s, drain_time_s, jwt_leeway_s;
+    uint32_t tail_bytes, tail_total_bytes;
     uint32_t lease_ms, redis_timeout_ms, redis_queue_bytes;
 };
 

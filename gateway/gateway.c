@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "gateway/conn.h"
+#include "gateway/fork.h"
 #include "gateway/message.h"
 #include "gateway/metrics.h"
 #include "gateway/room.h"
@@ -52,6 +53,7 @@ static void on_link(void *owner, bool up)
         LOG(INFO, "store connected", "broker=%s", g->broker->ops->name);
     else
         LOG(WARN, "store lost", "broker=%s", g->broker->ops->name);
+    tails_link(&g->tails, up, loop_now_ms(g->loop));
     if (!up)
         return;
     struct room *r, *next;
@@ -103,6 +105,8 @@ static void on_tick(struct timer *t)
     timer_start(t, TICK_MS);
     wheel_advance(&g->wheel, loop_now_ms(g->loop));
     starts_tick(&g->starts);
+    tails_expire(&g->tails, loop_now_ms(g->loop));
+    forks_settle(g);
     metrics->store_up = gateway_not_ready(g) == NULL;
     metrics->broker = g->broker->stats;
 }
@@ -167,6 +171,8 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     g->cfg = cfg;
     g->loop = loop;
     list_init(&g->catchup_turns);
+    list_init(&g->forks_open);
+    tails_init(&g->tails);
     list_init(&g->farewells);
     starts_init(&g->starts, g);
     list_init(&g->greetings);

@@ -11,6 +11,7 @@
 #include "gateway/config.h"
 #include "gateway/policy.h"
 #include "gateway/start.h"
+#include "gateway/tail.h"
 #include "gateway/transport.h"
 
 #define NODE_ID_MAX 80
@@ -36,6 +37,9 @@ struct gateway {
     struct link catchup_turns; /* returning members that wait for a read of the log */
     uint32_t catchup_reads;
     uint32_t api_reads; /* histories that the HTTP API reads */
+
+    struct tails tails;     /* of the rooms' newest messages */
+    struct link forks_open; /* not accounted for yet */
 
     struct wheel wheel; /* one tick a second */
     struct timer tick;

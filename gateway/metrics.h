@@ -37,6 +37,9 @@
     X(repaired,             "counter", "messages read back from a log")                      \
     X(unrepaired,           "counter", "messages this node missed and could not read back")  \
     X(forks,                "counter", "times the store had another history than was delivered") \
+    X(fork_appended,        "counter", "messages of lost branches that this node appended again") \
+    X(fork_lost,            "counter", "messages delivered here that the store lost and nobody has brought back") \
+    X(tail_bytes,           "gauge",   "newest messages kept to repair forks")               \
     X(recovered,            "counter", "returns to a room without loss")                    \
     X(unrecovered,          "counter", "returns to a room that could not be made up")        \
     X(replayed,             "counter", "messages read from a log for returning clients")     \

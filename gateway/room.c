@@ -83,16 +83,22 @@ static void audience_add(struct room *r, struct audience *a, const struct event 
         loop_idle(r->gw->loop, &r->flush, BATCH_DELAY_US);
 }
 
-/* For the rare event that one member must not get: sent at once, one by one. */
-static void audience_send_except(struct room *r, struct audience *a, const struct event *e,
-                                 const struct session *except)
+static struct msg *audience_encode(const struct audience *a, const struct event *e)
 {
     struct buf bytes = BUF_INIT;
-    audience_flush(r, a);
     a->protocol->encode(e, &bytes);
     metrics->encodes++;
     struct msg *m = msg_new(buf_slice(&bytes));
     buf_fini(&bytes);
+    return m;
+}
+
+/* For the rare event that one member must not get: sent at once, one by one. */
+static void audience_send_except(struct room *r, struct audience *a, const struct event *e,
+                                 const struct session *except)
+{
+    audience_flush(r, a);
+    struct msg *m = audience_encode(a, e);
     for (uint32_t i = 0; i < a->count; i++) {
         const struct session *s = a->seats[i].session;
         if (s == except)
@@ -101,6 +107,28 @@ static void audience_send_except(struct room *r, struct audience *a, const struc
         conn_send(s->conn, m, r->policy->slow);
     }
     msg_unref(&m);
+}
+
+/* A message that was lost and is back: who has seen it is told its new position only. */
+static void audience_return(struct room *r, struct audience *a, const struct event *e, const struct session *except,
+                            const struct sight *sight)
+{
+    audience_flush(r, a);
+    struct msg *m = audience_encode(a, e);
+    struct msg *mark = audience_encode(
+        a,
+        &(struct event){
+            .kind = EVENT_RECOVERED, .room = r->name, .recovered = true, .position = e->position, .total = r->total});
+    for (uint32_t i = 0; i < a->count; i++) {
+        const struct seat *seat = &a->seats[i];
+        if (seat->session == except)
+            continue;
+        bool seen = fork_seen_by(seat->member, sight);
+        metrics->deliveries += !seen;
+        conn_send(seat->session->conn, seen ? mark : m, r->policy->slow);
+    }
+    msg_unref(&m);
+    msg_unref(&mark);
 }
 
 static void room_tell(struct room *r, const struct event *e, const struct session *except)
@@ -258,6 +286,8 @@ void member_activate(struct member *m)
     list_del(&m->in_room);
     m->phase = MEMBER_JOINED;
     audience_enter(audience_get(r, m->session->conn->protocol), m);
+    m->branch = r->stream.forks.count;
+    m->entered = m->whole ? 0 : r->stream.last.offset;
     if (m->implicit)
         session_implicit_joined(m->session);
 }
@@ -303,6 +333,7 @@ static struct member *member_create(struct room *r, struct session *s)
     m->session = s;
     m->room = r;
     m->phase = MEMBER_JOINING;
+    m->branch = UINT32_MAX; /* on none yet */
     r->refs++;
     list_append(&r->waiting, &m->in_room);
     list_append(&s->members, &m->in_session);
@@ -446,7 +477,18 @@ static void on_message(struct room *r, const struct envelope *e)
 {
     const struct session *except = e->except.n != 0 ? local_session(r, e->except) : NULL;
     const struct event event = message_live(e);
-    room_tell(r, &event, except);
+    struct sight sight;
+    if (fork_return(r, e, &sight)) {
+        list_for_each (it, &r->audiences) {
+            audience_return(r, list_entry(it, struct audience, in_room), &event, except, &sight);
+        }
+    } else {
+        room_tell(r, &event, except);
+    }
+    struct gateway *g = r->gw;
+    if (r->policy->retain_count != 0)
+        tail_keep(&g->tails, &r->stream.tail, e, (struct tail_limits){g->cfg->tail_bytes, g->cfg->tail_total_bytes},
+                  loop_now_ms(g->loop));
 }
 
 static void on_enter(struct room *r, const struct envelope *e, const struct event *notice)
@@ -490,6 +532,18 @@ void room_step_catchups(struct room *r)
     }
 }
 
+void room_forked(struct room *r, const struct position *since)
+{
+    const struct event e = {
+        .kind = EVENT_RECOVERED, .room = r->name, .text = SLICE("fork"), .position = since, .total = r->total};
+    room_tell(r, &e, NULL);
+    list_for_each_safe (it, &r->waiting) {
+        const struct member *m = list_entry(it, struct member, in_room);
+        if (m->catchup != NULL)
+            catchup_forked(m->catchup);
+    }
+}
+
 void room_deliver(struct room *r, const struct envelope *e)
 {
     static const enum event_kind kinds[ENVELOPE_KINDS] = {
@@ -519,7 +573,7 @@ void room_deliver(struct room *r, const struct envelope *e)
 
 void room_link_up(struct room *r)
 {
-    stream_check(r);
+    stream_outage(r);
     if (r->subscription != ROOM_SUBSCRIBED) {
         if (!list_empty(&r->waiting))
             room_subscribe(r);

@@ -40,6 +40,11 @@ struct member {
     bool returning;          /* has been here before: catch up from `from` */
     bool has_from;
     struct position from;
+    /* What it has seen of branches that were lost since (gateway/fork.h): everything after `entered` on `branch`, everything on later ones; */
+    uint32_t branch;
+    uint64_t entered;
+    uint64_t lost_since, lost_to; /* and what it said it had seen when it came back; lost_to 0: nothing */
+    bool whole;                   /* it has missed nothing before it was activated */
 };
 
 /* One member, and what a delivery to it begins with. */
@@ -105,6 +110,8 @@ void member_free(struct member *m);
 void room_envelope(struct room *r, const struct envelope *e);
 /* The stream has moved on: members that are being caught up may be level with it. */
 void room_step_catchups(struct room *r);
+/* The stream goes on after `since` on another branch of history: everybody here is told. */
+void room_forked(struct room *r, const struct position *since);
 /* What stream.c has put in order. */
 void room_deliver(struct room *r, const struct envelope *e);
 

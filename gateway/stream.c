@@ -18,11 +18,14 @@ struct held {
 };
 
 static void read_page(struct room *r);
+static void seek_page(struct room *r, const struct broker_result *page);
 
 void stream_init(struct stream *s)
 {
     *s = (struct stream){0};
     list_init(&s->held);
+    tail_init(&s->tail);
+    forks_init(&s->forks);
 }
 
 static void held_free(struct stream *s, struct held *h)
@@ -38,6 +41,8 @@ void stream_fini(struct stream *s)
     list_for_each_safe (it, &s->held) {
         held_free(s, list_entry(it, struct held, link));
     }
+    forks_fini(&s->forks);
+    tail_fini(&s->tail);
 }
 
 static void hold(struct room *r, const struct envelope *e)
@@ -77,15 +82,48 @@ static void release_held(struct room *r)
 static void advance(struct stream *s, const struct position *to)
 {
     s->last = *to;
-    memcpy(s->recent[to->offset % STREAM_RECENT], to->tag, sizeof to->tag);
+    s->recent[to->offset % STREAM_RECENT] = *to;
+}
+
+/* The tag of the message that was delivered at this offset, or NULL when that is not known any more. */
+static const char *known_tag(const struct stream *s, uint64_t offset)
+{
+    const struct position *p = &s->recent[offset % STREAM_RECENT];
+    if (offset == 0 || offset > s->last.offset)
+        return NULL;
+    if (p->offset == offset)
+        return p->tag;
+    const struct tail_entry *e = tail_find(&s->tail, offset);
+    return e != NULL ? e->m.position.tag : NULL;
+}
+
+static bool is_known(const struct stream *s, const struct position *p)
+{
+    const char *tag = known_tag(s, p->offset);
+    return tag != NULL && strcmp(tag, p->tag) == 0;
+}
+
+static uint64_t oldest_known(const struct stream *s)
+{
+    uint64_t oldest = s->last.offset;
+    for (size_t i = 0; i < STREAM_RECENT; i++)
+        if (s->recent[i].offset != 0 && s->recent[i].offset < oldest)
+            oldest = s->recent[i].offset;
+    if (!list_empty(&s->tail.entries)) {
+        const struct tail_entry *e = list_first(&s->tail.entries, struct tail_entry, in_room);
+        if (e->m.position.offset < oldest)
+            oldest = e->m.position.offset;
+    }
+    return oldest;
 }
 
 static bool is_duplicate(const struct stream *s, const struct position *p)
 {
     if (p->offset > s->last.offset)
         return false;
-    if (p->offset + STREAM_RECENT > s->last.offset)
-        return strcmp(s->recent[p->offset % STREAM_RECENT], p->tag) == 0;
+    const struct position *recent = &s->recent[p->offset % STREAM_RECENT];
+    if (recent->offset == p->offset)
+        return strcmp(recent->tag, p->tag) == 0;
     return p->offset <= s->ahead;
 }
 
@@ -104,10 +142,13 @@ static void give_up(struct room *r, const struct position *from, uint64_t missin
              (unsigned long long)from->offset, (unsigned long long)missing);
 }
 
-static void begin_repair(struct room *r, uint64_t seen)
+static void begin_repair(struct room *r, uint64_t seen, const struct position *before)
 {
     struct stream *s = &r->stream;
     s->state = STREAM_REPAIRING;
+    s->has_before = before != NULL;
+    if (before != NULL)
+        s->before = *before;
     s->seen = seen;
     metrics->gaps++;
     LOG_PEER(INFO, "gap", "room=%s after=%llu seen=%llu", log_q(r->name), (unsigned long long)s->last.offset,
@@ -120,20 +161,14 @@ static void end_repair(struct room *r)
     struct stream *s = &r->stream;
     s->state = STREAM_LIVE;
     s->ahead = s->last.offset;
+    s->outage = false;
     release_held(r);
     room_step_catchups(r);
+    fork_mend(r);
     if (s->last.offset < s->seen) { /* heard of, but not in the log: another node's policy does not retain this room */
         give_up(r, &s->last, s->seen - s->last.offset);
         s->state = STREAM_UNKNOWN;
     }
-}
-
-/* The log no longer holds what this node has delivered: another branch of history has won (a failover lost its end). */
-static void forked(struct room *r, const struct position *now)
-{
-    metrics->forks++;
-    LOG_PEER(WARN, "fork: the store has another history than this node delivered", "room=%s at=%llu ours=%s theirs=%s",
-             log_q(r->name), (unsigned long long)now->offset, r->stream.last.tag, now->tag);
 }
 
 static void deliver_record(struct room *r, const struct message_record *m)
@@ -157,38 +192,72 @@ static void deliver_record(struct room *r, const struct message_record *m)
                                        .was = m->was});
 }
 
-static void on_page(void *arg, const struct broker_result *result)
+static void repair_page(struct room *r, const struct broker_result *result)
 {
-    struct room *r = arg;
     struct stream *s = &r->stream;
-    s->reading = false;
-    if (result->err != OK) {
-        gateway_retry_later(r->gw); /* comes back by stream_retry */
-        room_unref(r);
-        return;
-    }
     uint64_t before = s->last.offset;
-    for (size_t i = 0; i < result->count; i++) {
-        const struct message_record *m = &result->messages[i];
-        if (m->position.offset > s->last.offset)
-            deliver_record(r, m);
-        else if (m->position.offset == before && i == 0 && strcmp(m->position.tag, s->last.tag) != 0)
-            forked(r, &m->position);
-    }
+    for (size_t i = 0; i < result->count; i++)
+        if (result->messages[i].position.offset > s->last.offset)
+            deliver_record(r, &result->messages[i]);
     /* What was heard of while the page was under way may be newer than the page. */
     bool newer = s->seen > s->asked && s->seen > s->last.offset;
     if (newer || (result->more && s->last.offset != before))
         read_page(r);
     else
         end_repair(r);
+}
+
+/* The page begins with the last delivered message, if the log still has it. A head that is behind it is as good as another tag. */
+static bool is_forked(const struct stream *s, const struct broker_result *page)
+{
+    const struct position *first = page->count != 0 ? &page->messages[0].position : &page->position;
+    if (first->offset == s->last.offset)
+        return strcmp(first->tag, s->last.tag) != 0;
+    return first->offset < s->last.offset;
+}
+
+static void on_total(void *arg, const struct broker_result *result)
+{
+    struct room *r = arg;
+    if (result->err == OK)
+        r->total = result->total;
     room_unref(r);
 }
 
-/* One page from the last delivered message on, that one included: its tag tells whether the log is still ours. */
+static void begin_seek(struct room *r)
+{
+    struct stream *s = &r->stream;
+    s->seeking = true;
+    s->sought = oldest_known(s) - 1;
+    s->common = (struct position){0};
+    room_ref(r);
+    r->gw->broker->ops->presence(r->gw->broker, r->name, SLICE_NONE, 1, on_total, r);
+    read_page(r);
+}
+
+static void on_page(void *arg, const struct broker_result *result)
+{
+    struct room *r = arg;
+    struct stream *s = &r->stream;
+    s->reading = false;
+    if (result->err != OK)
+        gateway_retry_later(r->gw); /* comes back by stream_retry */
+    else if (s->seeking)
+        seek_page(r, result);
+    else if (is_forked(s, result))
+        begin_seek(r);
+    else
+        repair_page(r, result);
+    room_unref(r);
+}
+
+/* One page from the last delivered message on, that one included: its tag tells whether the log is still ours. Seeking: where the last page ended. */
 static void read_page(struct room *r)
 {
     struct stream *s = &r->stream;
     struct position after = {.offset = s->last.offset != 0 ? s->last.offset - 1 : 0};
+    if (s->seeking)
+        after.offset = s->sought;
     s->reading = true;
     s->asked = s->seen;
     room_ref(r);
@@ -197,14 +266,80 @@ static void read_page(struct room *r)
 
 void stream_check(struct room *r)
 {
-    if (r->stream.state == STREAM_LIVE && r->policy->retain_count != 0)
-        begin_repair(r, r->stream.last.offset);
+    struct stream *s = &r->stream;
+    bool delivered = s->state == STREAM_LIVE || (s->state == STREAM_UNKNOWN && s->last.offset != 0);
+    if (delivered && r->policy->retain_count != 0)
+        begin_repair(r, s->last.offset, NULL);
+}
+
+void stream_outage(struct room *r)
+{
+    r->stream.outage = true;
+    stream_check(r);
 }
 
 void stream_retry(struct room *r)
 {
-    if (r->stream.state == STREAM_REPAIRING && !r->stream.reading)
+    struct stream *s = &r->stream;
+    if (s->state == STREAM_REPAIRING && !s->reading)
         read_page(r);
+    fork_mend(r);
+}
+
+/* --- forks --- */
+
+/* The stream goes on after `since`, on the branch that the log has. */
+static void change_branch(struct room *r, const struct position *since, bool mendable)
+{
+    struct stream *s = &r->stream;
+    fork_begin(r, since, mendable);
+    for (size_t i = 0; i < STREAM_RECENT; i++)
+        if (!mendable || s->recent[i].offset > since->offset)
+            s->recent[i] = (struct position){0};
+    advance(s, since);
+    s->ahead = 0;
+    room_forked(r, since);
+}
+
+/* The newest position that is in the log and was delivered here. What is unknown (too large to be kept) decides nothing. ret_parted: what follows is not
+ * ours any more. */
+static void compare(struct stream *s, const struct broker_result *page, bool *ret_parted)
+{
+    *ret_parted = false;
+    for (size_t i = 0; i < page->count && !*ret_parted; i++) {
+        const struct position *p = &page->messages[i].position;
+        s->sought = p->offset;
+        if (is_known(s, p))
+            s->common = *p;
+        else
+            *ret_parted = p->offset > s->last.offset || known_tag(s, p->offset) != NULL;
+    }
+}
+
+static void seek_page(struct room *r, const struct broker_result *page)
+{
+    struct stream *s = &r->stream;
+    bool parted;
+    uint64_t from = s->sought;
+    compare(s, page, &parted);
+    if (!parted && page->more) {
+        read_page(r);
+        return;
+    }
+    if (s->common.offset == 0 && is_known(s, &page->position))
+        s->common = page->position; /* of a log that has expired there is still the head */
+    /* A young room may have lost everything, in an outage. When everything is gone without one, somebody has removed it. */
+    uint64_t begins = page->count != 0 ? page->messages[0].position.offset : page->position.offset + 1;
+    bool young = from == 0 && begins == 1;
+    bool found = s->common.offset != 0 || young;
+    s->seeking = false;
+    if (found)
+        change_branch(r, &s->common, s->common.offset != 0 || s->outage);
+    else
+        change_branch(r, s->has_before ? &s->before : &page->position, false);
+    s->has_before = false; /* it may have come from a store that is none any more: not to be believed twice */
+    s->seen = s->last.offset;
+    read_page(r);
 }
 
 /* --- what arrives --- */
@@ -212,9 +347,13 @@ void stream_retry(struct room *r)
 static bool out_of_order(struct room *r, const struct envelope *e)
 {
     struct stream *s = &r->stream;
-    bool retained = r->policy->retain_count != 0;
-    if (e->position.offset > s->last.offset && retained) {
-        begin_repair(r, e->position.offset);
+    struct position before = e->position;
+    if (e->kind == ENVELOPE_MESSAGE) {
+        before.offset--;
+        memcpy(before.tag, e->prev, sizeof before.tag);
+    }
+    if (r->policy->retain_count != 0) {
+        begin_repair(r, e->position.offset, &before);
         if (e->kind != ENVELOPE_MESSAGE)
             hold(r, e);
         return false;
@@ -224,7 +363,7 @@ static bool out_of_order(struct room *r, const struct envelope *e)
         metrics->gaps++;
         give_up(r, &s->last, e->position.offset - s->last.offset - 1);
     } else {
-        forked(r, &e->position);
+        change_branch(r, &before, false);
     }
     s->ahead = 0;
     advance(s, &e->position);
@@ -265,6 +404,8 @@ bool stream_take(struct room *r, const struct envelope *e)
         advance(s, &e->position);
         return true;
     }
-    /* A notice carries the head it was made at; a newer head than ours means that messages are missing. */
-    return e->position.offset <= s->last.offset || out_of_order(r, e);
+    /* A notice carries the head it was made at (none if that was evicted): a newer one than ours means that messages are missing, another one a fork. */
+    if (e->position.offset == s->last.offset)
+        return strcmp(e->position.tag, s->last.tag) == 0 || out_of_order(r, e);
+    return e->position.offset == 0 || e->position.offset <= s->ahead || out_of_order(r, e);
 }

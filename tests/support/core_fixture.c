@@ -48,6 +48,12 @@ static bool refuse(broker_done *done, void *arg)
     return refuse_if(core_now->store_down, done, arg);
 }
 
+static void fake_publish(struct broker *b, const struct publish *p, broker_done *done, void *arg)
+{
+    if (!refuse_if(core_now->no_publish && p->was.at.offset != 0, done, arg))
+        memory_ops->publish(b, p, done, arg);
+}
+
 static void fake_subscribe(struct broker *b, struct slice room, broker_done *done, void *arg)
 {
     if (!refuse_if(core_now->no_subscriptions, done, arg))
@@ -100,6 +106,7 @@ static void intercept(struct core *c)
     core_now = c;
     memory_ops = c->gw->broker->ops;
     ops = *memory_ops;
+    ops.publish = fake_publish;
     ops.subscribe = fake_subscribe;
     ops.join = fake_join;
     ops.leave = fake_leave;

@@ -23,6 +23,7 @@ struct core {
     struct config cfg;
     struct gateway *gw;
     bool deaf;             /* what the broker tells the gateway is lost */
+    bool no_publish;       /* appending again fails with ERR_UNAVAILABLE */
     bool no_subscriptions; /* subscribing fails with ERR_UNAVAILABLE */
     bool store_down;       /* joins, leaves, puts and removals fail with ERR_UNAVAILABLE */
     unsigned leaves, puts;

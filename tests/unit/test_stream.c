@@ -167,11 +167,13 @@ static void duplicates_are_dropped_and_forks_followed(void **state)
     /* The store came back with an older state: offset 2 again, by another message. */
     e = message(2, "bbbbbbbbbbbbbbbb", last.tag);
     events->envelope(c.gw, &e);
+    client_expect(&cl[1], "\"recovered\":false", "\"reason\":\"fork\"", "\"offset\":1", last.tag);
     client_expect(&cl[1], "\"offset\":2", "bbbbbbbbbbbbbbbb");
     assert_int_equal(metrics->forks, 1);
     /* And with none at all. */
     e = message(1, "cccccccccccccccc", "");
     events->envelope(c.gw, &e);
+    client_expect(&cl[1], "\"recovered\":false", "\"offset\":0");
     client_expect(&cl[1], "\"offset\":1", "cccccccccccccccc");
     assert_int_equal(metrics->forks, 2);
     hang_up(&c, cl);

@@ -1,0 +1,10 @@
+/* tests/support/rollback.h: makes the embedded broker forget the end of a room's log, as a replica does that lacked it when it was promoted. */
+#ifndef XD_TESTS_ROLLBACK_H
+#define XD_TESTS_ROLLBACK_H
+
+#include "broker/broker.h"
+
+/* What is behind `offset` is gone: messages, head, idempotency keys. 0: all that was ever said. */
+void rollback(struct broker *b, struct slice room, uint64_t offset);
+
+#endif
