@@ -116,7 +116,7 @@ void redis_tls_destroy(struct redis_tls **tls)
 }
 
 /* RFC 6066 §3: an address is no server name, so it is verified but not asked for. */
-static bool set_name(SSL *ssl, const char *name)
+static bool set_name(SSL *ssl, char *name)
 {
     if (address_is_numeric(name))
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1;
