@@ -51,6 +51,12 @@ struct message_record { /* one entry of a room's log */
     struct was was;
 };
 
+#define SECRETS_MAX 8
+struct secret_record {
+    struct slice text;
+    int64_t age_ms; /* for how long it has been in use; negative: not yet */
+};
+
 /* What a completion is told. err is OK or why not; the rest is set as the operation says, borrowed until it returns. */
 struct broker_result {
     enum err err;
@@ -65,6 +71,7 @@ struct broker_result {
     const struct member_record *members;
     const struct room_record *rooms;
     const struct message_record *messages;
+    const struct secret_record *secrets;
     struct slice user; /* session_resume: whose session it is; its rooms are in `rooms` */
     uint64_t connected_ms;
 };
@@ -164,6 +171,11 @@ struct broker_ops {
     void (*session_park)(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg);
     void (*session_resume)(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done, void *arg);
     void (*session_remove)(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg);
+
+    /* Secrets that all nodes share (for TLS session tickets), at most SECRETS_MAX, oldest first. `fresh` (text) becomes one of them when it is time: each is
+     * used for one period, known lead_ms before that to all who ask often enough, and dropped after two. */
+    void (*secrets)(struct broker *b, struct slice fresh, uint64_t period_ms, uint64_t lead_ms, broker_done *done,
+                    void *arg);
 
     /* NULL when a message published now would be heard by this node through the store; else why not (borrowed, short-lived). */
     const char *(*not_ready)(struct broker *b);

@@ -301,6 +301,14 @@ static void memory_history(struct broker *b, struct slice room, const struct pos
     op->limit = limit;
 }
 
+static void memory_secrets(struct broker *b, struct slice fresh, uint64_t period_ms, uint64_t lead_ms,
+                           broker_done *done, void *arg)
+{
+    struct op *op = memory_request(b, memory_run_secrets, &(struct publish){.data = fresh}, done, arg);
+    op->period_ms = period_ms;
+    op->lead_ms = lead_ms;
+}
+
 static const char *memory_not_ready(struct broker *b)
 {
     struct memory *m = container_of(b, struct memory, b);
@@ -369,6 +377,7 @@ static void memory_destroy(struct broker *b)
         memory_room_free(m, room);
     memory_sessions_clear(m);
     memory_once_clear(m);
+    memory_secrets_clear(m);
     free(m->node);
     free(m);
 }
@@ -388,6 +397,7 @@ static const struct broker_ops memory_ops = {
     .session_park = memory_session_park,
     .session_resume = memory_session_resume,
     .session_remove = memory_session_remove,
+    .secrets = memory_secrets,
     .not_ready = memory_not_ready,
     .retire = memory_retire,
     .destroy = memory_destroy,

@@ -11,6 +11,7 @@ struct memory;
 /* A request waiting for its turn; a retained publish lives on as the entry of its room's log. */
 struct op {
     struct link link;
+    uint64_t period_ms, lead_ms; /* secrets */
     void (*run)(struct memory *m, struct op *op);
     broker_done *done;
     void *arg;
@@ -95,7 +96,16 @@ struct memory {
     struct once *once;
     struct link once_list;
     struct link parked; /* sessions */
+    struct memory_secret {
+        char *text;
+        size_t n;
+        uint64_t from_ms;
+    } secrets[SECRETS_MAX]; /* oldest first */
+    size_t secret_count;
 };
+
+void memory_run_secrets(struct memory *m, struct op *op);
+void memory_secrets_clear(struct memory *m);
 
 /* Queues a request. Its slices are copied; it is refused when too much waits, unless it gives something back. */
 struct op *memory_request(struct broker *b, void (*run)(struct memory *, struct op *), const struct publish *p,

@@ -16,6 +16,7 @@
 enum auth_mode { AUTH_OPEN, AUTH_JWT };
 enum expiry_rule { EXPIRY_DISCONNECT, EXPIRY_IGNORE };
 enum slow_rule { SLOW_DISCONNECT, SLOW_DROP_OLDEST };
+enum ticket_mode { TICKETS_OFF, TICKETS_1_3, TICKETS_ALL };
 enum proxy_mode { PROXY_OFF, PROXY_ON, PROXY_OPTIONAL };
 
 struct strings { /* values of a repeatable option, in the order given */
@@ -31,9 +32,11 @@ struct config {
     enum expiry_rule jwt_expiry;
     enum slow_rule slow_consumer;
     enum proxy_mode proxy_protocol;
+    enum ticket_mode tls_tickets;
     enum log_level log_level;
     enum log_format log_format;
     uint32_t workers;
+    uint32_t ticket_rotation_s;
     uint32_t max_connections, max_connections_per_ip, max_accepts_per_second, overload_lag_ms, max_starts;
     uint32_t max_message_size, max_rooms_per_session, max_queue_bytes, max_requests_per_session;
     uint32_t message_rate, message_burst; /* frames per second from one client; 0: no limit */

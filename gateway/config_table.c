@@ -26,6 +26,7 @@ static const char *const auth_words[] = {[AUTH_OPEN] = "open", [AUTH_JWT] = "jwt
 static const char *const expiry_words[] = {[EXPIRY_DISCONNECT] = "disconnect", [EXPIRY_IGNORE] = "ignore", NULL};
 static const char *const slow_words[] = {[SLOW_DISCONNECT] = "disconnect", [SLOW_DROP_OLDEST] = "drop-oldest", NULL};
 static const char *const proxy_words[] = {[PROXY_OFF] = "off", [PROXY_ON] = "on", [PROXY_OPTIONAL] = "optional", NULL};
+static const char *const ticket_words[] = {[TICKETS_OFF] = "off", [TICKETS_1_3] = "1.3", [TICKETS_ALL] = "all", NULL};
 static const char *const level_words[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
 static const char *const format_words[] = {[LOG_TEXT] = "text", [LOG_JSON] = "json", NULL};
@@ -48,6 +49,8 @@ static const struct config_option network[] = {
     LIST("listen", listen, "0.0.0.0:8443", RESTART, "HOST:PORT", "where to accept clients, https and wss on one port; repeatable; [::]:8443 for IPv6"),
     TEXT("tls-cert", tls_cert, NULL, RELOAD, "FILE", "PEM file with the certificate and its full chain"),
     TEXT("tls-key", tls_key, NULL, RELOAD, "FILE", "PEM file with the certificate's private key"),
+    WORD("tls-tickets", tls_tickets, ticket_words, "1.3", RELOAD, "off|1.3|all", "TLS versions in which clients may resume their TLS session, on any node"),
+    SECONDS("ticket-rotation", ticket_rotation_s, "12h", 4, 7 * 24 * HOUR, RELOAD, "how long a key of session tickets is used; tickets are taken for as long after that"),
     BOOL("insecure", insecure, "off", RESTART, "serve plain http and ws: only behind a proxy that terminates TLS"),
     WORD("proxy-protocol", proxy_protocol, proxy_words, "off", RESTART, "off|on|optional", "expect a PROXY header (v1 or v2) of a load balancer in front of each connection"),
     LIST("origin", origins, NULL, RELOAD, "ORIGIN", "web page origin that may connect, such as https://example.com; repeatable; none: any"),

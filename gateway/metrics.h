@@ -24,6 +24,8 @@
     X(accepts,              "counter", "sockets accepted")                                   \
     X(accept_rests,         "counter", "times accepting rested because the loop was behind (overload-lag)") \
     X(tls_handshakes,       "counter", "TLS handshakes completed")                           \
+    X(tls_resumed,          "counter", "TLS handshakes among them that resumed a session by its ticket") \
+    X(tls_tickets_unknown,  "counter", "session tickets whose key is not known (any more): a full handshake followed") \
     X(upgrades,             "counter", "WebSocket handshakes completed")                     \
     X(http_requests,        "counter", "HTTP requests other than upgrades")                  \
     X(messages_in,          "counter", "WebSocket data messages from clients")               \

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "gateway/gateway.h"
+#include "gateway/keyring.h"
 #include "gateway/metrics.h"
 #include "gateway/net/net.h"
 
@@ -21,6 +22,7 @@ struct node {
     struct net *net;
     struct gateway *gateway;
     struct timer drain_deadline, linger;
+    struct keyring keyring;
     bool draining;
     int status;
 };
@@ -118,6 +120,11 @@ static void on_lag(void *arg, uint64_t us)
     net_lag(n->net, us);
 }
 
+static void on_ticket_keys(void *owner, const struct secret_record *secrets, size_t n)
+{
+    net_ticket_keys(((struct node *)owner)->net, secrets, n);
+}
+
 static bool build(struct node *n, const char *id, struct error *reterr)
 {
     n->loop = loop_ev_create();
@@ -129,6 +136,8 @@ static bool build(struct node *n, const char *id, struct error *reterr)
     n->net = net_create(n->loop, n->cfg, reterr);
     if (n->net == NULL)
         return false;
+    if (!n->cfg->insecure)
+        keyring_start(&n->keyring, n->gateway->broker, n->cfg, on_ticket_keys, n);
     loop_ev_on_lag(n->loop, on_lag, n);
     loop_ev_signal(n->loop, SIGTERM, on_stop_signal, n);
     loop_ev_signal(n->loop, SIGINT, on_stop_signal, n);
@@ -140,6 +149,7 @@ static void tear_down(struct node *n)
 {
     timer_stop(&n->drain_deadline);
     timer_stop(&n->linger);
+    keyring_stop(&n->keyring);
     net_destroy(&n->net);
     gateway_destroy(&n->gateway);
     loop_ev_destroy(&n->loop);

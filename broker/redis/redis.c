@@ -125,6 +125,7 @@ static const struct broker_ops redis_ops = {
     .session_park = redis_session_park,
     .session_resume = redis_session_resume,
     .session_remove = redis_session_remove,
+    .secrets = redis_secrets,
     .not_ready = redis_not_ready,
     .retire = redis_retire,
     .destroy = redis_destroy,

@@ -213,6 +213,10 @@ bool lease_expelled(struct redis *r, const char *why);
 const char *redis_not_ready(struct broker *b);
 void redis_retire(struct broker *b, broker_done *done, void *arg);
 
+/* secrets.c */
+void redis_secrets(struct broker *b, struct slice fresh, uint64_t period_ms, uint64_t lead_ms, broker_done *done,
+                   void *arg);
+
 /* Redis' clock, estimated; 0 when it was never heard. */
 uint64_t lease_redis_now(const struct redis *r);
 

@@ -75,9 +75,11 @@ struct net *net_create(struct loop *loop, const struct config *cfg, struct error
     timer_init(&n->accept_timer, loop, NULL);
     wheel_init(&n->wheel, TICK_MS, loop_now_ms(loop));
     n->bio = tls_bio_create(n);
+    n->tickets = tickets_create(loop);
     /* OpenSSL and we send with MSG_NOSIGNAL; this is for whatever else might write to a closed pipe. */
     (void)signal(SIGPIPE, SIG_IGN);
-    if ((!cfg->insecure && tls_context_create(cfg, &n->tls, reterr) != OK) || listeners_open(n, reterr) != OK)
+    if ((!cfg->insecure && tls_context_create(cfg, n->tickets, &n->tls, reterr) != OK) ||
+        listeners_open(n, reterr) != OK)
         net_destroy(&n);
     return n;
 }
@@ -93,7 +95,7 @@ enum err net_reload_tls(struct net *n, struct error *reterr)
     if (n->tls == NULL)
         return OK;
     SSL_CTX *fresh = NULL;
-    enum err err = tls_context_create(n->cfg, &fresh, reterr);
+    enum err err = tls_context_create(n->cfg, n->tickets, &fresh, reterr);
     if (err != OK)
         return err;
     SSL_CTX_free(n->tls); /* connections hold it as long as they need it */
@@ -106,9 +108,14 @@ enum err net_check_tls(const struct config *cfg, struct error *reterr)
     if (cfg->insecure)
         return OK;
     SSL_CTX *ctx = NULL;
-    enum err err = tls_context_create(cfg, &ctx, reterr);
+    enum err err = tls_context_create(cfg, NULL, &ctx, reterr);
     SSL_CTX_free(ctx);
     return err;
+}
+
+void net_ticket_keys(struct net *n, const struct secret_record *secrets, size_t count)
+{
+    tickets_set(n->tickets, secrets, count);
 }
 
 void net_stop_accepting(struct net *n)
@@ -144,6 +151,7 @@ void net_destroy(struct net **nn)
     timer_stop(&n->tick);
     SSL_CTX_free(n->tls);
     BIO_free(n->bio);
+    tickets_destroy(&n->tickets);
     free(n->listeners);
     free(n);
 }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/loop.h"
+#include "broker/broker.h"
 #include "gateway/config.h"
 
 struct gateway;
@@ -31,6 +32,9 @@ void net_start(struct net *n, struct gateway *g);
 
 /* New connections get the certificate now in cfg's files; open ones keep theirs. On failure nothing changes. */
 enum err net_reload_tls(struct net *n, struct error *reterr);
+
+/* The keys of TLS session tickets, as the store tells them. */
+void net_ticket_keys(struct net *n, const struct secret_record *secrets, size_t count);
 
 /* Loads certificate and key of cfg and forgets them: for --check-config. */
 enum err net_check_tls(const struct config *cfg, struct error *reterr);

@@ -17,6 +17,7 @@
 #include "gateway/net/net.h"
 #include "gateway/net/peers.h"
 #include "gateway/net/record.h"
+#include "gateway/net/tickets.h"
 #include "gateway/transport.h"
 
 #define READ_SIZE   16384 /* one recv; also the largest plaintext of a TLS record */
@@ -64,7 +65,8 @@ struct net {
     struct timer accept_timer;
 
     SSL_CTX *tls; /* NULL with --insecure */
-    BIO *bio;     /* one for all connections: it acts for tls_socket */
+    struct tickets *tickets;
+    BIO *bio; /* one for all connections: it acts for tls_socket */
     struct socket *tls_socket;
     struct slice tls_in; /* encrypted bytes that wait for SSL_read of tls_socket */
 
@@ -135,7 +137,8 @@ int listener_port(const struct net *n, size_t i);
 
 /* --- tls_context.c --- */
 
-enum err tls_context_create(const struct config *cfg, SSL_CTX **ret, struct error *reterr);
+/* tickets: NULL for a context that is only tried. */
+enum err tls_context_create(const struct config *cfg, struct tickets *tickets, SSL_CTX **ret, struct error *reterr);
 /* Why OpenSSL's last call failed; clears its errors. */
 const char *tls_reason(void);
 

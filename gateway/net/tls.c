@@ -169,6 +169,7 @@ static bool handshake(struct socket *s)
     }
     s->tls_ready = true;
     metrics->tls_handshakes++;
+    metrics->tls_resumed += SSL_session_reused(s->ssl) != 0;
     hand_over(s);
     socket_set_state(s, SOCKET_HTTP);
     return true;

@@ -56,11 +56,9 @@ static void context_options(SSL_CTX *ctx)
 {
     char groups[] = "X25519:P-256"; /* OpenSSL's macro casts const away */
     SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
-    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET |
-                                 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                                 SSL_OP_PRIORITIZE_CHACHA);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
-    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_num_tickets(ctx, 0);
     SSL_CTX_set_read_ahead(ctx, 0);
     SSL_CTX_set_alpn_select_cb(ctx, choose_http_1_1, NULL);
     tls_hand_over(ctx);
@@ -102,7 +100,7 @@ static enum err load_files(SSL_CTX *ctx, const struct config *cfg, struct error 
     return OK;
 }
 
-enum err tls_context_create(const struct config *cfg, SSL_CTX **ret, struct error *reterr)
+enum err tls_context_create(const struct config *cfg, struct tickets *tickets, SSL_CTX **ret, struct error *reterr)
 {
     if (cfg->tls_cert == NULL || cfg->tls_key == NULL)
         return fail(reterr, ERR_BAD_REQUEST, "tls-cert and tls-key are needed (or insecure, for plain ws://)");
@@ -110,6 +108,8 @@ enum err tls_context_create(const struct config *cfg, SSL_CTX **ret, struct erro
     if (ctx == NULL)
         return fail(reterr, ERR_INTERNAL, "OpenSSL: %s", tls_reason());
     context_options(ctx);
+    if (tickets != NULL)
+        tickets_use(tickets, ctx, cfg);
     enum err err = load_files(ctx, cfg, reterr);
     if (err != OK) {
         SSL_CTX_free(ctx);

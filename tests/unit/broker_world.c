@@ -206,6 +206,10 @@ void answered(void *arg, const struct broker_result *r)
         TAKE_SLICE(name, r->rooms[i].room);
         a->entries[i].total = r->rooms[i].total;
     }
+    for (size_t i = 0; i < r->count && r->secrets != NULL; i++) {
+        TAKE_SLICE(data, r->secrets[i].text);
+        a->entries[i].age_ms = r->secrets[i].age_ms;
+    }
     for (size_t i = 0; i < r->count && r->messages != NULL; i++) {
         const struct message_record *m = &r->messages[i];
         TAKE_SLICE(name, m->from);

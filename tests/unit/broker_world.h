@@ -47,6 +47,7 @@ struct answer {
     struct {
         char name[300], user[150], node[100], event[130], id[70], except[70]; /* name: session, room, or sender */
         uint64_t total, since_ms, time_ms;
+        int64_t age_ms;
         enum member_state state;
         enum data_type data_type;
         struct position position;
