@@ -1,0 +1,155 @@
+// sentinel.test.mjs: failovers by real sentinels under two gateways: the primary is killed, stands still, or is replaced in order; with TLS too
+import { after, before, describe, it } from 'node:test';
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Cluster } from './lib/cluster.mjs';
+import { Refused, unique } from './lib/client.mjs';
+import { Sentinels } from './lib/sentinels.mjs';
+import { sleep, until } from './lib/wait.mjs';
+
+const FLAGS = ['--lease', '6s', '--redis-timeout', '2s'];
+
+const ready = (cluster, what, ms = 20000) => until(async () => (await Promise.all(cluster.gateways.map(g => g.get('/readyz')))).every(r => r.status === 200), { what, ms });
+
+/** Publishes until told to stop, one message after the other, each repeated with its key until it is acknowledged. */
+function traffic(client, room) {
+  const t = { acked: [], refusals: 0, longest: 0, running: true };
+  t.done = (async () => {
+    for (let i = 0; t.running; i++) {
+      const began = Date.now(), data = `${room}-${i}`;
+      for (let acked = false; !acked;) {
+        try {
+          await client.publish(room, data, { key: data }, 15000);
+          acked = true;
+        } catch (e) {
+          if (!(e instanceof Refused) || e.retry !== true) throw e;
+          t.refusals++;
+          await sleep(50);
+        }
+      }
+      t.longest = Math.max(t.longest, Date.now() - began);
+      t.acked.push(data);
+      await sleep(5);
+    }
+  })();
+  t.done.catch(() => {}); // told by stop()
+  t.stop = async () => { t.running = false; await t.done; return t; };
+  return t;
+}
+
+async function talks(room, a, b) {
+  const mark = unique('mark');
+  await a.publish(room, mark);
+  for (const c of new Set([a, b])) await until(async () => (await c.message(room)).data === mark, { what: `${mark} to arrive`, ms: 5000 });
+}
+
+describe('Sentinel', { timeout: 120000 }, () => {
+  let cluster, sentinels, dir, room, a, b;
+  before(async () => {
+    dir = mkdtempSync(join(tmpdir(), 'xd-sentinel-'));
+    sentinels = await Sentinels.start(dir);
+    cluster = await Cluster.start({ gateways: 2, redis: false, flags: FLAGS, broker: ['--broker', sentinels.url()] });
+    room = unique();
+    a = await cluster.client(0, 'a'); b = await cluster.client(1, 'b');
+    await a.join(room); await b.join(room);
+  });
+  after(async () => {
+    try { await cluster?.stop(); } finally { await sentinels?.stop(); rmSync(dir, { recursive: true, force: true }); }
+  });
+
+  /** Hurts the primary under traffic, and checks that everything is with the other server afterwards. */
+  async function failsOver(test, hurt, { within }) {
+    const old = await sentinels.healed(), before = await cluster.gateways[0].metrics();
+    await ready(cluster, 'the gateways to be ready before');
+    const t = traffic(a, room);
+    await sleep(200);
+    let now;
+    try {
+      await hurt(old);
+      now = await sentinels.moved(old);
+      await ready(cluster, 'the gateways to be ready again');
+      await sleep(300);
+    } finally {
+      await t.stop();
+    }
+    const { acked, longest, refusals } = t;
+    assert.equal(a.end ?? b.end, undefined, 'a client was disconnected');
+    assert.ok(acked.length > 20, `${acked.length} acknowledged`);
+    assert.ok(longest < within, `a message took ${longest} ms`);
+    await talks(room, a, b);
+    const log = (await now.cli('XREVRANGE', `xd:{${room}}:log`, '+', '-', 'COUNT', '1')).split('\n');
+    assert.ok(log.some(l => l.includes('mark')), 'the last message is not in the new primary');
+    for (const g of cluster.gateways) {
+      await g.counted(before, 'xindao_redis_failovers_total', {}, 0);
+      assert.match(g.log, new RegExp(`redis failover.* old=127.0.0.1:${old.announced} new=127.0.0.1:${now.announced}`));
+    }
+    assert.equal((await a.call({ type: 'presence', room })).total, 2);
+    test.diagnostic(`the longest publish took ${longest} ms, ${refusals} were refused and repeated, ${acked.length} acknowledged`);
+    return { old, now };
+  }
+
+  it('a primary that is killed is replaced, under traffic', t => failsOver(t, old => old.process.kill(), { within: 10000 }));
+
+  it('an ordered failover is followed at once', t => failsOver(t, () => sentinels.failover(), { within: 5000 }));
+
+  it('a primary that stands still is left, and is not gone back to when it runs again', async t => {
+    const { old, now } = await failsOver(t, p => p.process.signal('SIGSTOP'), { within: 10000 });
+    old.process.signal('SIGCONT');
+    // For some seconds it still calls itself a primary.
+    for (let i = 0; i < 8; i++) { await talks(room, a, b); await sleep(200); }
+    assert.equal(await sentinels.primary(), now);
+    assert.deepEqual((await old.cli('CLIENT', 'LIST')).split('\n').filter(l => / name=gw/.test(l)), []);
+  });
+
+  it('every failover was counted', async () => {
+    for (const g of cluster.gateways) assert.equal((await g.metrics()).sum('xindao_redis_failovers_total'), 3);
+  });
+
+  it('a name that the sentinels do not know is told by /readyz', async () => {
+    const g = await cluster.add('lost', { flags: FLAGS, broker: ['--broker', sentinels.url().replace(/\/main$/, '/other')], wait: false });
+    await until(async () => /no primary of that name/.test((await g.get('/readyz')).text), { what: '/readyz to say it', ms: 5000 });
+    await g.stop();
+  });
+});
+
+describe('TLS to Redis', { timeout: 120000 }, () => {
+  let cluster, sentinels, dir;
+  before(async () => {
+    dir = mkdtempSync(join(tmpdir(), 'xd-redis-tls-'));
+    cluster = await Cluster.start({ gateways: 0, redis: false });
+    sentinels = await Sentinels.start(dir, { tls: { cert: cluster.cert, key: cluster.key, ca: join(cluster.dir, 'ca.pem') } });
+  });
+  after(async () => {
+    try { await cluster?.stop(); } finally { await sentinels?.stop(); rmSync(dir, { recursive: true, force: true }); }
+  });
+
+  it('one server, then another by Sentinel: every connection is TLS', async () => {
+    const ca = `?ca=${encodeURIComponent(join(cluster.dir, 'ca.pem'))}`, first = sentinels.servers[0];
+    const one = await cluster.add('one', { broker: ['--broker', `rediss://127.0.0.1:${first.announced}/${ca}`] });
+    const two = await cluster.add('two', { broker: ['--broker', sentinels.url('', ca)] });
+    const room = unique(), a = await one.client('a'), b = await two.client('b');
+    await a.join(room); await b.join(room);
+    await talks(room, a, b);
+    // The replica and the sentinels come by TLS as well: nobody but redis-cli uses the other port.
+    const peers = (await first.cli('CLIENT', 'LIST')).split('\n').filter(l => / name=one| name=two/.test(l));
+    assert.ok(peers.length >= 4, String(peers.length));
+    assert.ok(peers.every(l => l.includes(`laddr=127.0.0.1:${first.announced} `)));
+    await a.close();
+    await one.stop();
+    await sentinels.failover();
+    await sentinels.moved(first);
+    await until(async () => (await two.metrics()).sum('xindao_redis_failovers_total') === 1, { what: 'the failover to be counted', ms: 10000 });
+    await ready({ gateways: [two] }, 'the gateway to be ready again');
+    await talks(room, b, b);
+    await b.close();
+  });
+
+  it('a certificate by somebody else is refused, and the log says why', async () => {
+    const g = await cluster.add('stranger', { broker: ['--broker', `rediss://127.0.0.1:${sentinels.servers[0].announced}`], wait: false });
+    await until(() => /its certificate is refused: .*(self-signed|issuer)/.test(g.log), { what: 'the log to say why', ms: 5000 });
+    assert.equal((await g.get('/readyz')).status, 503);
+    await g.stop();
+  });
+});
