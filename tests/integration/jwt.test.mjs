@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Browser } from './lib/browser.mjs';
 import { Cluster, gatewayBinary, request } from './lib/cluster.mjs';
 import { unique } from './lib/client.mjs';
 import { Key, forge, keySet, now } from './lib/tokens.mjs';
@@ -166,6 +167,38 @@ describe('clients with tokens', { timeout: 60000 }, () => {
     await bob.settle();
     assert.equal(bob.end, undefined, 'a fresh token keeps the connection');
     await again.close(); await bob.close();
+  });
+});
+
+describe('a browser with a token', { timeout: 60000 }, () => {
+  let cluster, gw, browser, key;
+  before(async () => {
+    cluster = await Cluster.start({ gateways: 0, redis: false });
+    key = await Key.make('ES256');
+    [gw, browser] = await Promise.all([cluster.add('gw1', { flags: ['--auth', 'jwt', '--jwt-key', key.file(cluster.dir)] }), Browser.start()]);
+  });
+  after(async () => { try { await browser?.stop(); } finally { await cluster.stop(); } });
+
+  it('passes it as a subprotocol, and the demo page does so too', async () => {
+    const token = await key.sign('小明'), page = await browser.page();
+    await page.open(`https://127.0.0.1:${gw.port}/?token=${token}`);
+    const dial = protocols => page.run(list => new Promise(yes => {
+      const ws = new WebSocket(`wss://${location.host}/ws`, list);
+      ws.onmessage = e => { yes([ws.protocol, JSON.parse(e.data).user]); ws.close(); };
+      ws.onclose = e => yes(e.code);
+    }), protocols);
+    assert.deepEqual(await dial(['xindao.v1.json', `bearer.${token}`]), ['xindao.v1.json', '小明']);
+    assert.equal(await dial([`bearer.${token}`]), 1006, 'a browser insists on a subprotocol in the answer');
+    assert.equal(await dial(['xindao.v1.json', 'bearer.x']), 1006);
+    page.problems.length = 0;
+    await page.type('#nick', 'whoever');
+    await page.click('#enter');
+    await page.until(() => document.querySelector('#app').dataset.phase === 'online', 'the page to be online');
+    await page.until(() => document.querySelector('#me-name').textContent === '小明', 'the name of the token to be shown');
+    await page.type('#text', 'signed'); await page.key('Enter');
+    await page.until(() => [...document.querySelectorAll('.own')].some(e => e.dataset.state === 'sent'), 'the message to be delivered');
+    assert.deepEqual(page.problems, []);
+    assert.equal((await page.run(async t => (await fetch('/api/v1/rooms', { headers: { Authorization: `Bearer ${t}` } })).status, token)), 200);
   });
 });
 
