@@ -24,9 +24,8 @@ static void count_refusal(enum auth_refusal why, struct slice ip)
     LOG_PEER(INFO, "token refused", "peer=%s reason=%s", log_q(ip), auth_refusal_word(why));
 }
 
-enum err door_refuse(struct gateway *g, enum auth_refusal why, struct slice ip, struct error *reterr)
+enum err door_refuse(enum auth_refusal why, struct slice ip, struct error *reterr)
 {
-    (void)g;
     count_refusal(why, ip);
     const char *text = why == AUTH_OTHER_USER  ? "the token is another user's"
                        : why == AUTH_AMBIGUOUS ? "there is more than one token; which one counts?"
@@ -95,7 +94,7 @@ static enum err check_request(struct gateway *g, const struct http_request *r, b
     if (count == 0)
         return OK;
     if (count > 1)
-        return door_refuse(g, AUTH_AMBIGUOUS, r->ip, reterr);
+        return door_refuse(AUTH_AMBIGUOUS, r->ip, reterr);
     (void)snprintf(ip, sizeof ip, "%.*s", SLICE_FMT(r->ip));
     return door_check(g, token, ip, ret, reterr);
 }
@@ -108,7 +107,7 @@ enum err door_http(struct gateway *g, const struct http_request *r, bool *ret_no
     if (*ret_none)
         return OK;
     enum err err = check_request(g, r, &found, ret, reterr);
-    return err != OK || found ? err : door_refuse(g, AUTH_MISSING, r->ip, reterr);
+    return err != OK || found ? err : door_refuse(AUTH_MISSING, r->ip, reterr);
 }
 
 /* --- the upgrade --- */
@@ -164,7 +163,7 @@ enum err gateway_upgrade(struct gateway *g, const struct http_request *r, struct
     /* The URL may repeat who the client is, as its framework likes it; it cannot make it somebody else. */
     if (err == OK && found && id.n != 0 && !slice_eq(id, slice_str(claims.user))) {
         auth_claims_fini(&claims);
-        err = door_refuse(g, AUTH_OTHER_USER, r->ip, reterr);
+        err = door_refuse(AUTH_OTHER_USER, r->ip, reterr);
     }
     if (err != OK)
         return err;

@@ -12,7 +12,7 @@ enum err door_check(struct gateway *g, struct slice token, const char *ip, struc
                     struct error *reterr);
 
 /* Counts and logs a refusal that is not auth_jwt_check()'s own, and says it. Returns ERR_UNAUTHORIZED. */
-enum err door_refuse(struct gateway *g, enum auth_refusal why, struct slice ip, struct error *reterr);
+enum err door_refuse(enum auth_refusal why, struct slice ip, struct error *reterr);
 
 /* For the HTTP API: with --auth jwt a token must come in the query or the Authorization header. *ret_none: there are no tokens in this mode; otherwise
  * the caller owns *ret on OK. */

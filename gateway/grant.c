@@ -150,7 +150,7 @@ enum err grant_refresh(struct session *s, const struct command *c, struct error 
         return err;
     if (!slice_eq(slice_str(claims.user), s->user)) {
         auth_claims_fini(&claims);
-        return door_refuse(s->gw, AUTH_OTHER_USER, slice_str(s->conn->ip), reterr);
+        return door_refuse(AUTH_OTHER_USER, slice_str(s->conn->ip), reterr);
     }
     grant_destroy(&s->grant);
     grant_attach(grant_create(&claims), s);

@@ -15,6 +15,7 @@
 #define ARENA       ((size_t)4 * AUTH_TOKEN_MAX)
 #define FRAME_MAX   (AUTH_TOKEN_MAX + 1024u) /* unauthenticated peers get little memory */
 #define REFUSED_MAX 10u
+#define INPUT_MAX   ((size_t)4 * FRAME_MAX) /* in all, pings and pieces of frames included */
 
 static char *copy(struct slice s)
 {
@@ -65,7 +66,7 @@ static void turn_away(struct conn *c)
 void greeting_timeout(struct conn *c)
 {
     struct error error = {0};
-    (void)door_refuse(c->gw, AUTH_MISSING, slice_str(c->ip), &error);
+    (void)door_refuse(AUTH_MISSING, slice_str(c->ip), &error);
     (void)fail(&error, ERR_UNAUTHORIZED, "no token in %u seconds (handshake-timeout)", c->gw->cfg->handshake_timeout_s);
     say(c, SLICE_NONE, ERR_UNAUTHORIZED, slice_str(error.text));
     turn_away(c);
@@ -101,7 +102,7 @@ static enum err check(struct conn *c, const struct command *command, struct auth
     enum err err = door_check(c->gw, command->token, c->ip, ret, reterr);
     if (err == OK && id != NULL && strcmp(id, ret->user) != 0) {
         auth_claims_fini(ret);
-        err = door_refuse(c->gw, AUTH_OTHER_USER, slice_str(c->ip), reterr);
+        err = door_refuse(AUTH_OTHER_USER, slice_str(c->ip), reterr);
     }
     return err;
 }
@@ -143,6 +144,12 @@ void greeting_frame(struct conn *c, struct slice frame, bool binary)
 void greeting_input(struct conn *c, char *p, size_t n)
 {
     size_t at = 0;
+    c->greeting->input += n;
+    if (c->greeting->input > INPUT_MAX) {
+        say(c, SLICE_NONE, ERR_TOO_LARGE, SLICE("too much was said before the token"));
+        turn_away(c);
+        return;
+    }
     while (at < n && c->greeting != NULL && c->state == CONN_OPEN)
         conn_parse(c, p + at++, 1);
     if (at < n && c->greeting == NULL)

@@ -15,6 +15,7 @@ struct greeting {
     char *agent, *origin, *id; /* of the request; NULL: none */
     bool resume;               /* a resume is announced */
     unsigned refused;          /* frames */
+    size_t input;              /* bytes */
 };
 
 /* id: who the URL says it is, or empty; the token must say the same. */

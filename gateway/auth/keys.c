@@ -198,8 +198,9 @@ static enum err load_pem(struct auth_keys *keys, struct slice text, const char *
     else if (find((struct slice){first + 1, rest}, "-----BEGIN ") != NULL)
         (void)fail(reterr, ERR_BAD_REQUEST, "%s: more than one key; one PEM file holds one", name);
     else {
+        static char no_password[] = ""; /* or an encrypted file would make OpenSSL ask on the terminal */
         BIO *bio = BIO_new_mem_buf(text.p, (int)text.n);
-        k.pkey = bio != NULL ? PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL) : NULL;
+        k.pkey = bio != NULL ? PEM_read_bio_PUBKEY(bio, NULL, NULL, no_password) : NULL;
         BIO_free(bio);
         ERR_clear_error();
         if (k.pkey == NULL)
@@ -281,6 +282,7 @@ enum err auth_keys_load(struct auth_keys *keys, const char *option, struct error
         err = fail(reterr, ERR_BAD_REQUEST, "jwt-key %.100s: a JSON key names itself; leave out the KID=", file);
     else if (err == OK)
         err = auth_jwks_load(keys, begin, file, reterr);
+    ERR_clear_error();
     if (bytes.p != NULL)
         OPENSSL_cleanse(bytes.p, bytes.n);
     buf_fini(&bytes);

@@ -40,6 +40,10 @@ static void key_files_that_are_refused(void **state)
     refused_file("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "not a PEM file");
     refused_file("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "a private key");
     refused_file("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "openssl x509 -pubkey");
+    refused_file(
+        "-----BEGIN PUBLIC KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00000000000000000000000000000000\n\n"
+        "AAAAAAAAAAAAAAAAAAAAAA==\n-----END PUBLIC KEY-----\n",
+        "not a PEM file");
     refused_file("x\n-----BEGIN PUBLIC KEY-----\nA", "not a PEM file");
     refused_file("{\"keys\":[", "bad:1:");
     refused_file("{\"keys\":{}}", "neither a JSON Web Key nor");
