@@ -269,9 +269,17 @@ static void read_page(struct catchup *c)
     c->gw->broker->ops->history(c->gw->broker, room->name, &after, PAGE, on_page, c);
 }
 
+/* The client has all that this node has delivered. */
+static void nothing_missed(struct catchup *c)
+{
+    tell(c->member, &c->at, NULL);
+    finish(c);
+}
+
 void catchup_step(struct catchup *c)
 {
     const struct conn *conn = c->member->session->conn;
+    const struct stream *s = &c->member->room->stream;
     if (c->reading || !list_empty(&c->turn))
         return;
     if (strays(c))
@@ -280,29 +288,43 @@ void catchup_step(struct catchup *c)
         finish(c);
     else if (early(c) || conn->out.bytes > c->gw->cfg->max_queue_bytes / 4)
         return; /* called again: by the room's next message, by the client's reading on */
+    else if (!c->checked && s->state == STREAM_LIVE && same(&c->at, &s->last))
+        nothing_missed(c);
     else if (c->gw->catchup_reads < READS_MAX)
         read_page(c);
     else
         list_append(&c->gw->catchup_turns, &c->turn);
 }
 
-void catchup_begin(struct member *m, const struct position *from)
+static struct catchup *catchup_create(struct member *m)
 {
-    const struct stream *s = &m->room->stream;
     struct catchup *c = xcalloc(1, sizeof *c);
     c->gw = m->room->gw;
     c->member = m;
     m->catchup = c;
     m->session->returning++;
     list_init(&c->turn);
+    return c;
+}
+
+void catchup_behind(struct member *m)
+{
+    struct catchup *c = catchup_create(m);
+    c->at = m->room->stream.last;
+    catchup_step(c);
+}
+
+void catchup_begin(struct member *m, const struct position *from)
+{
+    const struct stream *s = &m->room->stream;
+    struct catchup *c = catchup_create(m);
     if (from == NULL) {
         give_up(c, "no_position");
         return;
     }
     c->at = *from;
     if (same(from, &s->last)) {
-        tell(m, from, NULL);
-        finish(c);
+        nothing_missed(c);
     } else if (m->room->policy->retain_count == 0) {
         give_up(c, "not_retained");
     } else if (from->offset > s->last.offset) {

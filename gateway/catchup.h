@@ -29,6 +29,8 @@ struct catchup {
 
 /* The member's ENTER has been heard; it waits on room->waiting. from: NULL when the client named no position. */
 void catchup_begin(struct member *m, const struct position *from);
+/* The member has heard the room so far, but has not read it: it goes on from there when it has. */
+void catchup_behind(struct member *m);
 /* The member leaves before it is done. */
 void catchup_cancel(struct catchup *c);
 /* The room has changed its branch; what this member was told of may be lost. */

@@ -15,7 +15,7 @@
 
 enum auth_mode { AUTH_OPEN, AUTH_JWT };
 enum expiry_rule { EXPIRY_DISCONNECT, EXPIRY_IGNORE };
-enum slow_rule { SLOW_DISCONNECT, SLOW_DROP_OLDEST };
+enum slow_rule { SLOW_DISCONNECT, SLOW_DROP_OLDEST, SLOW_RESUME };
 enum ticket_mode { TICKETS_OFF, TICKETS_1_3, TICKETS_ALL };
 enum proxy_mode { PROXY_OFF, PROXY_ON, PROXY_OPTIONAL };
 

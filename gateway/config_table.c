@@ -24,7 +24,8 @@
 
 static const char *const auth_words[] = {[AUTH_OPEN] = "open", [AUTH_JWT] = "jwt", NULL};
 static const char *const expiry_words[] = {[EXPIRY_DISCONNECT] = "disconnect", [EXPIRY_IGNORE] = "ignore", NULL};
-static const char *const slow_words[] = {[SLOW_DISCONNECT] = "disconnect", [SLOW_DROP_OLDEST] = "drop-oldest", NULL};
+static const char *const slow_words[] = {
+    [SLOW_DISCONNECT] = "disconnect", [SLOW_DROP_OLDEST] = "drop-oldest", [SLOW_RESUME] = "resume", NULL};
 static const char *const proxy_words[] = {[PROXY_OFF] = "off", [PROXY_ON] = "on", [PROXY_OPTIONAL] = "optional", NULL};
 static const char *const ticket_words[] = {[TICKETS_OFF] = "off", [TICKETS_1_3] = "1.3", [TICKETS_ALL] = "all", NULL};
 static const char *const level_words[] = {
@@ -90,7 +91,7 @@ static const struct config_option limits[] = {
     COUNT("max-starts", max_starts, "256", 1, 1000000, RELOAD, "sessions that begin or are resumed at a time, the rest waits; returning clients go first"),
     SIZE("max-message-size", max_message_size, "64k", 1 * KIB, 64 * MIB, RELOAD, "one WebSocket message of a client"),
     SIZE("max-queue-bytes", max_queue_bytes, "256k", 16 * KIB, 1 * GIB, RELOAD, "what may wait for one client that reads slowly"),
-    WORD("slow-consumer", slow_consumer, slow_words, "disconnect", RELOAD, "disconnect|drop-oldest", "what happens to a client whose queue is full"),
+    WORD("slow-consumer", slow_consumer, slow_words, "disconnect", RELOAD, "disconnect|drop-oldest|resume", "what happens to a client whose queue is full"),
     COUNT("max-rooms-per-session", max_rooms_per_session, "100", 1, 100000, RELOAD, "rooms one session may be in"),
     COUNT("max-requests-per-session", max_requests_per_session, "64", 1, 10000, RELOAD, "commands of one session that wait for the store; then its input is paused"),
     COUNT("message-rate", message_rate, "50", 0, 1000000, RELOAD, "messages per second one client may send; 0: no limit"),

@@ -68,8 +68,11 @@ static void drop_unsent(struct conn *c)
     queue_gauge(before, c->out.bytes);
 }
 
-static void apply_slow_rule(struct conn *c, enum policy_slow slow)
+/* False: send no more of this room. */
+static bool apply_slow_rule(struct conn *c, enum policy_slow slow)
 {
+    if (slow == POLICY_SLOW_RESUME && c->out.bytes / 2 <= c->gw->cfg->max_queue_bytes)
+        return false;
     bool drop_oldest = slow == POLICY_SLOW_DROP_OLDEST ||
                        (slow == POLICY_SLOW_DEFAULT && c->gw->cfg->slow_consumer == SLOW_DROP_OLDEST);
     if (drop_oldest) {
@@ -77,13 +80,14 @@ static void apply_slow_rule(struct conn *c, enum policy_slow slow)
         while (c->out.bytes > c->gw->cfg->max_queue_bytes && outq_drop_oldest(&c->out) != 0)
             metrics->drops[DROP_OLDEST]++;
         queue_gauge(before, c->out.bytes);
-        return;
+        return true;
     }
     metrics->drops[DROP_SLOW_CONSUMER]++;
     LOG_PEER(WARN, "slow consumer dropped", "session=%s peer=%s queued=%zu", session_sid(c->session), c->ip,
              c->out.bytes);
     drop_unsent(c);
     conn_close(c, err_close_code(ERR_SLOW_CONSUMER), slice_str(err_name(ERR_SLOW_CONSUMER)));
+    return true;
 }
 
 /* Takes over a reference. attempted: the transport has seen the message and took `sent` bytes of it. */
@@ -106,17 +110,16 @@ static size_t write_now(struct conn *c, struct slice s)
     return (size_t)n;
 }
 
-void conn_send(struct conn *c, struct msg *m, enum policy_slow slow)
+bool conn_send(struct conn *c, struct msg *m, enum policy_slow slow)
 {
     if (c->state > CONN_OPEN)
-        return;
+        return true;
     bool attempt = c->out.count == 0 && c->state == CONN_OPEN;
     size_t sent = attempt ? write_now(c, msg_slice(m)) : 0;
     if (sent == m->len)
-        return;
+        return true;
     push(c, msg_ref(m), attempt, sent);
-    if (!attempt && c->out.bytes > c->gw->cfg->max_queue_bytes)
-        apply_slow_rule(c, slow);
+    return attempt || c->out.bytes <= c->gw->cfg->max_queue_bytes || apply_slow_rule(c, slow);
 }
 
 static void send_bytes(struct conn *c, struct slice bytes)
@@ -127,7 +130,7 @@ static void send_bytes(struct conn *c, struct slice bytes)
         return;
     push(c, msg_new(slice_from(bytes, sent)), attempt, 0);
     if (!attempt && c->state == CONN_OPEN && c->out.bytes > c->gw->cfg->max_queue_bytes)
-        apply_slow_rule(c, POLICY_SLOW_DISCONNECT);
+        (void)apply_slow_rule(c, POLICY_SLOW_DISCONNECT);
 }
 
 void conn_send_bytes(struct conn *c, struct slice bytes)

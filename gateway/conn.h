@@ -41,8 +41,9 @@ struct conn {
 
 struct conn *conn_create(struct gateway *g, struct transport *t, const struct protocol_ops *protocol, struct slice ip);
 
-/* Sends, or queues and takes a reference. Over the queue limit the slow-consumer rule is applied (slow: the room's, or the default). */
-void conn_send(struct conn *c, struct msg *m, enum policy_slow slow);
+/* Sends, or queues and takes a reference. Over the queue limit the slow-consumer rule is applied (slow: the room's, or the default). False: the rule is RESUME,
+ * and the caller is to send no more of this room before the client has read on; over twice the limit it is closed all the same. */
+bool conn_send(struct conn *c, struct msg *m, enum policy_slow slow);
 
 /* Asks for the memory that conn_send will touch, one step further each: the connection, its transport, what the transport needs to write. */
 static inline void conn_prefetch(const struct conn *c)

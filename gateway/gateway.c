@@ -42,7 +42,7 @@ static void on_envelope(void *owner, const struct envelope *e)
     s->conn->protocol->encode(&event, &bytes);
     struct msg *m = msg_new(buf_slice(&bytes));
     buf_fini(&bytes);
-    conn_send(s->conn, m, POLICY_SLOW_DEFAULT);
+    (void)conn_send(s->conn, m, POLICY_SLOW_DEFAULT);
     msg_unref(&m);
 }
 

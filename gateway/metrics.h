@@ -42,6 +42,7 @@
     X(fork_appended,        "counter", "messages of lost branches that this node appended again") \
     X(fork_lost,            "counter", "messages delivered here that the store lost and nobody has brought back") \
     X(tail_bytes,           "gauge",   "newest messages kept to repair forks")               \
+    X(set_aside,            "counter", "times a slow member was left to read on from a room's log") \
     X(recovered,            "counter", "returns to a room without loss")                    \
     X(unrecovered,          "counter", "returns to a room that could not be made up")        \
     X(replayed,             "counter", "messages read from a log for returning clients")     \

@@ -100,7 +100,7 @@ static const struct setting {
     {"publish", SETTING_PUBLISH, offsetof(struct policy, publish), "anyone, members, token or nobody"},
     {"presence", SETTING_BOOL, offsetof(struct policy, presence), "on or off"},
     {"notices", SETTING_BOOL, offsetof(struct policy, notices), "on or off"},
-    {"slow", SETTING_SLOW, offsetof(struct policy, slow), "default, disconnect or drop-oldest"},
+    {"slow", SETTING_SLOW, offsetof(struct policy, slow), "default, disconnect, drop-oldest or resume"},
     {"public-history", SETTING_HISTORY, offsetof(struct policy, public_history), "default, on or off"},
     {"rate", SETTING_COUNT, offsetof(struct policy, rate), "messages per second, 0 for no limit"},
     {"size", SETTING_SIZE, offsetof(struct policy, size), "a size such as 4k, 0 for no limit of its own"},
@@ -117,6 +117,7 @@ static const char *const who_words[] = {
 static const char *const slow_words[] = {[POLICY_SLOW_DEFAULT] = "default",
                                          [POLICY_SLOW_DISCONNECT] = "disconnect",
                                          [POLICY_SLOW_DROP_OLDEST] = "drop-oldest",
+                                         [POLICY_SLOW_RESUME] = "resume",
                                          NULL};
 static const char *const history_words[] = {
     [HISTORY_DEFAULT] = "default", [HISTORY_ON] = "on", [HISTORY_OFF] = "off", NULL};

@@ -16,8 +16,8 @@
 
 /* TOKEN: whose token names the room. */
 enum policy_who { WHO_ANYONE, WHO_MEMBERS, WHO_TOKEN, WHO_NOBODY };
-/* What happens to members that do not read fast enough; DEFAULT is --slow-consumer. */
-enum policy_slow { POLICY_SLOW_DEFAULT, POLICY_SLOW_DISCONNECT, POLICY_SLOW_DROP_OLDEST };
+/* What happens to members that do not read fast enough; DEFAULT is --slow-consumer. RESUME: they read on from the room's log, where it has one. */
+enum policy_slow { POLICY_SLOW_DEFAULT, POLICY_SLOW_DISCONNECT, POLICY_SLOW_DROP_OLDEST, POLICY_SLOW_RESUME };
 /* May anybody read the log over the HTTP API, which knows no users? DEFAULT: where anybody may connect as anybody, and join. */
 enum policy_history { HISTORY_DEFAULT, HISTORY_ON, HISTORY_OFF };
 

@@ -1,10 +1,11 @@
-/* gateway/room.c: rooms on this node: who is in, and what each group is about to be sent. */
+/* gateway/room.c: rooms on this node: who is in, and what arrives for them. */
 #include "gateway/room.h"
 
 #include <assert.h>
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "gateway/audience.h"
 #include "gateway/catchup.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
@@ -12,176 +13,6 @@
 #include "gateway/metrics.h"
 #include "gateway/request.h"
 #include "gateway/session.h"
-
-#define BATCH_BYTES    65536u /* four TLS records, sent as one */
-#define BATCH_DELAY_US 2000u
-#define BATCH_KEEP     4096u /* a batch buffer larger than this is given back when flushed */
-
-/* --- batches --- */
-
-/* Delivering to the members of a large room is a walk from cache miss to cache miss: seat, session, connection, transport. Each step of those who are
- * next is asked for while others are being served. */
-static void fetch_ahead(const struct audience *a, uint32_t i)
-{
-    if (i + 8 < a->count)
-        __builtin_prefetch(&a->seats[i + 8].session->conn);
-    if (i + 6 < a->count)
-        conn_prefetch(a->seats[i + 6].session->conn);
-    if (i + 4 < a->count)
-        conn_prefetch_transport(a->seats[i + 4].session->conn);
-    if (i + 2 < a->count)
-        conn_prefetch_write(a->seats[i + 2].session->conn);
-}
-
-static void audience_flush(struct room *r, struct audience *a)
-{
-    if (a->batch.n == 0)
-        return;
-    struct msg *m = msg_new(buf_slice(&a->batch));
-    buf_clear(&a->batch);
-    if (a->batch.cap > BATCH_KEEP)
-        buf_fini(&a->batch);
-    metrics->deliveries += (uint64_t)a->count * a->batched;
-    a->batched = 0;
-    for (uint32_t i = 0; i < a->count; i++) {
-        fetch_ahead(a, i);
-        struct conn *conn = a->seats[i].session->conn;
-        if (conn != NULL) /* gone: this flush is part of its leaving */
-            conn_send(conn, m, r->policy->slow);
-    }
-    msg_unref(&m);
-}
-
-static void room_flush(struct room *r)
-{
-    task_cancel(&r->flush);
-    list_for_each (it, &r->audiences) {
-        audience_flush(r, list_entry(it, struct audience, in_room));
-    }
-}
-
-static void on_flush(struct task *t)
-{
-    room_flush(container_of(t, struct room, flush));
-}
-
-/* A batch must not fill a client's queue by itself. */
-static size_t batch_bytes(const struct room *r)
-{
-    size_t quarter = r->gw->cfg->max_queue_bytes / 4;
-    return quarter < BATCH_BYTES ? quarter : BATCH_BYTES;
-}
-
-static void audience_add(struct room *r, struct audience *a, const struct event *e)
-{
-    a->protocol->encode(e, &a->batch);
-    a->batched++;
-    metrics->encodes++;
-    if (a->batch.n >= batch_bytes(r))
-        audience_flush(r, a);
-    else
-        loop_idle(r->gw->loop, &r->flush, BATCH_DELAY_US);
-}
-
-static struct msg *audience_encode(const struct audience *a, const struct event *e)
-{
-    struct buf bytes = BUF_INIT;
-    a->protocol->encode(e, &bytes);
-    metrics->encodes++;
-    struct msg *m = msg_new(buf_slice(&bytes));
-    buf_fini(&bytes);
-    return m;
-}
-
-/* For the rare event that one member must not get: sent at once, one by one. */
-static void audience_send_except(struct room *r, struct audience *a, const struct event *e,
-                                 const struct session *except)
-{
-    audience_flush(r, a);
-    struct msg *m = audience_encode(a, e);
-    for (uint32_t i = 0; i < a->count; i++) {
-        const struct session *s = a->seats[i].session;
-        if (s == except)
-            continue;
-        metrics->deliveries++;
-        conn_send(s->conn, m, r->policy->slow);
-    }
-    msg_unref(&m);
-}
-
-/* A message that was lost and is back: who has seen it is told its new position only. */
-static void audience_return(struct room *r, struct audience *a, const struct event *e, const struct session *except,
-                            const struct sight *sight)
-{
-    audience_flush(r, a);
-    struct msg *m = audience_encode(a, e);
-    struct msg *mark = audience_encode(
-        a,
-        &(struct event){
-            .kind = EVENT_RECOVERED, .room = r->name, .recovered = true, .position = e->position, .total = r->total});
-    for (uint32_t i = 0; i < a->count; i++) {
-        const struct seat *seat = &a->seats[i];
-        if (seat->session == except)
-            continue;
-        bool seen = fork_seen_by(seat->member, sight);
-        metrics->deliveries += !seen;
-        conn_send(seat->session->conn, seen ? mark : m, r->policy->slow);
-    }
-    msg_unref(&m);
-    msg_unref(&mark);
-}
-
-static void room_tell(struct room *r, const struct event *e, const struct session *except)
-{
-    list_for_each (it, &r->audiences) {
-        struct audience *a = list_entry(it, struct audience, in_room);
-        if (except != NULL && except->conn != NULL && except->conn->protocol == a->protocol)
-            audience_send_except(r, a, e, except);
-        else
-            audience_add(r, a, e);
-    }
-}
-
-/* --- audiences --- */
-
-static struct audience *audience_get(struct room *r, const struct protocol_ops *protocol)
-{
-    list_for_each (it, &r->audiences) {
-        struct audience *a = list_entry(it, struct audience, in_room);
-        if (a->protocol == protocol)
-            return a;
-    }
-    struct audience *a = xcalloc(1, sizeof *a);
-    a->protocol = protocol;
-    list_append(&r->audiences, &a->in_room);
-    return a;
-}
-
-static void audience_enter(struct audience *a, struct member *m)
-{
-    if (a->count == a->cap) {
-        a->cap = a->cap != 0 ? a->cap * 2 : 4;
-        a->seats = xrealloc(a->seats, a->cap * sizeof *a->seats);
-    }
-    m->audience = a;
-    m->seat = a->count++;
-    a->seats[m->seat] = (struct seat){m, m->session};
-}
-
-/* The last one takes the seat. Frees an audience that is empty then. */
-static void audience_leave(struct member *m)
-{
-    struct audience *a = TAKE(m->audience);
-    const struct seat last = a->seats[--a->count];
-    a->seats[m->seat] = last;
-    last.member->seat = m->seat;
-    if (a->count != 0)
-        return;
-    list_del(&a->in_room);
-    buf_fini(&a->batch);
-    free(a->seats);
-    free(a);
-}
 
 /* --- rooms --- */
 
@@ -243,9 +74,8 @@ struct room *room_get(struct gateway *g, struct slice name)
     r->policy = policies_find(g->policies, name);
     r->refs = 1;
     stream_init(&r->stream);
-    list_init(&r->audiences);
     list_init(&r->waiting);
-    task_init(&r->flush, on_flush);
+    audiences_init(r);
     HASH_ADD_KEYPTR(hh, g->rooms, r->name.p, r->name.n, r);
     metrics->rooms += r->name.p[0] != '$';
     room_subscribe(r);
@@ -379,6 +209,7 @@ static void member_end_view(struct member *m)
 {
     if (m->phase == MEMBER_JOINED) {
         room_flush(m->room);
+        list_del(&m->in_room);
         audience_leave(m);
     } else {
         if (m->catchup != NULL)
@@ -414,12 +245,12 @@ void member_retry(struct member *m)
 {
     if (m->phase == MEMBER_LEAVING)
         member_leave(m, m->reason, NULL);
-    else if (m->catchup != NULL)
-        catchup_step(m->catchup);
-    else if (m->room->subscription == ROOM_UNSUBSCRIBED)
+    else if (m->room->subscription == ROOM_UNSUBSCRIBED && m->catchup == NULL)
         room_subscribe(m->room);
     else if (m->stale)
         member_ask_join(m);
+    if (m->catchup != NULL)
+        catchup_step(m->catchup);
 }
 
 static void on_left(void *arg, const struct broker_result *result)
@@ -479,9 +310,7 @@ static void on_message(struct room *r, const struct envelope *e)
     const struct event event = message_live(e);
     struct sight sight;
     if (fork_return(r, e, &sight)) {
-        list_for_each (it, &r->audiences) {
-            audience_return(r, list_entry(it, struct audience, in_room), &event, except, &sight);
-        }
+        room_tell_returned(r, &event, except, &sight);
     } else {
         room_tell(r, &event, except);
     }
@@ -554,6 +383,7 @@ void room_deliver(struct room *r, const struct envelope *e)
     };
     if (e->kind == ENVELOPE_MESSAGE) {
         on_message(r, e);
+        room_set_aside(r);
         room_step_catchups(r);
         return;
     }
@@ -569,6 +399,7 @@ void room_deliver(struct room *r, const struct envelope *e)
         on_enter(r, e, &notice);
     else if (e->kind != ENVELOPE_PROBE && r->policy->notices)
         room_tell(r, &notice, NULL);
+    room_set_aside(r);
 }
 
 void room_link_up(struct room *r)

@@ -23,7 +23,7 @@ struct session;
 enum member_phase { MEMBER_JOINING, MEMBER_JOINED, MEMBER_LEAVING };
 
 struct member {
-    struct link in_room;    /* on room->waiting (JOINING), else unlinked */
+    struct link in_room;    /* on room->waiting (JOINING) or room->behind (JOINED), else unlinked */
     struct link in_session; /* session->members */
     struct session *session;
     struct room *room;
@@ -36,7 +36,7 @@ struct member {
     bool implicit;           /* $all and $user: rooms: not in the room's member list of the store */
     enum exit_reason reason; /* LEAVING: what to tell the others */
     struct request *request; /* the join to be answered; NULL when none */
-    struct catchup *catchup; /* JOINING, ENTER heard: being told what it missed */
+    struct catchup *catchup; /* JOINING, ENTER heard: being told what it missed, or has not read yet */
     bool returning;          /* has been here before: catch up from `from` */
     bool has_from;
     struct position from;
@@ -71,13 +71,20 @@ struct room {
     struct slice name; /* points behind the struct */
     const struct policy *policy;
     struct link audiences, waiting;
-    uint32_t refs; /* members of any phase, and requests under way */
+    struct link behind; /* members whose queue is full, and who are to read on from the log */
+    uint32_t refs;      /* members of any phase, and requests under way */
     enum room_subscription subscription;
     struct bucket rate;
     struct task flush;
     struct stream stream;
     uint64_t total; /* members in the cluster, as last heard */
 };
+
+/* It counts as a member for all others, although it may not hear the room live at the moment. */
+static inline bool member_is_in(const struct member *m)
+{
+    return m->phase == MEMBER_JOINED || m->catchup != NULL;
+}
 
 /* The room of that name; created and being subscribed when there is none. Returns a reference. */
 struct room *room_get(struct gateway *g, struct slice name);

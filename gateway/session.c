@@ -428,7 +428,7 @@ void session_retry(struct session *s)
         /* The hash that named its rooms may have gone since they were last told: somebody was ending the session. */
         list_for_each (it, &s->members) {
             struct member *m = list_entry(it, struct member, in_session);
-            m->stale = m->stale || (m->phase == MEMBER_JOINED && !m->implicit);
+            m->stale = m->stale || (member_is_in(m) && !m->implicit);
         }
         session_put(s);
     }

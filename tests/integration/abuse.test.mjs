@@ -144,6 +144,38 @@ describe('abuse', { timeout: 180000 }, () => {
       await f.close();
     });
 
+    it('reads on from the log where the policy says so: late, but everything and in order', async () => {
+      const patient = await cluster.add('patient', { flags: ['--max-queue-bytes', '256k', '--policy', '* slow=resume retain-count=5000 retain-age=10m'] });
+      const room = unique(), before = await patient.metrics(), readers = [];
+      for (let n = 0; n < 4; n++) {
+        const r = await Raw.open(patient.port, { id: `reader${n}`, ca: cluster.ca });
+        r.send(OP.text, JSON.stringify({ type: 'join', room, id: 'j' }));
+        await r.json('ack');
+        r.socket.pause();
+        readers.push(r);
+      }
+      const f = await patient.client('flood');
+      await f.join(room);
+      const aside = async () => (await patient.metrics()).sum('xindao_set_aside_total') - before.sum('xindao_set_aside_total');
+      let i = 0;
+      const more = () => f.callBinary({ type: 'publish', room, event: String(i), echo: false }, blob(i++));
+      while (i < 3000 && (i % 64 || (await aside()) < readers.length)) await more();
+      for (let n = 0; n < 100; n++) await more();
+      assert.ok((await aside()) >= readers.length, 'nobody was too slow');
+      assert.ok((await patient.metrics()).sum('xindao_queue_bytes') <= readers.length * 2 * 256 * 1024);
+      for (const r of readers) r.socket.resume();
+      await more();
+      for (const r of readers) {
+        await r.wait(() => r.reader.frames.filter(x => x.opcode === OP.binary).length === i, `all ${i} messages`, 30000);
+        assert.deepEqual(check(r), { count: i, last: i - 1 });
+        const told = r.reader.frames.filter(x => x.opcode === OP.text).map(x => JSON.parse(x.payload)).filter(x => x.type === 'recovered');
+        assert.ok(told.length >= 1 && told.every(x => x.room === room && x.recovered === true), JSON.stringify(told));
+        r.destroy();
+      }
+      assert.equal((await patient.metrics()).sum('xindao_drops_total', { reason: 'slow_consumer' }), 0);
+      await f.close();
+    });
+
     it('keeps its place and loses the oldest where the policy says so', async () => {
       const keeper = await cluster.add('keeper', { flags: ['--slow-consumer', 'drop-oldest', '--max-queue-bytes', '256k'] });
       const room = unique(), before = await keeper.metrics();

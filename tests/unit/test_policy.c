@@ -145,7 +145,7 @@ static void every_key_is_understood(void **state)
     static const char *const lines[] = {
         "  a.*\tjoin=nobody publish=nobody presence=off notices=off slow=drop-oldest "
         "rate=20 size=4k  max-members=3 retain-count=100 retain-age=10m public-history=on ",
-        "b public-history=off publish=anyone slow=disconnect join=anyone presence=on notices=on"};
+        "b public-history=off publish=anyone slow=resume join=anyone presence=on notices=on"};
     struct policies *p = create(lines, 2);
     const struct policy *a = find(p, "a.1"), *b = find(p, "b");
     (void)state;
@@ -163,7 +163,7 @@ static void every_key_is_understood(void **state)
     assert_int_equal(a->public_history, HISTORY_ON);
     assert_int_equal(b->public_history, HISTORY_OFF);
     assert_int_equal(b->publish, WHO_ANYONE);
-    assert_int_equal(b->slow, POLICY_SLOW_DISCONNECT);
+    assert_int_equal(b->slow, POLICY_SLOW_RESUME);
     assert_int_equal(b->replicas, 0);
     policies_destroy(&p);
 }
@@ -232,7 +232,7 @@ static void bad_lines_are_refused_with_a_reason(void **state)
         {"a retain-age=500ms", "must be a time"},
         {"a join=members", "must be anyone, token or nobody"},
         {"a publish=all", "must be anyone, members, token or nobody"},
-        {"a slow=resume", "must be default, disconnect or drop-oldest"},
+        {"a slow=later", "must be default, disconnect, drop-oldest or resume"},
         {"a presence=maybe", "must be on or off"},
         {"a public-history=members", "must be default, on or off"},
         {"a rate=1 rate=1", "rate is given twice"},
