@@ -93,6 +93,9 @@ struct broker_events {
     void (*envelope)(void *owner, const struct envelope *e);
     /* The link to the store came up (after the start or a loss) or went down. After `true` every wanted room is subscribed again. */
     void (*link)(void *owner, bool up);
+    /* While the link is up: this room was not subscribed for a while (part of the store was away, or the room has moved within it), and is
+     * again. */
+    void (*resubscribed)(void *owner, struct slice room);
     /* This node was declared dead while it was not (a pause longer than the lease): its sessions are gone from the store and must be put
      * and joined again. */
     void (*expelled)(void *owner);
@@ -116,7 +119,7 @@ struct broker_config {
 };
 
 struct broker_stats { /* monotonic counters, and gauges marked (g) */
-    uint64_t commands, command_errors, timeouts, reconnects, refused, published, received, undecodable, deaf,
+    uint64_t commands, command_errors, timeouts, reconnects, redirects, refused, published, received, undecodable, deaf,
         reaped_nodes, reaped_sessions, failovers;
     uint64_t queued_bytes, queued_commands, subscriptions; /* (g) */
     uint64_t rtt_us_sum, rtt_count;                        /* round trip of the probe */

@@ -60,7 +60,7 @@ static const struct config_option network[] = {
 
 static const struct config_option cluster[] = {
     TEXT("node", node, NULL, RESTART, "NAME", "name of this node in logs and in Redis; default: the host name"),
-    URL("broker", broker, "memory", RESTART, "URL", "what joins the nodes: memory (one process), redis://[user:password@]host:port[/db], redis+sentinel://host,host/NAME; rediss for TLS"),
+    URL("broker", broker, "memory", RESTART, "URL", "what joins the nodes: memory (one process), redis://[user:password@]host:port[/db], redis+sentinel://host,host/NAME, redis+cluster://host,host; rediss for TLS"),
     TEXT("key-prefix", key_prefix, "xd:", RESTART, "TEXT", "what all keys and channels in Redis begin with"),
     MILLISECONDS("lease", lease_ms, "6s", 300, 10 * MINUTE_MS, RESTART, "a node that is silent for so long is dead, its sessions are removed by the others"),
     MILLISECONDS("redis-timeout", redis_timeout_ms, "3s", 100, 1 * MINUTE_MS, RESTART, "how long to wait for a connection to Redis or for an answer"),

@@ -63,6 +63,14 @@ static void on_link(void *owner, bool up)
     gateway_retry_later(g);
 }
 
+static void on_resubscribed(void *owner, struct slice room)
+{
+    struct gateway *g = owner;
+    struct room *r = room_find(g, room);
+    if (r != NULL)
+        room_link_up(r);
+}
+
 static void on_expelled(void *owner)
 {
     struct gateway *g = owner;
@@ -93,6 +101,7 @@ static const struct broker_events broker_events = {
     .taken = on_taken,
     .envelope = on_envelope,
     .link = on_link,
+    .resubscribed = on_resubscribed,
     .expelled = on_expelled,
     .node_stats = on_node_stats,
 };

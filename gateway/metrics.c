@@ -216,6 +216,7 @@ static void render_lag(struct buf *out)
     X(quorum_missed,   "counter", "messages published, but not confirmed by so many replicas") \
     X(received,        "counter", "envelopes received")                                       \
     X(undecodable,     "counter", "envelopes that could not be decoded")                      \
+    X(redirects,       "counter", "requests that a cluster sent elsewhere, or put off")        \
     X(deaf,            "counter", "times the own probe was not heard")                        \
     X(reaped_nodes,    "counter", "dead nodes this node cleaned up after")                    \
     X(reaped_sessions, "counter", "sessions of dead nodes this node removed")                 \

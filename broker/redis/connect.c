@@ -12,6 +12,16 @@
 
 static void connect_begin(struct timer *t);
 
+/* What can be done elsewhere is not ours any more. */
+static void strand(struct redis_link *l, struct link *list)
+{
+    while (!list_empty(list)) {
+        struct request *q = list_first(list, struct request, link);
+        list_del(&q->link);
+        l->events->stranded(l->owner, q);
+    }
+}
+
 /* Puts back in front of the queue what may be repeated and still has time; leaves the rest in *lost. */
 static void sort_out(struct redis_link *l, struct link *lost)
 {
@@ -26,6 +36,10 @@ static void sort_out(struct redis_link *l, struct link *lost)
         }
     }
     list_splice(&again, &l->queue);
+    if (l->events->stranded != NULL) {
+        strand(l, &again);
+        return;
+    }
     list_for_each_safe (it, &again) {
         struct request *q = list_entry(it, struct request, link);
         list_del(&q->link);
@@ -49,7 +63,7 @@ void link_lose(struct redis_link *l, const char *why)
     /* Who is thrown out again at once must not come back at once. */
     if (was_up && loop_now_ms(l->loop) - l->up_ms >= STEADY_MS)
         l->failures = 0;
-    if (was_up || !l->was_down)
+    if (!l->cfg->quiet && (was_up || !l->was_down))
         LOG(WARN, was_up ? "redis link lost" : "redis cannot be reached", "link=%s redis=%s:%d reason=%s", l->cfg->name,
             l->to.host, l->to.port, log_q(slice_str(why)));
     l->was_down = true;
@@ -65,6 +79,8 @@ void link_lose(struct redis_link *l, const char *why)
     sort_out(l, &lost);
     if (was_up)
         l->events->down(l->owner);
+    if (l->events->failed != NULL)
+        l->events->failed(l->owner);
     uint64_t now = loop_now_ms(l->loop);
     while (!list_empty(&lost)) {
         struct request *q = list_first(&lost, struct request, link);
@@ -132,6 +148,14 @@ void link_load_scripts(struct redis_link *l, redis_done *done)
         arg_str(&a, l->cfg->scripts[i].text);
         append_setup(l, &a, done);
     }
+}
+
+void link_ask(struct redis_link *l)
+{
+    struct args a;
+    args_init(&a);
+    arg_str(&a, "ASKING");
+    append_setup(l, &a, NULL);
 }
 
 static void begin_setup(struct redis_link *l)

@@ -10,6 +10,7 @@
 #define WHOLE_EVERY_MS 10000 /* while replicas are missing: slow ones need a whole WAIT to be found again */
 
 struct durable {
+    const struct durables *all;
     struct loop *loop;
     struct broker_stats *stats;
     struct redis_link_config cfg;
@@ -235,14 +236,26 @@ static void on_down(void *owner)
     d->connection++;
 }
 
-static const struct redis_link_events link_events = {.up = on_up, .down = on_down};
+/* Told on, not taken. */
+static bool on_refused(void *owner, struct request *q, const redisReply *error)
+{
+    const struct durable *d = owner;
+    (void)q;
+    if (d->all->refused != NULL)
+        d->all->refused(d->all->owner, error);
+    return false;
+}
+
+static const struct redis_link_events link_events = {.up = on_up, .down = on_down, .refused = on_refused};
 
 static struct durable *durable_create(const struct durables *all, uint32_t replicas)
 {
     struct durable *d = xcalloc(1, sizeof *d);
     d->loop = all->loop;
     d->stats = all->stats;
+    d->all = all;
     d->cfg = *all->cfg;
+    d->cfg.backlog = NULL;
     d->replicas = replicas;
     list_init(&d->waiting);
     list_init(&d->batch);
@@ -286,9 +299,8 @@ bool durables_send(struct durables *all, uint32_t replicas, char *bytes, size_t 
     return true;
 }
 
-static bool durable_close(struct durable *d)
+static bool durable_close(struct durable *d, const char *why)
 {
-    static const char why[] = "the broker is closing";
     d->closing = true;
     bool any = redis_link_close(d->link);
     list_for_each_safe (it, &d->batch) {
@@ -311,11 +323,11 @@ static bool durable_close(struct durable *d)
     return any;
 }
 
-bool durables_close(struct durables *all)
+bool durables_close(struct durables *all, const char *why)
 {
     bool any = false;
     for (size_t i = 0; i < ARRAY_LEN(all->by_replicas); i++)
-        any = (all->by_replicas[i] != NULL && durable_close(all->by_replicas[i])) || any;
+        any = (all->by_replicas[i] != NULL && durable_close(all->by_replicas[i], why)) || any;
     return any;
 }
 

@@ -39,6 +39,8 @@ struct durables {
     const struct redis_link_config *cfg;
     struct broker_stats *stats;
     struct durable *by_replicas[REPLICAS_MAX + 1];
+    void (*refused)(void *owner, const redisReply *error); /* NULL, or told every error reply to a publish */
+    void *owner;
 };
 
 /* cfg is borrowed while all lives; a quarter of its timeout is kept for the way to Redis and back. Connects to nothing yet. */
@@ -46,8 +48,8 @@ void durables_init(struct durables *all, struct loop *loop, const struct redis_l
                    struct broker_stats *stats);
 /* replicas: 1 to REPLICAS_MAX. Takes bytes, of args_format. Borrows j until it is over. False when too many wait already: j was not begun. */
 bool durables_send(struct durables *all, uint32_t replicas, char *bytes, size_t n, struct durable_job *j);
-/* As redis_link_close: ends every job with ERR_UNAVAILABLE; false when there was none. */
-bool durables_close(struct durables *all);
+/* As redis_link_close: ends every job with ERR_UNAVAILABLE and this reason; false when there was none. */
+bool durables_close(struct durables *all, const char *why);
 /* After durables_close. */
 void durables_fini(struct durables *all);
 

@@ -28,13 +28,8 @@ static void probe(struct redis *r)
     struct envelope e = {.kind = ENVELOPE_PROBE, .id = slice_str(id), .node = slice_str(r->node)};
     struct buf body = BUF_INIT;
     envelope_pack(&e, &body);
-    struct args a;
-    args_init(&a);
-    arg_str(&a, "PUBLISH");
-    (void)arg_key(&a, r->node_prefix, slice_str(r->node), "");
-    arg_slice(&a, buf_slice(&body));
     l->probe_sent_us = loop_now_us(r->b.loop);
-    store_send(r->store, &a, 0, NULL, NULL);
+    inbox_probe(r, buf_slice(&body));
     buf_fini(&body);
 }
 
@@ -67,13 +62,18 @@ static uint64_t later(uint64_t a, uint64_t b)
 static void check_deaf(struct redis *r)
 {
     struct lease *l = &r->lease;
+    static const char why[] = "nothing was heard through it, not even our own probe";
     uint64_t now = loop_now_ms(r->b.loop);
+    if (r->cluster != NULL) {
+        r->b.stats.deaf += pubsub_drop_deaf(r->pubsub, DEAF_MS, why);
+        return;
+    }
     uint64_t since = later(l->baseline_ms, pubsub_is_up(r->pubsub) ? l->heard_ms : pubsub_progress_ms(r->pubsub));
     if (now - since < DEAF_MS || !store_is_up(r->store))
         return;
     l->baseline_ms = now;
     r->b.stats.deaf++;
-    pubsub_drop(r->pubsub, "nothing was heard through it, not even our own probe");
+    pubsub_drop(r->pubsub, why);
 }
 
 const char *redis_not_ready(struct broker *b)
@@ -85,7 +85,9 @@ const char *redis_not_ready(struct broker *b)
     if (r->sentinel != NULL && sentinel_primary(r->sentinel) == NULL)
         return sentinel_trouble(r->sentinel);
     if (!store_is_up(r->store))
-        return "the link to Redis is down";
+        return r->cluster == NULL                    ? "the link to Redis is down"
+               : cluster_problem(r->cluster) != NULL ? cluster_problem(r->cluster)
+                                                     : "half of the slots of the Redis Cluster cannot be reached";
     if (!pubsub_is_up(r->pubsub))
         return "the subscriptions are being restored";
     if (l->being_reaped)
@@ -96,6 +98,8 @@ const char *redis_not_ready(struct broker *b)
         return "this node has not heard itself through Redis yet";
     if (loop_now_ms(r->b.loop) - l->heard_ms > NOT_HEARD_MS)
         return "this node has not heard itself through Redis for more than 2 s";
+    if (r->cluster != NULL && pubsub_slots_heard(r->pubsub, NOT_HEARD_MS) <= SLOTS / 2)
+        return "this node has not heard itself through half of the Redis Cluster for more than 2 s";
     return NULL;
 }
 

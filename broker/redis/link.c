@@ -17,28 +17,37 @@ static void request_free(struct request *q)
 }
 
 /* What a connection needs to begin is not the users' queue. */
-void request_waits(struct redis_link *l, const struct request *q)
+void backlog_add(struct redis_backlog *b, struct broker_stats *stats, const struct request *q)
 {
     if (q->setup)
         return;
-    l->waiting_bytes += q->n;
-    l->waiting_count++;
-    l->stats->queued_bytes += q->n;
-    l->stats->queued_commands++;
+    b->bytes += q->n;
+    b->count++;
+    stats->queued_bytes += q->n;
+    stats->queued_commands++;
+}
+
+void backlog_sub(struct redis_backlog *b, struct broker_stats *stats, const struct request *q)
+{
+    if (q->setup)
+        return;
+    b->bytes -= q->n;
+    b->count--;
+    stats->queued_bytes -= q->n;
+    stats->queued_commands--;
+}
+
+void request_waits(struct redis_link *l, const struct request *q)
+{
+    backlog_add(l->backlog, l->stats, q);
 }
 
 static void waiting_sub(struct redis_link *l, const struct request *q)
 {
-    if (q->setup)
-        return;
-    l->waiting_bytes -= q->n;
-    l->waiting_count--;
-    l->stats->queued_bytes -= q->n;
-    l->stats->queued_commands--;
+    backlog_sub(l->backlog, l->stats, q);
 }
 
-/* q is off every list and not counted any more. */
-static void complete(struct request *q, const redisReply *r, enum err err, const char *why)
+void request_complete(struct request *q, const redisReply *r, enum err err, const char *why)
 {
     if (q->done != NULL)
         q->done(q->arg, r, err, why);
@@ -51,7 +60,7 @@ void request_finish(struct redis_link *l, struct request *q, enum err err, const
     waiting_sub(l, q);
     if (err == ERR_TIMEOUT)
         l->stats->timeouts++;
-    complete(q, NULL, err, why);
+    request_complete(q, NULL, err, why);
 }
 
 static uint64_t min_due(const struct link *list, uint64_t due)
@@ -74,8 +83,8 @@ static void request_timer_arm(struct redis_link *l)
 /* Error replies that mean "not now" rather than "never". */
 static enum err reply_error(const redisReply *r)
 {
-    static const char *const not_now[] = {"LOADING",     "BUSY",     "READONLY",   "MASTERDOWN", "MISCONF",
-                                          "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "OOM",        "NOAUTH"};
+    static const char *const not_now[] = {"LOADING",  "BUSY",       "READONLY", "MASTERDOWN", "MISCONF", "CLUSTERDOWN",
+                                          "TRYAGAIN", "NOREPLICAS", "OOM",      "NOAUTH",     "MOVED",   "ASK"};
     for (size_t i = 0; i < ARRAY_LEN(not_now); i++) {
         if (strstr(r->str, not_now[i]) != NULL)
             return ERR_UNAVAILABLE;
@@ -91,6 +100,9 @@ static bool fill(struct redis_link *l)
         struct request *q = list_first(&l->queue, struct request, link);
         list_del(&q->link);
         n += q->n;
+        q->sent = ++l->sent_count;
+        if (q->asking)
+            link_ask(l);
         wire_put(l->wire, q->bytes, q->n);
         l->stats->commands++;
         if ((q->flags & REQUEST_UNANSWERED) != 0) {
@@ -115,20 +127,6 @@ void link_flush(struct redis_link *l)
     io_set(&l->io, wire_events(l->wire));
 }
 
-static bool is_push(const struct redis_link *l, const redisReply *r)
-{
-    static const char *const kinds[] = {"message",  "subscribe",  "unsubscribe",
-                                        "smessage", "ssubscribe", "sunsubscribe"};
-    if (l->events->push == NULL || r->type != REDIS_REPLY_ARRAY || r->elements != 3 ||
-        r->element[0]->type != REDIS_REPLY_STRING)
-        return false;
-    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-        if (strcmp(r->element[0]->str, kinds[i]) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* Redis has forgotten its scripts (SCRIPT FLUSH): load them all and ask again. */
 static void retry_with_scripts(struct redis_link *l, struct request *q)
 {
@@ -142,12 +140,16 @@ static void answer(struct redis_link *l, const redisReply *r)
 {
     struct request *q = list_first(&l->sent, struct request, link);
     list_del(&q->link);
+    if (r->type == REDIS_REPLY_ERROR && l->events->refused != NULL && !q->setup && l->events->refused(l->owner, q, r))
+        return;
     waiting_sub(l, q);
     if (q->setup)
         l->setup_left--;
     bool convenience = q->setup && q->done == NULL; /* which an ACL may deny */
     if (r->type != REDIS_REPLY_ERROR || convenience) {
-        complete(q, r, OK, NULL);
+        if (l->events->answered != NULL && !q->setup)
+            l->events->answered(l->owner, q);
+        request_complete(q, r, OK, NULL);
     } else if (strncmp(r->str, "NOSCRIPT", 8) == 0 && !q->retried) {
         retry_with_scripts(l, q);
     } else {
@@ -158,7 +160,7 @@ static void answer(struct redis_link *l, const redisReply *r)
         /* It was a primary once; the sentinels know another, or soon will. */
         if (l->cfg->sentinel != NULL && strstr(r->str, "READONLY") != NULL)
             redis_link_drop(l, "it is no primary any more (READONLY)");
-        complete(q, r, reply_error(r), r->str);
+        request_complete(q, r, reply_error(r), r->str);
     }
 }
 
@@ -170,8 +172,8 @@ static bool tell_replies(struct redis_link *l)
             return false;
         if (reply == NULL)
             return true;
-        if (is_push(l, reply)) {
-            l->events->push(l->owner, reply);
+        if (l->events->push != NULL && l->events->push(l->owner, reply)) {
+            /* taken */
         } else if (!list_empty(&l->sent)) {
             answer(l, reply);
         } else {
@@ -224,7 +226,7 @@ static void on_task(struct task *t)
     while (!list_empty(&refused)) {
         struct request *q = list_first(&refused, struct request, link);
         list_del(&q->link);
-        complete(q, NULL, ERR_UNAVAILABLE, "too many requests wait for Redis");
+        request_complete(q, NULL, ERR_UNAVAILABLE, "too many requests wait for Redis");
     }
     if (l->drop_why[0] != '\0')
         link_lose(l, l->drop_why);
@@ -232,12 +234,11 @@ static void on_task(struct task *t)
         link_flush(l);
 }
 
-static bool full(const struct redis_link *l, const struct request *q)
+bool request_fits(const struct redis_link_config *cfg, const struct redis_backlog *backlog, const struct request *q)
 {
-    const struct redis_link_config *cfg = l->cfg;
-    return (q->flags & REQUEST_UNBOUNDED) == 0 &&
-           ((cfg->queue_commands != 0 && l->waiting_count >= cfg->queue_commands) ||
-            (cfg->queue_bytes != 0 && l->waiting_bytes + q->n > cfg->queue_bytes));
+    return (q->flags & REQUEST_UNBOUNDED) != 0 ||
+           ((cfg->queue_commands == 0 || backlog->count < cfg->queue_commands) &&
+            (cfg->queue_bytes == 0 || backlog->bytes + q->n <= cfg->queue_bytes));
 }
 
 char *args_format(struct args *a, size_t *ret_n)
@@ -251,27 +252,53 @@ char *args_format(struct args *a, size_t *ret_n)
     return bytes;
 }
 
-void redis_link_send_bytes(struct redis_link *l, char *bytes, size_t n, unsigned flags, redis_done *done, void *arg)
+struct request *request_new(const struct redis_link_config *cfg, struct loop *loop, struct command *c, unsigned flags,
+                            redis_done *done, void *arg)
 {
     struct request *q = xcalloc(1, sizeof *q);
+    list_init(&q->link);
     q->flags = flags;
     q->done = done;
     q->arg = arg;
-    q->due_ms = loop_now_ms(l->loop) + l->cfg->timeout_ms;
-    q->bytes = bytes;
-    q->n = n;
+    q->due_ms = loop_now_ms(loop) + cfg->timeout_ms;
+    q->bytes = TAKE(c->bytes);
+    q->n = c->n;
+    q->slot = c->slot;
+    return q;
+}
+
+void link_take(struct redis_link *l, struct request *q)
+{
     loop_idle(l->loop, &l->task, FLUSH_DELAY_US);
-    if (full(l, q)) {
-        l->stats->refused++;
-        list_append(&l->refused, &q->link);
-        return;
-    }
-    request_waits(l, q);
     list_append(&l->queue, &q->link);
     if (!l->request_timer_set) {
         l->request_timer_set = true;
         timer_start(&l->request_timer, l->cfg->timeout_ms);
     }
+}
+
+void redis_link_send_bytes(struct redis_link *l, char *bytes, size_t n, unsigned flags, redis_done *done, void *arg)
+{
+    struct command c = {.bytes = TAKE(bytes), .n = n};
+    struct request *q = request_new(l->cfg, l->loop, &c, flags, done, arg);
+    if (!request_fits(l->cfg, l->backlog, q)) {
+        l->stats->refused++;
+        list_append(&l->refused, &q->link);
+        loop_idle(l->loop, &l->task, FLUSH_DELAY_US);
+        return;
+    }
+    request_waits(l, q);
+    link_take(l, q);
+}
+
+bool link_has_passed(const struct redis_link *l, uint64_t sent)
+{
+    return list_empty(&l->sent) || list_first(&l->sent, struct request, link)->sent > sent;
+}
+
+bool link_is_idle(const struct redis_link *l)
+{
+    return list_empty(&l->sent) && list_empty(&l->queue);
 }
 
 void redis_link_send(struct redis_link *l, struct args *a, unsigned flags, redis_done *done, void *arg)
@@ -303,6 +330,7 @@ struct redis_link *redis_link_create(struct loop *loop, const struct redis_link_
     l->owner = owner;
     l->loop = loop;
     l->stats = stats;
+    l->backlog = cfg->backlog != NULL ? cfg->backlog : &l->own;
     list_init(&l->queue);
     list_init(&l->sent);
     list_init(&l->refused);
@@ -320,7 +348,7 @@ static bool complete_all(struct redis_link *l, struct link *list, bool counted)
         list_del(&q->link);
         if (counted)
             waiting_sub(l, q);
-        complete(q, NULL, ERR_UNAVAILABLE, "the broker is closing");
+        request_complete(q, NULL, ERR_UNAVAILABLE, "the broker is closing");
     }
     return any;
 }

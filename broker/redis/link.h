@@ -17,9 +17,22 @@
 
 struct redis_link;
 struct sentinel;
+struct request;
 
 struct redis_script {
     const char *text, *sha1;
+};
+
+/* A command put together but not sent yet. */
+struct command {
+    char *bytes; /* for redisFreeCommand */
+    size_t n;
+    uint16_t slot; /* in a cluster */
+};
+
+/* What waits or is unanswered, of one link or of several together. */
+struct redis_backlog {
+    size_t bytes, count;
 };
 
 /* All borrowed while the link lives. */
@@ -31,25 +44,37 @@ struct redis_link_config {
     struct sentinel *sentinel;            /* not NULL: to the primary that it names, instead */
     uint32_t timeout_ms;                  /* of one request, and of connecting */
     uint32_t queue_bytes, queue_commands; /* bound of what waits or is unanswered; 0: no bound */
+    struct redis_backlog *backlog;        /* what counts for it; NULL: this link alone */
     const struct redis_script *scripts;   /* loaded on every connection, and again when Redis has forgotten them */
     size_t script_count;
+    bool quiet; /* to fail is nothing to be logged */
 };
 
 struct redis_link_events {
     void (*up)(void *owner);
     void (*down)(void *owner);
-    /* What is no answer to a request: messages and confirmations of a subscriber's link. NULL when there is no such thing. */
-    void (*push)(void *owner, const redisReply *r);
+    /* A reply, before it is taken for the answer to the oldest request; true: it is no answer but a message or a confirmation, and has been
+     * taken. NULL when there is no such thing. */
+    bool (*push)(void *owner, const redisReply *r);
+    /* For links of a cluster, all NULL elsewhere; requests are handed over in the order in which they were sent (link_private.h).
+     * failed: an attempt to connect failed. refused: an error reply; true when the request was taken. answered: the request is about to
+     * complete with a reply. stranded: the connection is gone, the request may be done on another one, and is taken. */
+    void (*failed)(void *owner);
+    bool (*refused)(void *owner, struct request *q, const redisReply *error);
+    void (*answered)(void *owner, const struct request *q);
+    void (*stranded)(void *owner, struct request *q);
 };
 
 /* REPEATABLE: doing it twice is as good as once. UNANSWERED: answered by pushes only. UNBOUNDED: never refused for a full queue. BORROWED: the bytes
- * stay the caller's and as they are until the completion. QUIET: an error reply is the asker's business alone. */
+ * stay the caller's and as they are until the completion. QUIET: an error reply is the asker's business alone. TELLS: a script that publishes: in a
+ * cluster such requests of one slot never overtake each other, and none is done where nobody listens. */
 enum {
     REQUEST_REPEATABLE = 1,
     REQUEST_UNANSWERED = 2,
     REQUEST_UNBOUNDED = 4,
     REQUEST_BORROWED = 8,
     REQUEST_QUIET = 16,
+    REQUEST_TELLS = 32
 };
 
 /* r is the reply, an error reply (err set, why its text), or NULL (err says why). Borrowed until return. */

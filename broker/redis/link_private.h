@@ -21,6 +21,13 @@ struct request {
     bool setup;
     char *bytes;
     size_t n;
+    /* Of a cluster's requests. */
+    uint16_t slot;
+    bool asking;        /* to be preceded by ASKING */
+    uint32_t redirects; /* how often it was refused */
+    uint64_t number;    /* the later asked for, the higher */
+    uint64_t sent;      /* the later sent on its link, the higher */
+    const char *why;    /* it was given up, and is about to be told so */
 };
 
 struct redis_link {
@@ -37,7 +44,8 @@ struct redis_link {
     bool request_timer_set;
     struct task task;
     struct link queue, sent, refused;
-    size_t waiting_bytes, waiting_count; /* queue and sent */
+    struct redis_backlog own, *backlog; /* queue and sent; backlog may be &own */
+    uint64_t sent_count;
     size_t setup_left;
     uint32_t failures;         /* attempts since it was up for a while */
     bool was_down;             /* it could not be reached, or was lost, and that was logged */
@@ -49,6 +57,20 @@ struct redis_link {
 };
 
 /* link.c */
+/* Takes the command. Not counted, and on no list. */
+struct request *request_new(const struct redis_link_config *cfg, struct loop *loop, struct command *c, unsigned flags,
+                            redis_done *done, void *arg);
+/* What a connection needs to begin does not count. */
+void backlog_add(struct redis_backlog *b, struct broker_stats *stats, const struct request *q);
+void backlog_sub(struct redis_backlog *b, struct broker_stats *stats, const struct request *q);
+/* q is off every list and not counted. */
+void request_complete(struct request *q, const redisReply *r, enum err err, const char *why);
+bool request_fits(const struct redis_link_config *cfg, const struct redis_backlog *backlog, const struct request *q);
+/* Puts a request that is counted into the queue. */
+void link_take(struct redis_link *l, struct request *q);
+/* Whether everything that was sent up to this number has been answered. */
+bool link_has_passed(const struct redis_link *l, uint64_t sent);
+bool link_is_idle(const struct redis_link *l);
 void request_waits(struct redis_link *l, const struct request *q);
 /* Takes q off its list and completes it with an error. */
 void request_finish(struct redis_link *l, struct request *q, enum err err, const char *why);
@@ -63,5 +85,7 @@ void link_connected(struct redis_link *l);
 /* Gives the connection up and plans the next: what may be repeated waits for it, the rest completes with an error. */
 void link_lose(struct redis_link *l, const char *why);
 void link_load_scripts(struct redis_link *l, redis_done *done);
+/* ASKING, for the command that is sent next. */
+void link_ask(struct redis_link *l);
 
 #endif

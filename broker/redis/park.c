@@ -248,6 +248,7 @@ static void on_resumed(void *arg, const redisReply *reply, enum err err, const c
         }
         broker_fail(c->call.done, c->call.arg, err, why);
     }
+    inbox_release(r, session_slot(r, sid));
     free(c);
 }
 
@@ -271,18 +272,19 @@ void redis_session_resume(struct broker *b, struct slice sid, struct slice token
     c->call = (struct call){.r = r, .done = done, .arg = arg};
     c->sid_n = sid.n;
     memcpy(c->sid, sid.p, sid.n);
-    struct args a;
-    set_args(&a, "SADD", r->node_prefix, slice_str(r->node), ":sessions", sid);
-    store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
-    script_args(&a, r, SCRIPT_RESUME, 1);
-    (void)arg_key(&a, r->session_prefix, sid, "");
-    arg_str(&a, r->node);
-    arg_slice(&a, token_hash);
-    arg_u64(&a, r->session_ttl_ms);
-    arg_join(&a, slice_str(r->node_prefix), SLICE("{"));
-    arg_str(&a, "}");
-    arg_taken(&a, r, sid);
-    store_send(r->store, &a, REQUEST_REPEATABLE, on_resumed, c);
+    inbox_hold(r, session_slot(r, sid)); /* early, so that it is open by then; until on_resumed */
+    struct args set, resume;
+    set_args(&set, "SADD", r->node_prefix, slice_str(r->node), ":sessions", sid);
+    script_args(&resume, r, SCRIPT_RESUME, 1);
+    (void)arg_key(&resume, r->session_prefix, sid, "");
+    arg_str(&resume, r->node);
+    arg_slice(&resume, token_hash);
+    arg_u64(&resume, r->session_ttl_ms);
+    arg_inbox(&resume, r, sid);
+    arg_taken(&resume, r, sid);
+    turn_take(r, sid, &(struct turn_step){.args = &set, .flags = REQUEST_REPEATABLE},
+              &(struct turn_step){
+                  .args = &resume, .flags = REQUEST_REPEATABLE | REQUEST_TELLS, .done = on_resumed, .arg = c});
 }
 
 /* Ending what nobody came back to. */

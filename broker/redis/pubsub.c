@@ -1,13 +1,10 @@
-/* broker/redis/pubsub.c: the desired set of channels and its confirmation by Redis. */
+/* broker/redis/pubsub.c: the desired set of channels, and who waits for its confirmation by Redis. */
 #include "broker/redis/pubsub.h"
 
-#include "base/list.h"
-#include "base/log.h"
-#include "base/mem.h"
-#include "base/table.h"
-#include "broker/internal.h"
+#include <stdio.h>
 
-#define BATCH 500
+#include "base/mem.h"
+#include "broker/redis/pubsub_private.h"
 
 struct waiter {
     struct link link;    /* in its channel */
@@ -18,38 +15,7 @@ struct waiter {
     enum err err; /* what it is told when its turn comes without a channel */
 };
 
-/* Stays in the table while it is wanted or while confirmations for it are under way. */
-struct channel {
-    UT_hash_handle hh;   /* by name */
-    struct link all;     /* ps->all, while wanted; rotated by pubsub_next_room */
-    struct link pending; /* ps->pending, while a SUBSCRIBE must be sent */
-    struct link waiters;
-    uint32_t unconfirmed; /* SUBSCRIBEs sent on this connection and not confirmed: only the last one counts */
-    bool wanted, confirmed, inbox;
-    bool restoring; /* counted in ps->restoring: was wanted when the link came up */
-    size_t name_n;
-    struct slice room; /* the end of name, before encoding; part of bytes */
-    char bytes[];
-};
-
-struct pubsub {
-    const struct pubsub_config *cfg;
-    const struct pubsub_events *events;
-    void *owner;
-    struct loop *loop;
-    struct broker_stats *stats;
-    struct redis_link *link;
-    struct channel *channels;
-    struct link all, pending;
-    struct link waiters, ready; /* ready: their channel is confirmed, or refused; told from the task */
-    size_t waiter_count, wanted_count, restoring;
-    struct timer timer; /* for the oldest waiter */
-    bool timer_set, up;
-    uint64_t progress_ms; /* of restoring: the link came up, or another confirmation arrived */
-    struct task task;
-};
-
-static struct channel *channel_find(struct pubsub *ps, struct slice name)
+struct channel *channel_find(struct pubsub *ps, struct slice name)
 {
     struct channel *c;
     HASH_FIND(hh, ps->channels, name.p, name.n, c);
@@ -63,6 +29,7 @@ static struct channel *channel_new(struct pubsub *ps, struct slice name, struct 
     memcpy(c->bytes + name.n, room.p, room.n);
     c->name_n = name.n;
     c->room = (struct slice){c->bytes + name.n, room.n};
+    c->slot = ps->cluster != NULL ? slot_of_key(name) : 0;
     list_init(&c->all);
     list_init(&c->pending);
     list_init(&c->waiters);
@@ -70,7 +37,7 @@ static struct channel *channel_new(struct pubsub *ps, struct slice name, struct 
     return c;
 }
 
-static void channel_release(struct pubsub *ps, struct channel *c)
+void channel_release(struct pubsub *ps, struct channel *c)
 {
     if (c->wanted || c->unconfirmed != 0)
         return;
@@ -135,109 +102,42 @@ static void tell_ready(struct pubsub *ps)
     }
 }
 
-/* One SUBSCRIBE for up to BATCH channels; a channel costs one argument, and one confirmation. */
-static void send_batch(struct pubsub *ps)
-{
-    struct args a;
-    args_init(&a);
-    arg_str(&a, "SUBSCRIBE");
-    for (int i = 0; i < BATCH && !list_empty(&ps->pending); i++) {
-        struct channel *c = list_first(&ps->pending, struct channel, pending);
-        list_del(&c->pending);
-        c->unconfirmed++;
-        arg_slice(&a, (struct slice){c->bytes, c->name_n});
-    }
-    redis_link_send(ps->link, &a, REQUEST_UNANSWERED | REQUEST_UNBOUNDED, NULL, NULL);
-}
-
 static void on_task(struct task *t)
 {
     struct pubsub *ps = container_of(t, struct pubsub, task);
     tell_ready(ps);
-    while (redis_link_is_up(ps->link) && !list_empty(&ps->pending))
-        send_batch(ps);
-    if (!ps->up && ps->restoring == 0 && redis_link_is_up(ps->link)) {
+    list_for_each (it, &ps->feeds)
+        feed_send(list_entry(it, struct feed, all));
+    if (!ps->up && feeds_ready(ps)) {
         ps->up = true;
         ps->events->up(ps->owner);
     }
+}
+
+static void on_retry(struct timer *t)
+{
+    struct pubsub *ps = container_of(t, struct pubsub, retry);
+    loop_idle(ps->loop, &ps->task, 0);
 }
 
 static void restored(struct pubsub *ps, struct channel *c)
 {
     if (!c->restoring)
         return;
-    c->restoring = false;
-    if (--ps->restoring == 0)
+    feed_restored(c);
+    if (c->feed->restoring == 0)
         loop_idle(ps->loop, &ps->task, 0);
 }
 
-static void on_confirmation(struct pubsub *ps, struct slice name)
+void channel_confirmed(struct pubsub *ps, struct channel *c)
 {
-    struct channel *c = channel_find(ps, name);
-    ps->progress_ms = loop_now_ms(ps->loop);
-    if (c == NULL || c->unconfirmed == 0) {
-        ps->stats->undecodable++;
-        return;
-    }
-    if (--c->unconfirmed == 0 && c->wanted && list_empty(&c->pending)) {
-        c->confirmed = true;
-        waiters_ready(ps, c, OK);
-        restored(ps, c);
-    } else {
-        channel_release(ps, c);
-    }
-}
-
-static struct slice element(const redisReply *r, size_t at)
-{
-    const redisReply *e = r->element[at];
-    return e->type == REDIS_REPLY_STRING ? (struct slice){e->str, (size_t)e->len} : SLICE_NONE;
-}
-
-static void on_push(void *owner, const redisReply *r)
-{
-    struct pubsub *ps = owner;
-    struct slice kind = element(r, 0), name = element(r, 1);
-    if (slice_eq(kind, SLICE("subscribe"))) {
-        on_confirmation(ps, name);
-        return;
-    }
-    if (!slice_eq(kind, SLICE("message")))
-        return;
-    const struct channel *c = channel_find(ps, name);
-    if (c != NULL && c->wanted)
-        ps->events->message(ps->owner, c->inbox, c->room, element(r, 2));
-}
-
-static void on_link_up(void *owner)
-{
-    struct pubsub *ps = owner;
-    ps->progress_ms = loop_now_ms(ps->loop);
-    ps->restoring = 0;
-    list_for_each (it, &ps->all) {
-        struct channel *c = list_entry(it, struct channel, all);
-        c->restoring = true;
-        ps->restoring++;
-        if (list_empty(&c->pending))
-            list_append(&ps->pending, &c->pending);
-    }
-    loop_idle(ps->loop, &ps->task, 0);
-}
-
-static void on_link_down(void *owner)
-{
-    struct pubsub *ps = owner;
-    struct channel *c, *next;
-    HASH_ITER (hh, ps->channels, c, next) {
-        c->unconfirmed = 0;
-        c->confirmed = false;
-        c->restoring = false;
-        channel_release(ps, c);
-    }
-    bool was_up = ps->up;
-    ps->up = false;
-    if (was_up)
-        ps->events->down(ps->owner);
+    bool gap = c->gap;
+    c->gap = false;
+    waiters_ready(ps, c, OK);
+    restored(ps, c);
+    /* While it is not up, everything is looked at when it will be. */
+    if (gap && ps->up && ps->cluster != NULL && !c->inbox && ps->events->resubscribed != NULL)
+        ps->events->resubscribed(ps->owner, c->room);
 }
 
 static void wait_for(struct pubsub *ps, struct channel *c, broker_done *done, void *arg)
@@ -270,10 +170,13 @@ static struct channel *channel_want(struct pubsub *ps, const char *prefix, struc
     args_fini(&a);
     if (!c->wanted) {
         c->wanted = true;
+        c->gap = false;
         ps->wanted_count++;
         ps->stats->subscriptions++;
         list_append(&ps->all, &c->all);
-        list_append(&ps->pending, &c->pending);
+        feed_adopt(feed_of(ps, c->slot), c);
+        if (c->feed != NULL && list_empty(&c->pending))
+            list_append(&c->feed->pending, &c->pending);
         loop_idle(ps->loop, &ps->task, 0);
     }
     return c;
@@ -289,16 +192,14 @@ void pubsub_open_inbox(struct pubsub *ps)
     channel_want(ps, ps->cfg->inbox_prefix, slice_str(ps->cfg->node))->inbox = true;
 }
 
-void pubsub_unsubscribe(struct pubsub *ps, struct slice room)
+static void channel_want_not(struct pubsub *ps, const char *prefix, struct slice room)
 {
     struct args a;
     args_init(&a);
-    arg_str(&a, "UNSUBSCRIBE");
-    struct channel *c = channel_find(ps, arg_key(&a, ps->cfg->prefix, room, ""));
-    if (c == NULL || !c->wanted) {
-        args_fini(&a);
+    struct channel *c = channel_find(ps, arg_key(&a, prefix, room, ""));
+    args_fini(&a);
+    if (c == NULL || !c->wanted)
         return;
-    }
     c->wanted = false;
     c->confirmed = false;
     ps->wanted_count--;
@@ -307,17 +208,86 @@ void pubsub_unsubscribe(struct pubsub *ps, struct slice room)
     list_del(&c->all);
     list_del(&c->pending);
     waiters_ready(ps, c, ERR_UNAVAILABLE);
-    if (sent && redis_link_is_up(ps->link))
-        redis_link_send(ps->link, &a, REQUEST_UNANSWERED | REQUEST_UNBOUNDED, NULL, NULL);
-    else
-        args_fini(&a);
+    struct feed *f = c->feed;
     restored(ps, c);
+    if (ps->cluster != NULL)
+        c->feed = NULL; /* it may be gone when the channel is wanted again */
+    if (sent && f != NULL)
+        feed_unsubscribe(f, c);
     channel_release(ps, c);
+}
+
+void pubsub_unsubscribe(struct pubsub *ps, struct slice room)
+{
+    channel_want_not(ps, ps->cfg->prefix, room);
+}
+
+const char *pubsub_inbox_prefix(const struct pubsub *ps)
+{
+    return ps->inbox_prefix;
+}
+
+const char *pubsub_slot_tag(const struct pubsub *ps, uint16_t slot)
+{
+    return ps->tags[slot];
+}
+
+void pubsub_listen(struct pubsub *ps, uint16_t slot, broker_done *done, void *arg)
+{
+    struct channel *c = channel_want(ps, ps->inbox_prefix, slice_str(ps->tags[slot]));
+    c->inbox = true;
+    ps->inbox_refs[slot]++;
+    if (done != NULL)
+        wait_for(ps, c, done, arg);
+}
+
+void pubsub_listen_no_more(struct pubsub *ps, uint16_t slot)
+{
+    if (--ps->inbox_refs[slot] == 0)
+        channel_want_not(ps, ps->inbox_prefix, slice_str(ps->tags[slot]));
+}
+
+void pubsub_rehome(struct pubsub *ps)
+{
+    feeds_update(ps);
+    loop_idle(ps->loop, &ps->task, 0);
+    if (ps->up && !feeds_ready(ps)) {
+        ps->up = false;
+        ps->events->down(ps->owner);
+    }
 }
 
 void pubsub_drop(struct pubsub *ps, const char *why)
 {
-    redis_link_drop(ps->link, why);
+    list_for_each (it, &ps->feeds)
+        redis_link_drop(list_entry(it, struct feed, all)->link, why);
+}
+
+unsigned pubsub_drop_deaf(struct pubsub *ps, uint64_t ms, const char *why)
+{
+    uint64_t now = loop_now_ms(ps->loop);
+    unsigned count = 0;
+    list_for_each (it, &ps->feeds) {
+        struct feed *f = list_entry(it, struct feed, all);
+        uint64_t since = f->restoring != 0 ? f->progress_ms : f->heard_ms;
+        if (!redis_link_is_up(f->link) || now - since < ms)
+            continue;
+        f->heard_ms = f->progress_ms = now;
+        redis_link_drop(f->link, why);
+        count++;
+    }
+    return count;
+}
+
+unsigned pubsub_slots_heard(const struct pubsub *ps, uint64_t ms)
+{
+    uint64_t now = loop_now_ms(ps->loop);
+    unsigned count = 0;
+    list_for_each (it, &ps->feeds) {
+        const struct feed *f = list_entry(it, struct feed, all);
+        count += redis_link_is_up(f->link) && now - f->heard_ms <= ms ? f->slots : 0;
+    }
+    return count;
 }
 
 bool pubsub_is_up(const struct pubsub *ps)
@@ -327,7 +297,7 @@ bool pubsub_is_up(const struct pubsub *ps)
 
 uint64_t pubsub_progress_ms(const struct pubsub *ps)
 {
-    return ps->progress_ms;
+    return list_empty(&ps->feeds) ? 0 : list_first(&ps->feeds, struct feed, all)->progress_ms;
 }
 
 size_t pubsub_count(const struct pubsub *ps)
@@ -345,8 +315,6 @@ struct slice pubsub_next_room(struct pubsub *ps)
     return c->inbox ? SLICE_NONE : c->room;
 }
 
-static const struct redis_link_events link_events = {.up = on_link_up, .down = on_link_down, .push = on_push};
-
 struct pubsub *pubsub_create(struct loop *loop, const struct pubsub_config *cfg, const struct pubsub_events *events,
                              void *owner, struct broker_stats *stats)
 {
@@ -356,25 +324,39 @@ struct pubsub *pubsub_create(struct loop *loop, const struct pubsub_config *cfg,
     ps->owner = owner;
     ps->loop = loop;
     ps->stats = stats;
+    ps->cluster = cfg->cluster;
+    list_init(&ps->feeds);
     list_init(&ps->all);
-    list_init(&ps->pending);
     list_init(&ps->waiters);
     list_init(&ps->ready);
     timer_init(&ps->timer, loop, on_timer);
+    timer_init(&ps->retry, loop, on_retry);
     task_init(&ps->task, on_task);
-    ps->link = redis_link_create(loop, &cfg->link, &link_events, ps, stats);
+    if (ps->cluster == NULL) {
+        (void)feed_create(ps, NULL);
+        return ps;
+    }
+    size_t n = strlen(cfg->inbox_prefix) + strlen(cfg->node) + 2;
+    ps->inbox_prefix = xmalloc(n);
+    (void)snprintf(ps->inbox_prefix, n, "%s%s:", cfg->inbox_prefix, cfg->node);
+    ps->inbox_refs = xcalloc(SLOTS, sizeof *ps->inbox_refs);
+    ps->tags = xcalloc(SLOTS, sizeof *ps->tags);
+    slot_tags(ps->tags);
     return ps;
 }
 
 bool pubsub_close(struct pubsub *ps)
 {
-    (void)redis_link_close(ps->link);
+    ps->closing = true;
+    list_for_each (it, &ps->feeds)
+        (void)redis_link_close(list_entry(it, struct feed, all)->link);
     struct channel *c, *next;
     HASH_ITER (hh, ps->channels, c, next)
         waiters_ready(ps, c, ERR_UNAVAILABLE);
     bool any = !list_empty(&ps->ready);
     tell_ready(ps);
     timer_stop(&ps->timer);
+    timer_stop(&ps->retry);
     ps->timer_set = true; /* stays off */
     task_cancel(&ps->task);
     return any;
@@ -390,7 +372,11 @@ void pubsub_destroy(struct pubsub **pubsub)
         HASH_DELETE(hh, ps->channels, c);
         free(c);
     }
-    redis_link_destroy(&ps->link);
+    list_for_each_safe (it, &ps->feeds)
+        feed_free(list_entry(it, struct feed, all));
+    free(ps->inbox_prefix);
+    free(ps->inbox_refs);
+    free(ps->tags);
     free(ps);
     *pubsub = NULL;
 }

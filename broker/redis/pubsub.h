@@ -1,10 +1,12 @@
-/* broker/redis/pubsub.h: the subscriber's link: the set of channels this node wants, kept subscribed, and what arrives on them.
+/* broker/redis/pubsub.h: the set of channels this node wants, kept subscribed, and what arrives on them.
  *
- * A channel once wanted stays wanted until it is unsubscribed, whatever happens to the link; after a loss the whole set is
- * subscribed again in batches. */
+ * A channel once wanted stays wanted until it is unsubscribed, whatever happens to the links; after a loss the whole set is
+ * subscribed again in batches. In a cluster there is a link to each primary, and a channel is subscribed (SSUBSCRIBE) at the one that has
+ * its slot, wherever that moves. */
 #ifndef XD_BROKER_REDIS_PUBSUB_H
 #define XD_BROKER_REDIS_PUBSUB_H
 
+#include "broker/redis/cluster.h"
 #include "broker/redis/link.h"
 
 struct pubsub;
@@ -12,16 +14,22 @@ struct pubsub;
 struct pubsub_events {
     /* Something arrived on a channel that is wanted: the room's, or the inbox of this node. */
     void (*message)(void *owner, bool inbox, struct slice room, struct slice body);
-    void (*up)(void *owner); /* every channel that was wanted when the link came up is confirmed */
+    /* Every channel that was wanted when the link came up is confirmed; in a cluster: those of more than half of the slots, and of
+     * every primary that can be reached. */
+    void (*up)(void *owner);
     void (*down)(void *owner);
+    /* In a cluster, while up: this room was not subscribed for a while, and is again. */
+    void (*resubscribed)(void *owner, struct slice room);
 };
 
 struct pubsub_config {
     struct redis_link_config link;
-    const char *prefix;       /* a room's channel is `<prefix>{<room>}` */
-    const char *inbox_prefix; /* a node's inbox is `<inbox_prefix>{<node>}` */
+    const char *prefix; /* a room's channel is `<prefix>{<room>}` */
+    const char *
+        inbox_prefix; /* a node's inbox is `<inbox_prefix>{<node>}`; in a cluster, for each slot, `<inbox_prefix><node>:{<tag>}` */
     const char *node;
     uint32_t waiters_max;
+    struct cluster *cluster; /* NULL: there is one Redis */
 };
 
 /* cfg is borrowed while it lives. */
@@ -35,11 +43,24 @@ void pubsub_destroy(struct pubsub **pubsub);
 void pubsub_subscribe(struct pubsub *ps, struct slice room, broker_done *done, void *arg);
 void pubsub_unsubscribe(struct pubsub *ps, struct slice room);
 
-/* Wants what others publish to this node itself, from the next connection on at the latest. */
+/* Wants what others publish to this node itself, from the next connection on at the latest. Not in a cluster. */
 void pubsub_open_inbox(struct pubsub *ps);
+/* In a cluster a script can publish to channels of its keys' slot only: the inbox is a channel per slot. Wanted as often as it was asked
+ * for; listen completes as pubsub_subscribe. */
+void pubsub_listen(struct pubsub *ps, uint16_t slot, broker_done *done, void *arg);
+void pubsub_listen_no_more(struct pubsub *ps, uint16_t slot);
+/* What stands before and between the braces in the name of the channel of a slot. */
+const char *pubsub_inbox_prefix(const struct pubsub *ps);
+const char *pubsub_slot_tag(const struct pubsub *ps, uint16_t slot);
+/* The cluster's slots or links have changed. */
+void pubsub_rehome(struct pubsub *ps);
 
 /* Connects anew, from the loop. */
 void pubsub_drop(struct pubsub *ps, const char *why);
+/* In a cluster: drops the links on which nothing was heard for so long, and tells how many. */
+unsigned pubsub_drop_deaf(struct pubsub *ps, uint64_t ms, const char *why);
+/* In a cluster: how many slots have a primary from which something was heard within this time. */
+unsigned pubsub_slots_heard(const struct pubsub *ps, uint64_t ms);
 bool pubsub_is_up(const struct pubsub *ps);
 /* When (by the loop's clock) restoring the subscriptions last made progress. */
 uint64_t pubsub_progress_ms(const struct pubsub *ps);

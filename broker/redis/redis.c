@@ -28,6 +28,20 @@ static void on_link_changed(void *owner)
         tell_link(r);
 }
 
+static void on_cluster_changed(void *owner)
+{
+    struct redis *r = owner;
+    if (r->pubsub != NULL && !r->closing)
+        pubsub_rehome(r->pubsub);
+}
+
+static void on_resubscribed(void *owner, struct slice room)
+{
+    struct redis *r = owner;
+    if (!r->closing && r->b.events->resubscribed != NULL)
+        r->b.events->resubscribed(r->b.owner, room);
+}
+
 static void on_pubsub_changed(void *owner)
 {
     tell_link(owner);
@@ -131,9 +145,10 @@ static const struct broker_ops redis_ops = {
     .destroy = redis_destroy,
 };
 
-static const struct store_events store_events = {.up = on_link_changed, .down = on_link_changed};
+static const struct store_events store_events = {
+    .up = on_link_changed, .down = on_link_changed, .changed = on_cluster_changed};
 static const struct pubsub_events pubsub_events = {
-    .message = on_message, .up = on_pubsub_changed, .down = on_pubsub_changed};
+    .message = on_message, .up = on_pubsub_changed, .down = on_pubsub_changed, .resubscribed = on_resubscribed};
 
 static char *join(const char *a, const char *b)
 {
@@ -164,6 +179,7 @@ static void configure(struct redis *r, const struct broker_config *cfg)
     /* The time to live is the last resort: a reaper must always come first. */
     r->session_ttl_ms = cfg->session_ttl_ms > 10 * r->lease_ms ? cfg->session_ttl_ms : 10 * r->lease_ms;
     r->started_ms = loop_wall_ms(r->b.loop);
+    bool in_cluster = r->url.topology == REDIS_CLUSTER;
     r->link_cfg = (struct redis_link_config){.name = r->node,
                                              .url = &r->url,
                                              .tls = r->tls,
@@ -171,7 +187,7 @@ static void configure(struct redis *r, const struct broker_config *cfg)
                                              .timeout_ms = cfg->timeout_ms,
                                              .queue_bytes = cfg->queue_bytes,
                                              .queue_commands = cfg->queue_commands,
-                                             .scripts = redis_scripts,
+                                             .scripts = in_cluster ? redis_cluster_scripts : redis_scripts,
                                              .script_count = SCRIPT_COUNT};
     r->pubsub_cfg = (struct pubsub_config){.link = {.name = r->node,
                                                     .url = &r->url,
@@ -195,24 +211,6 @@ static bool plain_name(const char *s)
     return true;
 }
 
-/* What a url may say that this version does not do. */
-static enum err check_supported(const struct redis_url *url, struct error *reterr)
-{
-    if (url->topology == REDIS_CLUSTER)
-        return fail(reterr, ERR_UNSUPPORTED, "Redis Cluster (redis+cluster://) is not supported yet");
-    return OK;
-}
-
-static bool parse_url(const char *text, struct redis_url *ret, struct error *reterr)
-{
-    if (!redis_url_parse(text, ret, reterr))
-        return false;
-    if (check_supported(ret, reterr) == OK)
-        return true;
-    redis_url_fini(ret);
-    return false;
-}
-
 /* *ret is NULL for connections without TLS. */
 static bool read_certificates(const struct redis_url *url, struct redis_tls **ret, struct error *reterr)
 {
@@ -224,7 +222,7 @@ enum err broker_redis_check_url(const char *url, struct error *reterr)
 {
     struct redis_url parsed;
     struct redis_tls *tls;
-    if (!parse_url(url, &parsed, reterr))
+    if (!redis_url_parse(url, &parsed, reterr))
         return reterr->code;
     bool ok = read_certificates(&parsed, &tls, reterr);
     redis_tls_destroy(&tls);
@@ -241,7 +239,7 @@ struct broker *broker_redis_create(struct loop *loop, const struct broker_config
         fail(reterr, ERR_INVALID_NAME, "node names and key prefixes are made of letters, digits and . _ : -");
         return NULL;
     }
-    if (!parse_url(cfg->url, &url, reterr))
+    if (!redis_url_parse(cfg->url, &url, reterr))
         return NULL;
     if (!read_certificates(&url, &tls, reterr)) {
         redis_url_fini(&url);
@@ -262,8 +260,9 @@ struct broker *broker_redis_create(struct loop *loop, const struct broker_config
     sessions_init(r);
     lease_init(r);
     r->store = store_create(loop, &r->link_cfg, &store_events, r, &r->b.stats);
+    r->cluster = r->pubsub_cfg.cluster = store_cluster(r->store);
     r->pubsub = pubsub_create(loop, &r->pubsub_cfg, &pubsub_events, r, &r->b.stats);
-    pubsub_open_inbox(r->pubsub);
+    inbox_open(r);
     pubsub_subscribe(r->pubsub, SLICE("$all"), NULL, NULL);
     return &r->b;
 }

@@ -56,8 +56,10 @@ struct redis {
     struct redis_link_config link_cfg;
     struct pubsub_config pubsub_cfg;
     struct redis_store *store;
+    struct cluster *cluster; /* the store's; NULL: there is one Redis */
     struct pubsub *pubsub;
     bool told_up, closing;
+    struct turns *turns;  /* turns.c */
     struct link deferred; /* completions that need no Redis */
     struct task task;
     struct lease lease;
@@ -116,6 +118,30 @@ void gather_hold(struct gather *g);
 void gather_release(void *g, const struct broker_result *result);
 /* To be called once, when everything has been sent. */
 void gather_close(struct gather *g);
+
+/* turns.c */
+struct turn_step {
+    struct args *args; /* finished by turn_take */
+    unsigned flags;
+    redis_done *done;
+    void *arg;
+};
+/* Sends first, then second (or NULL): in a cluster second only when first was done, else it completes with first's error; what takes a turn
+ * with the same key meanwhile waits. The keys of two turns with the same key must be the same. */
+void turn_take(struct redis *r, struct slice key, struct turn_step *first, struct turn_step *second);
+
+/* inbox.c */
+/* Two arguments: what stands before and after a node's name in the name of the inbox through which it hears of this session. */
+void arg_inbox(struct args *a, const struct redis *r, struct slice sid);
+uint16_t session_slot(const struct redis *r, struct slice sid);
+void inbox_open(struct redis *r);
+/* Nothing without a cluster: the inbox for sessions with this slot is wanted, is wanted no longer. */
+void inbox_hold(struct redis *r, uint16_t slot);
+void inbox_release(struct redis *r, uint16_t slot);
+/* Whether it is open counts. */
+void inbox_wait(struct redis *r, uint16_t slot, struct gather *g);
+/* Publishes to ourselves, through every primary. */
+void inbox_probe(struct redis *r, struct slice body);
 
 /* rooms.c */
 void redis_publish(struct broker *b, const struct publish *p, broker_done *done, void *arg);

@@ -21,6 +21,19 @@ static struct slice type_name(enum data_type type)
     return type == DATA_BINARY ? SLICE("binary") : SLICE("json");
 }
 
+/* While the slot of a room is being moved within a cluster, scripts whose keys are all on one side are done there and others are put off, and
+ * order would be lost. With a key that never exists all of them are put off. Counts it, and adds it. */
+static unsigned still_key(const struct redis *r)
+{
+    return r->cluster != NULL ? 1 : 0;
+}
+
+static void arg_still_key(struct args *a, const struct redis *r, struct slice room)
+{
+    if (r->cluster != NULL)
+        arg_room_key(a, r, room, ":still");
+}
+
 /* Publishing: to a room, to a user (first asking whether there is one), to a session. */
 
 struct publish_call {
@@ -117,7 +130,7 @@ static struct publish_call *publish_call_new(struct redis *r, const struct publi
     c->retained = p->retain_count != 0;
     c->replicas = p->replicas;
     /* Without a key nobody could tell a repetition from a second message. */
-    c->flags = p->key.n != 0 || p->was.at.offset != 0 ? REQUEST_REPEATABLE : 0;
+    c->flags = REQUEST_TELLS | (p->key.n != 0 || p->was.at.offset != 0 ? REQUEST_REPEATABLE : 0u);
     return c;
 }
 
@@ -130,9 +143,10 @@ static void publish_send(struct publish_call *c)
         return;
     }
     struct replicated_call *replicated = container_of(c, struct replicated_call, publish);
-    if (store_send_durable(r->store, &c->publish, c->replicas, &replicated->job))
+    const char *why = store_send_durable(r->store, &c->publish, c->replicas, &replicated->job);
+    if (why == NULL)
         return;
-    redis_complete_later(r, c->call.done, c->call.arg, ERR_UNAVAILABLE, "too many requests wait for Redis");
+    redis_complete_later(r, c->call.done, c->call.arg, ERR_UNAVAILABLE, why);
     free(replicated);
 }
 
@@ -201,8 +215,7 @@ static void whisper_args(struct args *a, const struct redis *r, const struct pub
     script_args(a, r, SCRIPT_WHISPER, p->key.n != 0 ? 2 : 1);
     (void)arg_key(a, r->session_prefix, sid, "");
     arg_once_key(a, r->session_prefix, sid, p->key);
-    arg_join(a, slice_str(r->node_prefix), SLICE("{"));
-    arg_str(a, "}");
+    arg_inbox(a, r, sid);
     arg_slice(a, buf_slice(head));
     arg_slice(a, p->data);
     arg_str(a, tag);
@@ -226,11 +239,13 @@ static void publish_args(struct args *a, const struct redis *r, const struct pub
 {
     char scratch[ONCE_SCRATCH];
     struct slice once = broker_once_key(p, scratch);
-    script_args(a, r, SCRIPT_PUBLISH, once.n != 0 ? 4 : 3);
+    script_args(a, r, SCRIPT_PUBLISH, once.n != 0 ? 4 : 3 + still_key(r));
     arg_room_key(a, r, p->room, ":head");
     arg_room_key(a, r, p->room, ":log");
     arg_room_key(a, r, p->room, ":members");
     arg_once_key(a, r->prefix, p->room, once);
+    if (once.n == 0)
+        arg_still_key(a, r, p->room);
     arg_channel(a, r, p->room);
     arg_slice(a, buf_slice(head));
     arg_slice(a, p->data);
@@ -238,7 +253,10 @@ static void publish_args(struct args *a, const struct redis *r, const struct pub
     arg_u64(a, p->retain_count);
     arg_u64(a, p->retain_age_s * 1000ull);
     arg_u64(a, KEEP_MS);
-    arg_once_ttl(a, r, p);
+    if (once.n != 0)
+        arg_once_ttl(a, r, p);
+    else
+        arg_u64(a, 0);
     if (p->retain_count == 0)
         return;
     const struct {
@@ -381,10 +399,11 @@ static void member_arguments(struct args *a, const struct redis *r, const struct
 
 static void member_args(struct args *a, const struct redis *r, enum script script, const struct member_id *id)
 {
-    script_args(a, r, script, 3);
+    script_args(a, r, script, 3 + still_key(r));
     arg_room_key(a, r, id->room, ":members");
     arg_room_key(a, r, id->room, ":head");
     arg_room_key(a, r, id->room, ":log");
+    arg_still_key(a, r, id->room);
     member_arguments(a, r, id);
 }
 
@@ -396,16 +415,33 @@ static void pack_notice(enum envelope_kind kind, const struct member_id *id, enu
 }
 
 /* The session's hash names its rooms before it is a member of them: whoever cleans up after it finds every room. */
-static void note_room(struct redis *r, const struct member_id *id)
+static void note_args(struct args *a, const struct redis *r, const struct member_id *id)
 {
-    struct args a;
-    script_args(&a, r, SCRIPT_TOUCH, 1);
-    (void)arg_key(&a, r->session_prefix, id->sid, "");
-    arg_slice(&a, id->node);
-    arg_u64(&a, r->session_ttl_ms);
-    arg_join(&a, SLICE("room:"), id->room);
-    arg_u64(&a, loop_wall_ms(r->b.loop));
-    store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
+    script_args(a, r, SCRIPT_TOUCH, 1);
+    (void)arg_key(a, r->session_prefix, id->sid, "");
+    arg_slice(a, id->node);
+    arg_u64(a, r->session_ttl_ms);
+    arg_join(a, SLICE("room:"), id->room);
+    arg_u64(a, loop_wall_ms(r->b.loop));
+}
+
+static void unnote_args(struct args *a, const struct redis *r, const struct member_id *id)
+{
+    script_args(a, r, SCRIPT_UNNOTE, 1);
+    (void)arg_key(a, r->session_prefix, id->sid, "");
+    arg_slice(a, id->node);
+    arg_join(a, SLICE("room:"), id->room);
+}
+
+/* One membership's turn; second may be NULL. */
+static void member_turn(struct redis *r, const struct member_id *id, struct turn_step *first, struct turn_step *second)
+{
+    struct buf key = BUF_INIT;
+    buf_append(&key, id->sid);
+    buf_append_char(&key, ' ');
+    buf_append(&key, id->room);
+    turn_take(r, buf_slice(&key), first, second);
+    buf_fini(&key);
 }
 
 void redis_join(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done, void *arg)
@@ -413,16 +449,18 @@ void redis_join(struct broker *b, struct slice room, struct slice sid, struct sl
     struct redis *r = redis_of(b);
     struct member_id id = {.room = room, .sid = sid, .user = user, .node = slice_str(r->node)};
     sessions_owe_no_more(r, sid, room);
-    note_room(r, &id);
     struct member_call *m = member_call_new(r, &id, done, arg);
     m->joins = true;
     struct buf head = BUF_INIT;
     pack_notice(ENVELOPE_ENTER, &id, EXIT_LEAVE, &head);
-    struct args a;
+    struct args note, a;
+    note_args(&note, r, &id);
     member_args(&a, r, SCRIPT_JOIN, &id);
     arg_slice(&a, user);
     arg_slice(&a, buf_slice(&head));
-    store_send(r->store, &a, REQUEST_REPEATABLE, member_changed, m);
+    member_turn(
+        r, &id, &(struct turn_step){.args = &note, .flags = REQUEST_REPEATABLE},
+        &(struct turn_step){.args = &a, .flags = REQUEST_REPEATABLE | REQUEST_TELLS, .done = member_changed, .arg = m});
     buf_fini(&head);
 }
 
@@ -433,17 +471,16 @@ void redis_leave_as(struct redis *r, const struct member_id *id, enum exit_reaso
     m->owed_on_failure = slice_eq(id->node, slice_str(r->node));
     struct buf head = BUF_INIT;
     pack_notice(ENVELOPE_EXIT, id, reason, &head);
-    struct args a;
+    struct args a, unnote;
     member_args(&a, r, SCRIPT_LEAVE, id);
     arg_slice(&a, buf_slice(&head));
     arg_u64(&a, KEEP_MS);
-    store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, member_changed, m);
+    unnote_args(&unnote, r, id);
+    const unsigned flags = REQUEST_REPEATABLE | REQUEST_UNBOUNDED;
+    member_turn(r, id,
+                &(struct turn_step){.args = &a, .flags = flags | REQUEST_TELLS, .done = member_changed, .arg = m},
+                &(struct turn_step){.args = &unnote, .flags = flags});
     buf_fini(&head);
-    script_args(&a, r, SCRIPT_UNNOTE, 1);
-    (void)arg_key(&a, r->session_prefix, id->sid, "");
-    arg_slice(&a, id->node);
-    arg_join(&a, SLICE("room:"), id->room);
-    store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
 }
 
 /* NOLINTNEXTLINE(readability-function-size): the interface wants so many */
@@ -462,12 +499,18 @@ void redis_suspend_as(struct redis *r, const struct member_id *id, broker_done *
     struct buf head = BUF_INIT;
     pack_notice(ENVELOPE_SUSPEND, id, EXIT_LEAVE, &head);
     struct args a;
-    script_args(&a, r, SCRIPT_SUSPEND, 2);
+    script_args(&a, r, SCRIPT_SUSPEND, 2 + still_key(r));
     arg_room_key(&a, r, id->room, ":members");
     arg_room_key(&a, r, id->room, ":head");
+    arg_still_key(&a, r, id->room);
     member_arguments(&a, r, id);
     arg_slice(&a, buf_slice(&head));
-    store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, member_changed, m);
+    member_turn(r, id,
+                &(struct turn_step){.args = &a,
+                                    .flags = REQUEST_REPEATABLE | REQUEST_UNBOUNDED | REQUEST_TELLS,
+                                    .done = member_changed,
+                                    .arg = m},
+                NULL);
     buf_fini(&head);
 }
 

@@ -27,5 +27,6 @@ enum script {
 };
 
 extern const struct redis_script redis_scripts[SCRIPT_COUNT];
+extern const struct redis_script redis_cluster_scripts[SCRIPT_COUNT]; /* with SPUBLISH */
 
 #endif

@@ -11,6 +11,7 @@ struct local_session {
     struct link all;
     struct link returning; /* rooms it was in when it was resumed here, and has not joined again yet */
     size_t sid_n;
+    uint16_t slot;
     struct slice user;
     char bytes[];
 };
@@ -49,6 +50,7 @@ void local_free(struct redis *r, struct local_session *s)
     list_for_each_safe (it, &s->returning) {
         returning_free(list_entry(it, struct returning, link));
     }
+    inbox_release(r, s->slot);
     HASH_DELETE(hh, r->sessions.table, s);
     list_del(&s->all);
     free(s);
@@ -68,6 +70,8 @@ void local_add(struct redis *r, struct slice sid, struct slice user)
     s->sid_n = sid.n;
     s->user = (struct slice){s->bytes + sid.n, user.n};
     list_init(&s->returning);
+    s->slot = session_slot(r, sid);
+    inbox_hold(r, s->slot);
     list_append(&r->sessions.all, &s->all);
     HASH_ADD_KEYPTR(hh, r->sessions.table, s->bytes, s->sid_n, s);
 }
@@ -229,6 +233,7 @@ void redis_session_put(struct broker *b, const struct session_record *s, broker_
     c->sid_n = s->sid.n;
     memcpy(c->sid, s->sid.p, s->sid.n);
     put_args(&a, r, s);
+    inbox_wait(r, session_slot(r, s->sid), g);
     gather_hold(g);
     store_send(r->store, &a, REQUEST_REPEATABLE, on_put, c);
     gather_close(g);

@@ -5,6 +5,7 @@
 #ifndef XD_BROKER_REDIS_STORE_H
 #define XD_BROKER_REDIS_STORE_H
 
+#include "broker/redis/cluster.h"
 #include "broker/redis/durable.h"
 #include "broker/redis/link.h"
 
@@ -13,12 +14,7 @@ struct redis_store;
 struct store_events {
     void (*up)(void *owner);
     void (*down)(void *owner);
-};
-
-/* A command put together but not sent yet. */
-struct command {
-    char *bytes; /* for redisFreeCommand */
-    size_t n;
+    void (*changed)(void *owner); /* in a cluster: as its own */
 };
 
 /* Starts connecting at once. cfg is borrowed while it lives. */
@@ -34,10 +30,13 @@ void store_send(struct redis_store *s, struct args *a, unsigned flags, redis_don
 struct command store_prepare(struct redis_store *s, struct args *a);
 void store_send_prepared(struct redis_store *s, struct command *c, unsigned flags, redis_done *done, void *arg);
 
-/* The same for a publish that so many replicas shall confirm (broker/redis/durable.h), over a connection of its own: it keeps no order with the others. False when
- * too many wait already: j was not begun. */
-bool store_send_durable(struct redis_store *s, struct command *c, uint32_t replicas, struct durable_job *j);
+/* The same for a publish that so many replicas shall confirm (broker/redis/durable.h), over a connection of its own: it keeps no order with the others.
+ * NULL, or why not: j was not begun then. In a cluster it is not sent again when its slot has moved: it ends with ERR_UNAVAILABLE. */
+const char *store_send_durable(struct redis_store *s, struct command *c, uint32_t replicas, struct durable_job *j);
 
+/* In a cluster: enough of it is. */
 bool store_is_up(const struct redis_store *s);
+/* NULL where there is one Redis. */
+struct cluster *store_cluster(const struct redis_store *s);
 
 #endif

@@ -209,11 +209,13 @@ static void on_news_down(void *owner)
 }
 
 /* "NAME old-host old-port new-host new-port"; also the confirmation, which costs one question. The answer to that has the epoch, the news has not. */
-static void on_news(void *owner, const redisReply *r)
+static bool on_news(void *owner, const redisReply *r)
 {
     struct watcher *w = owner;
-    (void)r;
+    if (r->type != REDIS_REPLY_ARRAY || r->elements != 3)
+        return false;
     watcher_ask(w);
+    return true;
 }
 
 static const struct redis_link_events question_events = {.up = on_questions_up, .down = on_questions_down};

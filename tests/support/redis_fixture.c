@@ -109,6 +109,16 @@ void redis_fixture_start(struct redis_fixture *f)
     redis_fixture_restart(f);
 }
 
+void redis_fixture_start_node(struct redis_fixture *f)
+{
+    FILE *conf = prepare(f);
+    f->bus = redis_fixture_free_port();
+    fprintf(conf, "cluster-enabled yes\ncluster-port %d\ncluster-node-timeout 1500\n", f->bus);
+    fprintf(conf, "cluster-replica-validity-factor 0\ncluster-require-full-coverage no\nrepl-diskless-sync-delay 0\n");
+    (void)fclose(conf);
+    redis_fixture_restart(f);
+}
+
 void redis_fixture_start_tls(struct redis_fixture *f, const char *ca, const char *dir, const char *name)
 {
     FILE *conf = prepare(f);

@@ -11,6 +11,7 @@ struct redis_fixture {
     int port;
     int tls_port; /* 0: none */
     char dir[64], url[64];
+    int bus;           /* the port of its cluster bus; 0: it is not part of a cluster */
     redisContext *ctx; /* our own connection, made when first needed */
 };
 
@@ -19,6 +20,8 @@ void redis_fixture_start(struct redis_fixture *f);
 /* The same with TLS on another port. ca: the file of the authority that clients' certificates must be by, if they have one. The server's certificate is
  * DIR/NAME.pem with DIR/NAME.key; all of it can be changed by CONFIG SET. */
 void redis_fixture_start_tls(struct redis_fixture *f, const char *ca, const char *dir, const char *name);
+/* The same as a node of a cluster, which has no slots and knows nobody yet. */
+void redis_fixture_start_node(struct redis_fixture *f);
 /* Kills it without a chance to say anything. */
 void redis_fixture_kill(struct redis_fixture *f);
 /* Starts it again: same port, same data. */

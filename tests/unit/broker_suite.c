@@ -12,15 +12,25 @@
 #include "base/table.h"
 
 struct redis_fixture redis;
-bool use_redis;
+struct cluster_fixture cluster;
+const char *suite_url = "memory";
+
+struct redis_fixture *suite_redis(const char *key)
+{
+    if (suite_url == redis.url)
+        return &redis;
+    return suite_url == cluster.url ? &cluster.nodes[cluster_fixture_home(&cluster, key)] : NULL;
+}
 
 int suite_setup(void **state)
 {
     struct fixture *f = xcalloc(1, sizeof *f);
-    if (use_redis)
+    if (suite_url == redis.url)
         freeReplyObject(redis_fixture_command(&redis, "FLUSHALL"));
+    if (suite_url == cluster.url)
+        cluster_fixture_flush(&cluster);
     loop_fake_init(&f->loop);
-    struct broker_config cfg = world_config(use_redis ? redis.url : "memory", "gw1-aaaaaa");
+    struct broker_config cfg = world_config(suite_url, "gw1-aaaaaa");
     world_init(&f->w, &f->loop, &cfg);
     world_ready(&f->w);
     *state = f;
@@ -48,9 +58,15 @@ int suite_main(int (*run)(const char *name), bool redis_only)
     table_seed();
     log_setup(getenv("VERBOSE") != NULL ? LOG_DEBUG : LOG_ERROR, LOG_TEXT, NULL);
     int failed = redis_only ? 0 : run("broker: memory");
-    use_redis = true;
+    suite_url = redis.url;
     redis_fixture_start(&redis);
     failed += run("broker: redis");
     redis_fixture_stop(&redis);
+    if (redis_only)
+        return failed;
+    suite_url = cluster.url;
+    cluster_fixture_start(&cluster, false);
+    failed += run("broker: redis cluster");
+    cluster_fixture_stop(&cluster);
     return failed;
 }

@@ -2,6 +2,7 @@
 #ifndef XD_TESTS_BROKER_SUITE_H
 #define XD_TESTS_BROKER_SUITE_H
 
+#include "tests/support/cluster_fixture.h"
 #include "tests/support/redis_fixture.h"
 #include "tests/unit/broker_world.h"
 
@@ -10,14 +11,18 @@ struct fixture {
     struct world w;
 };
 
-/* The Redis of the suite, and whether the present run is about it. */
+/* The Redis of the suite, and the cluster. */
 extern struct redis_fixture redis;
-extern bool use_redis;
+extern struct cluster_fixture cluster;
+/* What the present run is about. */
+extern const char *suite_url;
+/* The server that has this key; NULL where there is none. */
+struct redis_fixture *suite_redis(const char *key);
 
 int suite_setup(void **state);
 int suite_teardown(void **state);
 struct world *world_of(void **state);
-/* A main's body: run(name) is called for every backend (or for Redis alone). Returns what main returns. */
+/* A main's body: run(name) is called for every backend: memory, Redis, Redis Cluster (or for one Redis alone). Returns what main returns. */
 int suite_main(int (*run)(const char *name), bool redis_only);
 
 #define T(name) cmocka_unit_test_setup_teardown(name, suite_setup, suite_teardown)

@@ -332,7 +332,7 @@ static void full_queue_refuses(void **state)
 {
     struct fixture *f = *state;
     world_fini(&f->w);
-    struct broker_config cfg = world_config(use_redis ? redis.url : "memory", "gw1-bbbbbb");
+    struct broker_config cfg = world_config(suite_url, "gw1-bbbbbb");
     cfg.queue_commands = 20;
     cfg.queue_bytes = 100000;
     world_init(&f->w, &f->loop, &cfg);

@@ -19,11 +19,12 @@ static struct answer *ask(struct world *w, const char *fresh)
 /* Time goes by for the secrets: by the embedded broker's clock, or in what Redis has of them. */
 static void pass(struct world *w, int ms)
 {
-    if (!use_redis) {
+    struct redis_fixture *node = suite_redis("xd:tickets");
+    if (node == NULL) {
         loop_fake_advance(w->loop, (uint64_t)ms);
         return;
     }
-    freeReplyObject(redis_fixture_command(&redis, "EVAL %s 1 xd:tickets %d",
+    freeReplyObject(redis_fixture_command(node, "EVAL %s 1 xd:tickets %d",
                                           "for _, m in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do "
                                           "redis.call('ZINCRBY', KEYS[1], -ARGV[1], m) end",
                                           ms));
@@ -115,15 +116,16 @@ static void asked_with_ever_shorter_periods_it_stays_bounded(void **state)
 static void what_others_wrote_there_does_no_harm(void **state)
 {
     struct world *w = world_of(state);
-    if (!use_redis)
+    struct redis_fixture *node = suite_redis("xd:tickets");
+    if (node == NULL)
         return;
-    freeReplyObject(redis_fixture_command(&redis, "SET xd:tickets nonsense"));
+    freeReplyObject(redis_fixture_command(node, "SET xd:tickets nonsense"));
     struct answer *a = answer_new();
     w->broker->ops->secrets(w->broker, SLICE("one"), PERIOD, LEAD, answered, a);
     assert_int_equal(await(w, a)->err, ERR_INTERNAL);
-    freeReplyObject(redis_fixture_command(&redis, "DEL xd:tickets"));
+    freeReplyObject(redis_fixture_command(node, "DEL xd:tickets"));
     for (int i = 0; i < 20; i++)
-        freeReplyObject(redis_fixture_command(&redis, "ZADD xd:tickets 99999999999999 junk%d", i));
+        freeReplyObject(redis_fixture_command(node, "ZADD xd:tickets 99999999999999 junk%d", i));
     assert_int_equal(ask(w, "one")->count, SECRETS_MAX);
 }
 
@@ -131,10 +133,11 @@ static void what_others_wrote_there_does_no_harm(void **state)
 static void secrets_do_not_outlive_the_cluster(void **state)
 {
     struct world *w = world_of(state);
-    if (!use_redis)
+    struct redis_fixture *node = suite_redis("xd:tickets");
+    if (node == NULL)
         return;
     (void)ask(w, "one");
-    assert_in_range(redis_fixture_number(&redis, "PTTL xd:tickets"), 3 * PERIOD - 60000, 3 * PERIOD);
+    assert_in_range(redis_fixture_number(node, "PTTL xd:tickets"), 3 * PERIOD - 60000, 3 * PERIOD);
 }
 
 static int run(const char *name)

@@ -371,7 +371,8 @@ static void broker_urls(void **state)
                                        "redis://u:p@1.2.3.4:1/",
                                        "redis://u:p/w@d@h:1/2",
                                        "rediss://h:1",
-                                       "redis+sentinel://:p@h:1,[::1]/m/2?sentinel_password=p"};
+                                       "redis+sentinel://:p@h:1,[::1]/m/2?sentinel_password=p",
+                                       "redis+cluster://u:p@h:1,[::1],h2:3"};
     static const char *const bad[] = {"",
                                       "Memory",
                                       "redis:",
@@ -396,7 +397,6 @@ static void broker_urls(void **state)
         (void)snprintf(words, sizeof words, "--insecure --broker=%s", bad[i]);
         config_refused(words, "broker: ");
     }
-    config_refused("--insecure --broker redis+cluster://h:1", "Redis Cluster (redis+cluster://) is not supported yet");
 }
 
 static void listen_addresses(void **state)

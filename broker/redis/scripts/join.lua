@@ -1,5 +1,5 @@
 -- join.lua: a session becomes a member of a room; whoever is there hears of it.
--- KEYS: members, head, log
+-- KEYS: members, head, log, and in a cluster one that never exists
 -- ARGV: channel, session, node, user, envelope
 -- returns {offset, tag, members, member since}
 local since = now()

@@ -1,5 +1,5 @@
 -- leave.lua: a session is no longer a member of a room, if it was one through this node.
--- KEYS: members, head, log
+-- KEYS: members, head, log, and in a cluster one that never exists
 -- ARGV: channel, session, node ('*': any), envelope, keep ms
 -- returns {offset, tag, members, 1 if it was a member}
 local offset, tag, age = head(KEYS[2])

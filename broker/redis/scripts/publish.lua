@@ -1,16 +1,18 @@
 -- publish.lua: one message: its offset, its place in the log, its way to the nodes, all in one step.
--- KEYS: head, log, members, and once when there is an idempotency key
--- ARGV: channel, envelope up to data, data, tag, retain count, retain age ms, keep ms, once ttl ms (negative:
+-- KEYS: head, log, members, and once when there is an idempotency key, else in a cluster one that never exists
+-- ARGV: channel, envelope up to data, data, tag, retain count, retain age ms, keep ms, once ttl ms (0: no such key; negative:
 -- replicas will be waited for), then fields for the log
 -- returns {offset, tag, 1 if it had been published before}
 local channel, first_part, data, tag = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local count, age, keep = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
-if KEYS[4] then
-    local o, t = string.match(redis.call('GET', KEYS[4]) or '', '^(%d+) (%x+)$')
+local once = ARGV[8] ~= '0' and KEYS[4]
+
+if once then
+    local o, t = string.match(redis.call('GET', once) or '', '^(%d+) (%x+)$')
     if o then
         -- WAIT speaks of what its connection wrote last, and that must be here, not before the message.
-        if tonumber(ARGV[8]) < 0 then redis.call('SET', KEYS[4], o .. ' ' .. t, 'KEEPTTL') end
+        if tonumber(ARGV[8]) < 0 then redis.call('SET', once, o .. ' ' .. t, 'KEEPTTL') end
         return {tonumber(o), t, 1}
     end
 end
@@ -52,5 +54,5 @@ end
 if empty then redis.call('PEXPIRE', KEYS[1], math.max(keep, age)) end
 
 redis.call('PUBLISH', channel, first_part .. data .. place(offset, time, prev, tag))
-if KEYS[4] then redis.call('SET', KEYS[4], offset .. ' ' .. tag, 'PX', math.abs(ARGV[8])) end
+if once then redis.call('SET', once, offset .. ' ' .. tag, 'PX', math.abs(ARGV[8])) end
 return {offset, tag, 0}

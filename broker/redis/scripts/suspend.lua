@@ -1,5 +1,5 @@
 -- suspend.lua: a member's connection is gone, but it may come back.
--- KEYS: members, head
+-- KEYS: members, head, and in a cluster one that never exists
 -- ARGV: channel, session, node it must have come through ('*': any), envelope
 -- returns {offset, tag, members, 1 if it was active}
 local offset, tag = head(KEYS[2])
