@@ -35,6 +35,8 @@ bool conn_env_init(struct conn_env *env, const struct options *o, const struct c
         return false;
     if (o->tls && (env->tls = tls_client_context(o->ciphersuites)) == NULL)
         return false;
+    if (o->tls_resume && env->tls != NULL)
+        tls_resume_sessions(env->tls);
     env->rx = grow(NULL, RX_BYTES);
     env->tx = grow(NULL, TX_BYTES);
     env->epoll = epoll_create1(EPOLL_CLOEXEC);

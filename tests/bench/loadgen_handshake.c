@@ -87,6 +87,8 @@ static bool shakes_measure(struct shakes *s)
     w.work_ns = wall;
     cpu_window_print(&w, s->o, "handshake", s->o->handshakes);
     latency_print("handshake", &s->latency);
+    if (s->o->tls_resume)
+        printf("handshakes_resumed_percent=%.1f\n", 100.0 * tls_resumed() / (primer + s->o->handshakes));
     return true;
 }
 

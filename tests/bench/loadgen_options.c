@@ -48,6 +48,7 @@ enum {
     OPT_WARMUP,
     OPT_DURATION,
     OPT_CIPHERSUITES,
+    OPT_TLS_RESUME,
 };
 
 static const struct option long_options[] = {
@@ -68,6 +69,7 @@ static const struct option long_options[] = {
     {"warmup", required_argument, NULL, OPT_WARMUP},
     {"duration", required_argument, NULL, OPT_DURATION},
     {"ciphersuites", required_argument, NULL, OPT_CIPHERSUITES},
+    {"tls-resume", no_argument, NULL, OPT_TLS_RESUME},
     {NULL, 0, NULL, 0},
 };
 
@@ -99,7 +101,8 @@ static void options_help(void)
           "  --size BYTES         payload (default 128)\n"
           "  --concurrency N      connections being opened at a time (default 32)\n"
           "  --handshakes N       connections of the handshake workload (default 5000)\n"
-          "  --ciphersuites LIST  TLS 1.3 suites to offer (default TLS_AES_128_GCM_SHA256)\n",
+          "  --ciphersuites LIST  TLS 1.3 suites to offer (default TLS_AES_128_GCM_SHA256)\n"
+          "  --tls-resume         resume the TLS session of the latest connection that brought a ticket\n",
           stdout);
 }
 
@@ -219,6 +222,7 @@ static bool option_apply(int opt, struct options *o, struct overrides *over)
     case OPT_WARMUP: return parse_seconds("warmup", optarg, &o->warmup);
     case OPT_DURATION: return parse_seconds("duration", optarg, &o->duration);
     case OPT_CIPHERSUITES: o->ciphersuites = optarg; return true;
+    case OPT_TLS_RESUME: o->tls_resume = true; return true;
     default: return false; /* getopt has said what is wrong */
     }
 }

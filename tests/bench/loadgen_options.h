@@ -19,6 +19,7 @@ struct options {
     enum mode mode;
     const struct dialect *dialect;
     bool tls;
+    bool tls_resume;                         /* with the session ticket of an earlier connection */
     struct sockaddr_in targets[MAX_TARGETS]; /* connections are spread over them in turn */
     unsigned n_targets;
     unsigned rooms, members;  /* connections = rooms × members */

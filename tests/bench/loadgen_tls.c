@@ -33,6 +33,31 @@ struct ssl_ctx_st *tls_client_context(const char *ciphersuites)
     return ctx;
 }
 
+/* The latest; it may be used again and again, because the server keeps nothing. Freed at exit by nobody. */
+static SSL_SESSION *session;
+static bool resuming;
+static unsigned resumed;
+
+static int on_session(SSL *ssl, SSL_SESSION *fresh)
+{
+    (void)ssl;
+    SSL_SESSION_free(session);
+    session = fresh;
+    return 1; /* it is ours now */
+}
+
+void tls_resume_sessions(SSL_CTX *ctx)
+{
+    resuming = true;
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(ctx, on_session);
+}
+
+unsigned tls_resumed(void)
+{
+    return resumed;
+}
+
 bool stream_init(struct stream *s, int fd, struct ssl_ctx_st *ctx)
 {
     *s = (struct stream){.fd = fd};
@@ -45,12 +70,15 @@ bool stream_init(struct stream *s, int fd, struct ssl_ctx_st *ctx)
         return false;
     }
     SSL_set_connect_state(s->ssl);
-    return true;
+    return session == NULL || SSL_set_session(s->ssl, session) == 1;
 }
 
 void stream_fini(struct stream *s)
 {
     struct linger abort_now = {.l_onoff = 1};
+    if (s->ssl != NULL)
+        SSL_set_shutdown(s->ssl,
+                         SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN); /* or OpenSSL takes its session for broken */
     SSL_free(s->ssl);
     s->ssl = NULL;
     if (s->fd >= 0) {
@@ -100,6 +128,7 @@ int stream_handshake(struct stream *s)
         return 1;
     errno = 0;
     int r = SSL_do_handshake(s->ssl);
+    resumed += r == 1 && resuming && SSL_session_reused(s->ssl) != 0;
     return r == 1 ? 1 : stream_result(s, r);
 }
 

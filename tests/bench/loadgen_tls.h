@@ -17,6 +17,10 @@ struct stream {
 /* TLS 1.3 only, certificates are not verified (the bench makes its own). NULL and a message on stderr when the
  * library refuses the suites. The caller frees it with SSL_CTX_free(). */
 struct ssl_ctx_st *tls_client_context(const char *ciphersuites);
+/* From now on connections of ctx resume the session of the latest ticket. */
+void tls_resume_sessions(struct ssl_ctx_st *ctx);
+/* How many handshakes did. */
+unsigned tls_resumed(void);
 /* Wraps a connected socket. ctx NULL: plain. */
 bool stream_init(struct stream *s, int fd, struct ssl_ctx_st *ctx);
 /* Aborts the connection (RST, so that no TIME_WAIT is left behind) and frees everything. */
