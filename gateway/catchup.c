@@ -106,13 +106,13 @@ static bool takes(const struct catchup *c, const struct message_record *r)
     return conn->out.bytes == 0 || conn->out.bytes + r->data.n + FRAME_ROOM <= c->gw->cfg->max_queue_bytes / 2;
 }
 
-/* The first page begins with the client's own position, or there is no telling whether it is on our branch. */
-static const char *first_page_problem(const struct catchup *c, const struct broker_result *r)
+/* A page begins with the client's own position, or there is no telling whether it is on our branch. Once that is known the log may have let go of it. */
+static const char *page_problem(const struct catchup *c, const struct broker_result *r)
 {
     if (r->count == 0 && r->position.offset <= c->at.offset && !same(&r->position, &c->at))
         return "fork";
     if (r->count == 0)
-        return c->at.offset == 0 ? NULL : "expired";
+        return c->at.offset == 0 || c->checked ? NULL : "expired";
     const struct position *first = &r->messages[0].position;
     if (first->offset == c->at.offset)
         return strcmp(first->tag, c->at.tag) == 0 ? NULL : "fork";
@@ -132,15 +132,23 @@ static void part(struct catchup *c, const struct position *since)
     catchup_step(c);
 }
 
-/* The client has seen what the log does not have: a failover has lost it. This node may have been there; else the log may tell, where a message
- * that was appended again says where it had been. */
+/* The client has seen what the log does not have: a failover has lost it. This node may have been there, or still be: then its stream is about to find
+ * out. Else the log may tell, where a message that was appended again says where it had been. */
 static void forked(struct catchup *c)
 {
     const struct fork *f = fork_of(c->member->room, &c->at);
     c->lost = c->at;
+    c->checked = false;
     if (f != NULL && f->mendable) {
         part(c, &f->since);
         return;
+    }
+    if (!c->compared) {
+        c->compared = true;
+        stream_check(c->member->room);
+        c->waiting = c->member->room->stream.state == STREAM_REPAIRING;
+        if (c->waiting)
+            return;
     }
     c->seeking = true;
     c->at = (struct position){.offset = c->at.offset > SEEK_BACK ? c->at.offset - SEEK_BACK : 0};
@@ -178,14 +186,6 @@ static void adopt(struct catchup *c, const struct broker_result *r)
         give_up(c, "fork"); /* the log no longer reaches back to it */
 }
 
-/* The log ends before what this node has delivered: it has another branch. Compared once more, the stream finds out, and this goes on after it. */
-static void wait_for_stream(const struct catchup *c)
-{
-    struct room *room = c->member->room;
-    if (room->stream.state == STREAM_LIVE)
-        stream_check(room);
-}
-
 static void send_page(struct catchup *c, const struct broker_result *r)
 {
     uint64_t before = c->at.offset;
@@ -199,29 +199,25 @@ static void send_page(struct catchup *c, const struct broker_result *r)
     if (c->at.offset == before && before < r->position.offset)
         give_up(c, "expired"); /* the head is further on than the log */
     else if (c->at.offset == before && !level(c))
-        wait_for_stream(c);
+        stream_check(c->member->room); /* the log ends before what this node has delivered: the stream finds out why */
     else
         catchup_step(c);
 }
 
 static void take_page(struct catchup *c, const struct broker_result *r)
 {
-    if (!c->checked) {
-        const char *problem = first_page_problem(c, r);
-        if (problem != NULL && strcmp(problem, "fork") == 0) {
-            forked(c);
-            return;
-        }
-        if (problem != NULL) {
-            give_up(c, problem);
-            return;
-        }
-        tell(c->member, &c->at, NULL);
-        c->checked = true;
-    } else if (r->count != 0 && r->messages[0].position.offset > c->at.offset + 1) {
-        give_up(c, "expired"); /* trimmed while the client was too slow for its retention */
+    const char *problem = page_problem(c, r);
+    if (problem != NULL && strcmp(problem, "fork") == 0) {
+        forked(c);
         return;
     }
+    if (problem != NULL) {
+        give_up(c, problem); /* perhaps trimmed while the client was too slow for its retention */
+        return;
+    }
+    if (!c->checked)
+        tell(c->member, &c->at, NULL);
+    c->checked = true;
     send_page(c, r);
 }
 
@@ -244,8 +240,6 @@ static void on_page(void *arg, const struct broker_result *r)
         free(c);
     } else if (r->err != OK) {
         gateway_retry_later(g);
-    } else if (c->stale) {
-        catchup_step(c);
     } else if (c->seeking) {
         seek(c, r);
     } else if (c->adopting) {
@@ -261,9 +255,8 @@ static void read_page(struct catchup *c)
 {
     const struct room *room = c->member->room;
     struct position after = c->at;
-    if (!c->checked && !c->seeking && after.offset != 0)
+    if (!c->seeking && after.offset != 0)
         after.offset--;
-    c->stale = false;
     c->reading = true;
     c->gw->catchup_reads++;
     c->gw->broker->ops->history(c->gw->broker, room->name, &after, PAGE, on_page, c);
@@ -282,6 +275,9 @@ void catchup_step(struct catchup *c)
     const struct stream *s = &c->member->room->stream;
     if (c->reading || !list_empty(&c->turn))
         return;
+    c->waiting = c->waiting && c->member->room->stream.state == STREAM_REPAIRING;
+    if (c->waiting)
+        return; /* called again when the room's stream has moved on */
     if (strays(c))
         c->checked = false; /* the log decides */
     if (level(c))
@@ -344,9 +340,8 @@ void catchup_cancel(struct catchup *c)
         free(c);
 }
 
-void catchup_forked(struct catchup *c)
+void catchup_forked(struct catchup *c, const struct position *since)
 {
-    c->stale = true;
-    if (c->checked && fork_of(c->member->room, &c->at) != NULL)
+    if (c->at.offset > since->offset)
         c->checked = false; /* the log decides again, and the client is told */
 }

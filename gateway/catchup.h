@@ -19,8 +19,9 @@ struct catchup {
     struct member *member; /* NULL: gone while a page was being read */
     struct position at;    /* what the client has */
     bool reading;
-    bool checked; /* the log has confirmed `at`; the client has been told so */
-    bool stale;   /* the page being read was asked for before the room changed its branch */
+    bool checked;  /* the log has confirmed `at`; the client has been told so */
+    bool compared; /* the room's stream has been compared with the log since that has shown another branch here; */
+    bool waiting;  /* or is being so */
     /* The client's position is on a branch that was lost: */
     struct position lost; /* that position */
     bool seeking;  /* looking through the log, read up to `at`, for a message that says where the branch began; */
@@ -33,8 +34,8 @@ void catchup_begin(struct member *m, const struct position *from);
 void catchup_behind(struct member *m);
 /* The member leaves before it is done. */
 void catchup_cancel(struct catchup *c);
-/* The room has changed its branch; what this member was told of may be lost. */
-void catchup_forked(struct catchup *c);
+/* The room goes on after `since` on another branch; what this member was told of may be lost. */
+void catchup_forked(struct catchup *c, const struct position *since);
 /* Goes on if it can: called when the client has read on, the room's stream has moved on, or after a failed read. */
 void catchup_step(struct catchup *c);
 

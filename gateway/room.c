@@ -369,7 +369,7 @@ void room_forked(struct room *r, const struct position *since)
     list_for_each_safe (it, &r->waiting) {
         const struct member *m = list_entry(it, struct member, in_room);
         if (m->catchup != NULL)
-            catchup_forked(m->catchup);
+            catchup_forked(m->catchup, since);
     }
 }
 
