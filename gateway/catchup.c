@@ -298,6 +298,8 @@ static struct catchup *catchup_create(struct member *m)
     c->gw = m->room->gw;
     c->member = m;
     m->catchup = c;
+    m->branch_end = m->room->stream.forks
+                        .count; /* of what is lost from now on it has seen what it has been sent: `lost` will tell */
     m->session->returning++;
     list_init(&c->turn);
     return c;

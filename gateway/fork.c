@@ -235,7 +235,8 @@ bool fork_return(struct room *r, const struct envelope *e, struct sight *ret)
 bool fork_seen_by(const struct member *m, const struct sight *s)
 {
     const struct fork *f = s->fork;
-    if (f != NULL && (m->branch < f->branch || (m->branch == f->branch && m->entered < s->offset)))
+    if (f != NULL && f->branch < m->branch_end &&
+        (m->branch < f->branch || (m->branch == f->branch && m->entered < s->offset)))
         return true;
     return m->lost_to != 0 && s->since == m->lost_since && s->offset <= m->lost_to;
 }

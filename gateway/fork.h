@@ -16,7 +16,8 @@ struct gateway;
 struct member;
 struct room;
 
-#define FORKS_MAX 4 /* remembered per room */
+#define FORKS_MAX   4 /* remembered per room */
+#define BRANCH_NONE UINT32_MAX
 
 /* A room's forks. */
 struct forks {

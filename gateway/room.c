@@ -116,8 +116,11 @@ void member_activate(struct member *m)
     list_del(&m->in_room);
     m->phase = MEMBER_JOINED;
     audience_enter(audience_get(r, m->session->conn->protocol), m);
-    m->branch = r->stream.forks.count;
-    m->entered = m->whole ? 0 : r->stream.last.offset;
+    if (m->branch == BRANCH_NONE || m->branch_end != r->stream.forks.count) { /* else it was set aside, and is back */
+        m->branch = r->stream.forks.count;
+        m->entered = m->whole ? 0 : r->stream.last.offset;
+    }
+    m->branch_end = BRANCH_NONE;
     if (m->implicit)
         session_implicit_joined(m->session);
 }
@@ -163,7 +166,7 @@ static struct member *member_create(struct room *r, struct session *s)
     m->session = s;
     m->room = r;
     m->phase = MEMBER_JOINING;
-    m->branch = UINT32_MAX; /* on none yet */
+    m->branch = BRANCH_NONE;
     r->refs++;
     list_append(&r->waiting, &m->in_room);
     list_append(&s->members, &m->in_session);

@@ -40,8 +40,9 @@ struct member {
     bool returning;          /* has been here before: catch up from `from` */
     bool has_from;
     struct position from;
-    /* What it has seen of branches that were lost since (gateway/fork.h): everything after `entered` on `branch`, everything on later ones; */
-    uint32_t branch;
+    /* What it has seen of branches that were lost since (gateway/fork.h): everything after `entered` on `branch`, everything on later ones before
+     * `branch_end`; */
+    uint32_t branch, branch_end;
     uint64_t entered;
     uint64_t lost_since, lost_to; /* and what it said it had seen when it came back; lost_to 0: nothing */
     bool whole;                   /* it has missed nothing before it was activated */

@@ -213,6 +213,44 @@ static void who_was_caught_up_has_seen_it_too(void **state)
     (void)state;
 }
 
+/* A member that does not keep up has seen less of the lost branch than its room. */
+static void who_was_set_aside_has_seen_less(void **state)
+{
+    struct core c;
+    struct client cl[2];
+    fork_open(&c, cl,
+              (const char *const[]){"--policy", "* retain-count=1000 notices=off slow=resume", "--message-rate", "0",
+                                    "--max-queue-bytes", "16384", "--max-message-size", "4096", NULL},
+              3);
+    client_take(&cl[1], 100);
+    for (int i = 4; i <= 203; i++)
+        lobby_say(&cl[0], i);
+    assert_int_equal(metrics->set_aside, 1);
+    outage_begins(&c);
+    rollback(c.gw->broker, LOBBY, 10);
+    elsewhere_say(&c, "300");
+    outage_ends(&c);
+    assert_int_equal(metrics->fork_appended, 193);
+    client_take(&cl[1], SIZE_MAX);
+    loop_fake_run(&c.loop);
+    unsigned seen[301] = {0}, forks = 0;
+    struct slice text;
+    while (client_next(&cl[1], &text) >= 0) {
+        const char *data = strstr(text.p, "\"data\":");
+        forks += strstr(text.p, "\"fork\"") != NULL;
+        if (data != NULL)
+            seen[strtoul(data + 7, NULL, 10)]++;
+    }
+    for (int i = 4; i <= 203; i++)
+        assert_int_equal(seen[i], 1);
+    assert_int_equal(seen[300], 1);
+    assert_int_equal(forks, 1);
+    lobby_say(&cl[0], 400);
+    expect_message(&cl[1], 400, 205);
+    fork_close(&c, cl, 2);
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,6 +261,7 @@ int main(void)
         cmocka_unit_test(a_fork_while_a_client_is_being_caught_up),
         cmocka_unit_test(a_page_from_another_history_is_noticed),
         cmocka_unit_test(who_was_caught_up_has_seen_it_too),
+        cmocka_unit_test(who_was_set_aside_has_seen_less),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
