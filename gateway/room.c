@@ -323,15 +323,33 @@ static void on_message(struct room *r, const struct envelope *e)
                   loop_now_ms(g->loop));
 }
 
+/* Something was done about one of ours that we did not ask for: the session has moved and we are about to hear of it, or the node where it was before
+ * did so too late. Whose it is shows when it is put again. */
+static void contest(struct member *m)
+{
+    if (m == NULL || m->phase != MEMBER_JOINED || m->implicit)
+        return;
+    m->stale = m->session->stale = true;
+    gateway_retry_later(m->room->gw);
+}
+
+static struct member *local_member(const struct room *r, struct slice sid)
+{
+    const struct session *s = local_session(r, sid);
+    return s != NULL ? session_member(s, r->name) : NULL;
+}
+
 static void on_enter(struct room *r, const struct envelope *e, const struct event *notice)
 {
-    struct session *s = local_session(r, e->from);
-    struct member *m = s != NULL ? session_member(s, r->name) : NULL;
+    struct member *m = local_member(r, e->from);
     if (r->policy->notices && !e->again)
-        room_tell(r, notice, m != NULL && m->phase == MEMBER_JOINED ? s : NULL);
-    /* One that this node asked for, not a late one of the node where the session was before. */
-    if (m == NULL || !slice_eq(e->node, slice_str(r->gw->node)))
+        room_tell(r, notice, m != NULL && m->phase == MEMBER_JOINED ? m->session : NULL);
+    if (m == NULL)
         return;
+    if (!slice_eq(e->node, slice_str(r->gw->node))) {
+        contest(m);
+        return;
+    }
     m->stale = false;
     if (m->phase != MEMBER_JOINING || m->catchup != NULL)
         return;
@@ -398,10 +416,13 @@ void room_deliver(struct room *r, const struct envelope *e)
                                  .total = e->total,
                                  .time_ms = e->time_ms,
                                  .exit_reason = e->reason};
-    if (e->kind == ENVELOPE_ENTER)
+    if (e->kind == ENVELOPE_ENTER) {
         on_enter(r, e, &notice);
-    else if (e->kind != ENVELOPE_PROBE && r->policy->notices)
-        room_tell(r, &notice, NULL);
+    } else if (e->kind != ENVELOPE_PROBE) {
+        if (r->policy->notices)
+            room_tell(r, &notice, NULL);
+        contest(local_member(r, e->from));
+    }
     room_set_aside(r);
 }
 

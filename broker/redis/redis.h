@@ -184,7 +184,6 @@ void local_free(struct redis *r, struct local_session *s);
 struct slice local_user(const struct local_session *s);
 /* A session was resumed here, but has not joined this room again: it is a member through some other node. */
 void local_returning(struct local_session *s, struct slice room);
-bool local_returns(const struct redis *r, struct slice sid, struct slice room);
 /* Suspends it there, whichever node that is. */
 void local_suspend_returning(struct redis *r, struct local_session *s);
 /* From now on it is no longer so. */

@@ -320,8 +320,10 @@ void redis_publish(struct broker *b, const struct publish *p, broker_done *done,
 
 struct member_call {
     struct call call;
-    bool joins, owed_on_failure;
+    bool joins, suspends, owed_on_failure;
+    bool contestable; /* done only if the membership is through this node; that may be wrong, see contest() */
     enum exit_reason reason;
+    struct broker_result result; /* while contested */
     size_t sid_n, user_n, room_n;
     char names[]; /* sid, user, room */
 };
@@ -353,27 +355,83 @@ static void directory(struct redis *r, const char *command, struct slice room)
     store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
 }
 
+static void member_end(struct member_call *m, const struct broker_result *result)
+{
+    struct redis *r = m->call.r;
+    if (result->err == OK && !r->closing) {
+        if (!m->suspends)
+            local_rejoined(r, call_sid(m), call_room(m));
+        if (m->joins && result->total == 1)
+            directory(r, "ZADD", call_room(m));
+        else if (!m->joins && result->total == 0)
+            directory(r, "ZREM", call_room(m));
+    }
+    if (m->owed_on_failure && result->err != OK && !r->closing)
+        sessions_owe(r, call_sid(m), call_room(m), call_user(m), m->reason);
+    broker_complete(m->call.done, m->call.arg, result);
+    free(m);
+}
+
+static void touch_args(struct args *a, const struct redis *r, struct slice sid, struct slice field, struct slice room)
+{
+    script_args(a, r, SCRIPT_TOUCH, 1);
+    (void)arg_key(a, r->session_prefix, sid, "");
+    arg_str(a, r->node);
+    arg_u64(a, r->session_ttl_ms);
+    arg_join(a, field, room);
+    arg_u64(a, loop_wall_ms(r->b.loop));
+}
+
+static void on_contested(void *arg, const redisReply *reply, enum err err, const char *why)
+{
+    struct member_call *m = arg;
+    struct redis *r = m->call.r;
+    uint64_t state = 0;
+    if (err != OK)
+        m->result = (struct broker_result){.err = err, .why = why};
+    if (err != OK || r->closing || !reply_u64(reply, &state) || (state != 1 && state != 3)) {
+        member_end(m, &m->result);
+        return;
+    }
+    struct member_id id = {
+        .room = call_room(m), .sid = call_sid(m), .user = call_user(m), .node = slice_str(r->node), .any = true};
+    if (m->suspends)
+        redis_suspend_as(r, &id, m->call.done, m->call.arg);
+    else
+        redis_leave_as(r, &id, m->reason, m->call.done, m->call.arg);
+    free(m);
+}
+
+/* A session of ours is no member through us. Perhaps it is none; or it is one through the node where it was before, because it has not joined again since it
+ * was resumed here, or because that node has not heard that it moved. If the session is still ours then so is the membership, whatever its entry says. */
+static void contest(struct member_call *m)
+{
+    struct redis *r = m->call.r;
+    struct args a;
+    if (m->suspends)
+        touch_args(&a, r, call_sid(m), SLICE("last_seen"), SLICE_NONE);
+    else
+        touch_args(&a, r, call_sid(m), SLICE("room:"), call_room(m)); /* it was taken out too early */
+    store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_contested, m);
+}
+
 static void member_changed(void *arg, const redisReply *reply, enum err err, const char *why)
 {
     struct member_call *m = arg;
     struct redis *r = m->call.r;
+    uint64_t was = 1;
     struct broker_result result = {.err = err, .why = why};
-    if (err == OK && (!reply_position(reply, 0, &result.position) || !reply_u64(reply_at(reply, 2), &result.total))) {
+    if (err == OK && (!reply_position(reply, 0, &result.position) || !reply_u64(reply_at(reply, 2), &result.total) ||
+                      !reply_u64(reply_at(reply, 3), &was))) {
         result.err = ERR_INTERNAL;
         result.why = "the membership script gave a strange answer";
     }
-    if (result.err == OK && !r->closing) {
-        if (m->joins)
-            local_rejoined(r, call_sid(m), call_room(m));
-        if (m->joins && result.total == 1)
-            directory(r, "ZADD", call_room(m));
-        else if (!m->joins && result.total == 0)
-            directory(r, "ZREM", call_room(m));
+    if (result.err == OK && m->contestable && was == 0 && !r->closing && local_find(r, call_sid(m)) != NULL) {
+        m->result = result;
+        contest(m);
+        return;
     }
-    if (m->owed_on_failure && result.err != OK && !r->closing)
-        sessions_owe(r, call_sid(m), call_room(m), call_user(m), m->reason);
-    broker_complete(m->call.done, m->call.arg, &result);
-    free(m);
+    member_end(m, &result);
 }
 
 static struct member_call *member_call_new(struct redis *r, const struct member_id *id, broker_done *done, void *arg)
@@ -417,12 +475,7 @@ static void pack_notice(enum envelope_kind kind, const struct member_id *id, enu
 /* The session's hash names its rooms before it is a member of them: whoever cleans up after it finds every room. */
 static void note_args(struct args *a, const struct redis *r, const struct member_id *id)
 {
-    script_args(a, r, SCRIPT_TOUCH, 1);
-    (void)arg_key(a, r->session_prefix, id->sid, "");
-    arg_slice(a, id->node);
-    arg_u64(a, r->session_ttl_ms);
-    arg_join(a, SLICE("room:"), id->room);
-    arg_u64(a, loop_wall_ms(r->b.loop));
+    touch_args(a, r, id->sid, SLICE("room:"), id->room);
 }
 
 static void unnote_args(struct args *a, const struct redis *r, const struct member_id *id)
@@ -464,11 +517,19 @@ void redis_join(struct broker *b, struct slice room, struct slice sid, struct sl
     buf_fini(&head);
 }
 
+/* What was decided because a session is ours may be wrong after an outage. */
+static unsigned member_flags(const struct redis *r, const struct member_id *id)
+{
+    bool decided = id->any && slice_eq(id->node, slice_str(r->node));
+    return REQUEST_UNBOUNDED | (decided ? 0 : REQUEST_REPEATABLE);
+}
+
 void redis_leave_as(struct redis *r, const struct member_id *id, enum exit_reason reason, broker_done *done, void *arg)
 {
     struct member_call *m = member_call_new(r, id, done, arg);
     m->reason = reason;
     m->owed_on_failure = slice_eq(id->node, slice_str(r->node));
+    m->contestable = m->owed_on_failure && !id->any;
     struct buf head = BUF_INIT;
     pack_notice(ENVELOPE_EXIT, id, reason, &head);
     struct args a, unnote;
@@ -477,9 +538,10 @@ void redis_leave_as(struct redis *r, const struct member_id *id, enum exit_reaso
     arg_u64(&a, KEEP_MS);
     unnote_args(&unnote, r, id);
     const unsigned flags = REQUEST_REPEATABLE | REQUEST_UNBOUNDED;
-    member_turn(r, id,
-                &(struct turn_step){.args = &a, .flags = flags | REQUEST_TELLS, .done = member_changed, .arg = m},
-                &(struct turn_step){.args = &unnote, .flags = flags});
+    member_turn(
+        r, id,
+        &(struct turn_step){.args = &a, .flags = member_flags(r, id) | REQUEST_TELLS, .done = member_changed, .arg = m},
+        &(struct turn_step){.args = &unnote, .flags = flags});
     buf_fini(&head);
 }
 
@@ -488,14 +550,15 @@ void redis_leave(struct broker *b, struct slice room, struct slice sid, struct s
                  broker_done *done, void *arg)
 {
     struct redis *r = redis_of(b);
-    struct member_id id = {.room = room, .sid = sid, .user = user, .node = slice_str(r->node)};
-    id.any = local_returns(r, sid, room);
+    const struct member_id id = {.room = room, .sid = sid, .user = user, .node = slice_str(r->node)};
     redis_leave_as(r, &id, reason, done, arg);
 }
 
 void redis_suspend_as(struct redis *r, const struct member_id *id, broker_done *done, void *arg)
 {
     struct member_call *m = member_call_new(r, id, done, arg);
+    m->suspends = true;
+    m->contestable = slice_eq(id->node, slice_str(r->node)) && !id->any;
     struct buf head = BUF_INIT;
     pack_notice(ENVELOPE_SUSPEND, id, EXIT_LEAVE, &head);
     struct args a;
@@ -505,12 +568,10 @@ void redis_suspend_as(struct redis *r, const struct member_id *id, broker_done *
     arg_still_key(&a, r, id->room);
     member_arguments(&a, r, id);
     arg_slice(&a, buf_slice(&head));
-    member_turn(r, id,
-                &(struct turn_step){.args = &a,
-                                    .flags = REQUEST_REPEATABLE | REQUEST_UNBOUNDED | REQUEST_TELLS,
-                                    .done = member_changed,
-                                    .arg = m},
-                NULL);
+    member_turn(
+        r, id,
+        &(struct turn_step){.args = &a, .flags = member_flags(r, id) | REQUEST_TELLS, .done = member_changed, .arg = m},
+        NULL);
     buf_fini(&head);
 }
 
@@ -519,7 +580,6 @@ void redis_suspend(struct broker *b, struct slice room, struct slice sid, struct
                    void *arg)
 {
     struct redis *r = redis_of(b);
-    struct member_id id = {.room = room, .sid = sid, .user = user, .node = slice_str(r->node)};
-    id.any = local_returns(r, sid, room);
+    const struct member_id id = {.room = room, .sid = sid, .user = user, .node = slice_str(r->node)};
     redis_suspend_as(r, &id, done, arg);
 }

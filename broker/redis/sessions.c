@@ -97,11 +97,6 @@ void local_returning(struct local_session *s, struct slice room)
     list_append(&s->returning, &back->link);
 }
 
-bool local_returns(const struct redis *r, struct slice sid, struct slice room)
-{
-    return returning_find(r, sid, room) != NULL;
-}
-
 struct slice local_user(const struct local_session *s)
 {
     return s->user;
@@ -111,11 +106,8 @@ void local_suspend_returning(struct redis *r, struct local_session *s)
 {
     list_for_each (it, &s->returning) {
         const struct returning *back = list_entry(it, struct returning, link);
-        struct member_id id = {.room = {back->room, back->n},
-                               .sid = {s->bytes, s->sid_n},
-                               .user = s->user,
-                               .node = slice_str(r->node),
-                               .any = true};
+        const struct member_id id = {
+            .room = {back->room, back->n}, .sid = {s->bytes, s->sid_n}, .user = s->user, .node = slice_str(r->node)};
         redis_suspend_as(r, &id, NULL, NULL);
     }
 }

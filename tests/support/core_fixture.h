@@ -26,7 +26,7 @@ struct core {
     bool no_publish;       /* appending again fails with ERR_UNAVAILABLE */
     bool no_subscriptions; /* subscribing fails with ERR_UNAVAILABLE */
     bool store_down;       /* joins, leaves, puts and removals fail with ERR_UNAVAILABLE */
-    unsigned leaves, puts;
+    unsigned joins, leaves, puts;
     bool drained;
 };
 

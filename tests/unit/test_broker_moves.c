@@ -464,6 +464,56 @@ static void windows_that_are_over_end_at_once(void **state)
     assert_int_equal(number("EXISTS xd:parked xd:user:{bob} xd:{lobby}:members"), 0);
 }
 
+/* The node where a session was before joins once more, after the one where it is now. */
+static void a_late_join_hides_no_membership(void **state)
+{
+    struct pair *f = *state;
+    struct world *w = &f->w[0];
+    await_ok(w, do_put_for(w, "s1", "bob", WINDOW));
+    await_ok(w, do_join(w, "lobby", "s1", "bob"));
+    await_ok(&f->w[1], do_join(&f->w[1], "lobby", "s1", "bob"));
+    await_ok(w, do_suspend(w, "lobby", "s1", "bob"));
+    char entry[64];
+    redis_fixture_text(&redis, entry, sizeof entry, "HGET xd:{lobby}:members s1");
+    assert_non_null(strstr(entry, " suspended "));
+    await_ok(w, do_join(w, "lobby", "s1", "bob"));
+    await_ok(&f->w[1], do_join(&f->w[1], "lobby", "s1", "bob"));
+    struct answer *a = await_ok(w, do_leave(w, "lobby", "s1", "bob", EXIT_LEAVE));
+    assert_int_equal(a->total, 0);
+    assert_int_equal(number("EXISTS xd:{lobby}:members"), 0);
+    assert_int_equal(number("HEXISTS xd:session:{s1} room:lobby"), 0);
+    await_ok(w, do_remove(w, "s1", "bob"));
+}
+
+/* But who no longer has the session takes it out of nothing. */
+static void who_lost_the_session_cannot_leave_for_it(void **state)
+{
+    struct pair *f = *state;
+    await_ok(&f->w[1], do_put_for(&f->w[1], "s1", "bob", WINDOW));
+    await_ok(&f->w[1], do_join(&f->w[1], "lobby", "s1", "bob"));
+    command("HSET xd:session:{s1} node gw1-aaaaaa");
+    await_ok(&f->w[0], do_join(&f->w[0], "lobby", "s1", "bob"));
+    struct answer *a = await_ok(&f->w[1], do_leave(&f->w[1], "lobby", "s1", "bob", EXIT_LEAVE));
+    assert_int_equal(a->total, 1);
+    assert_int_equal(number("HLEN xd:{lobby}:members"), 1);
+}
+
+/* Nor park what has been resumed elsewhere before it had joined its rooms again. */
+static void who_lost_the_session_cannot_suspend_it(void **state)
+{
+    struct pair *f = *state;
+    struct world *w = &f->w[0], *loser = &f->w[1];
+    await_ok(w, do_put_for(w, "s1", "bob", WINDOW));
+    await_ok(w, do_join(w, "lobby", "s1", "bob"));
+    await_ok(loser, do_resume(loser, "s1", "hash-s1"));
+    command("HSET xd:session:{s1} node gw1-aaaaaa");
+    await_ok(loser, do_park(loser, "s1", WINDOW));
+    loop_fake_linger(loser->loop, 50);
+    char entry[64];
+    redis_fixture_text(&redis, entry, sizeof entry, "HGET xd:{lobby}:members s1");
+    assert_non_null(strstr(entry, " active "));
+}
+
 static bool second_was_expelled(void *arg)
 {
     const struct pair *f = arg;
@@ -536,6 +586,9 @@ int main(void)
         P_REAL(survivor_parks_the_sessions_of_the_dead),
         P_REAL(parking_is_taken_over_from_a_dead_reaper),
         P_REAL(windows_that_are_over_end_at_once),
+        P_REAL(a_late_join_hides_no_membership),
+        P_REAL(who_lost_the_session_cannot_leave_for_it),
+        P_REAL(who_lost_the_session_cannot_suspend_it),
         P_REAL(sleeper_gets_its_sessions_back),
         P(unanswered_resume_is_parked_again),
     };

@@ -214,6 +214,32 @@ static void a_retry_while_somebody_comes_back(void **state)
     (void)state;
 }
 
+/* The node where it was before has not heard yet that it moved, and made it join again, or suspended it, or took it out. */
+static void what_the_node_before_does_too_late_is_overruled(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    open_pair(&c, cl, PARKING);
+    struct ticket t = ticket_of(&cl[1], "lobby");
+    static const enum envelope_kind kinds[] = {ENVELOPE_ENTER, ENVELOPE_SUSPEND, ENVELOPE_EXIT};
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        unsigned puts = c.puts, joins = c.joins;
+        const struct envelope late = {.kind = kinds[i],
+                                      .room = SLICE("lobby"),
+                                      .from = slice_str(t.sid),
+                                      .node = SLICE("gw9-ffffff"),
+                                      .total = 2};
+        c.gw->broker->events->envelope(c.gw->broker->owner, &late);
+        client_expect(&cl[0], t.sid);
+        loop_fake_advance(&c.loop, 1000);
+        assert_int_equal(c.puts, puts + 1);
+        assert_int_equal(c.joins, joins + 1);
+        client_expect_nothing(&cl[0]); /* in this store it was there all the time */
+    }
+    hang_up(&c, cl, 2);
+    (void)state;
+}
+
 static void a_wrong_token_opens_nothing(void **state)
 {
     struct core c;
@@ -424,6 +450,7 @@ int main(void)
         cmocka_unit_test(an_outage_while_coming_back_costs_no_membership),
         cmocka_unit_test(stopping_while_somebody_comes_back),
         cmocka_unit_test(a_retry_while_somebody_comes_back),
+        cmocka_unit_test(what_the_node_before_does_too_late_is_overruled),
         cmocka_unit_test(a_wrong_token_opens_nothing),
         cmocka_unit_test(a_second_connection_takes_the_session_over),
         cmocka_unit_test(an_expired_position_is_told),

@@ -8,8 +8,8 @@
 // notices: [{name, connection, kind, room, session, time}]       enter, exit and suspend in order of arrival per reader
 // deaf:    [{from, to}]                                          when notices may have been missed: they are in no log
 // promise: 'all'    one store that forgets nothing: what was acknowledged or seen stays, and no recovered:false can be justified
-//          'acked'  a store that may lose what was not acknowledged yet; who has seen it must be told
-//          'told'   a store that may lose what was acknowledged: it is listed; who has seen it must be told
+//          'acked'  a store that may lose what was not acknowledged yet; it may come again elsewhere in the log, and who has seen it must be told if not
+//          'told'   a store that may lose what was acknowledged as well: it is listed
 //          'retention' a store that forgets nothing but what the policy says
 
 const at = m => `${m.offset}/${m.tag}`;
@@ -28,6 +28,7 @@ function checkAcks(acks, logs, promise, lost, bad) {
     const m = logs[a.room]?.[a.offset - 1];
     if (m?.key === a.key && m.tag === a.tag) continue;
     const elsewhere = logs[a.room]?.find(x => x.key === a.key);
+    if (elsewhere && promise === 'told') continue; // lost, and appended again
     if (elsewhere) bad('order', `${a.room}: ${a.key} was acknowledged at ${at(a)} and is in the log at ${at(elsewhere)}`);
     else if (promise === 'told') lost.push(a);
     else bad('lost', `${a.room}: ${a.key} was acknowledged at ${at(a)} and is not in the log (there: ${m ? `${m.key} ${at(m)}` : 'nothing'})`);
@@ -46,37 +47,40 @@ function checkRealTime(acks, logs, bad) {
   }
 }
 
-const forked = gap => gap.reason === 'fork';
+const forked = gap => gap.reason === 'fork', forks = promise => promise === 'acked' || promise === 'told';
 
-/** Goes through what a reader saw in the order in which it saw it. Returns what the log has of it, and what it has not: a branch that was lost. */
-function follow(who, room, r, log, bad) {
-  const kept = new Map(), branch = [], keys = new Map(), places = new Map();
-  let last = r.start.offset, gap = 0;
+/**
+ * Goes through what a reader saw in the order in which it saw it. Returns the messages that it need not see again, by their offsets in the log, and those it saw
+ * at positions that the log does not have: a branch that was lost. What the log has elsewhere was appended again.
+ */
+function follow(who, room, r, log, promise, bad) {
+  const places = new Map(log.map(m => [m.key, m.offset])), kept = new Map(), branch = [], keys = new Map(), offsets = new Map();
+  let last = r.start.offset;
   r.seen.forEach((m, i) => {
-    // After a fork it goes on from where the log stands now.
-    for (; gap < r.gaps.length && r.gaps[gap].at <= i; gap++) if (forked(r.gaps[gap])) last = r.gaps[gap].to.offset;
-    const truth = log[m.offset - 1], real = truth?.tag === m.tag && truth.key === m.key, place = real || truth?.tag === m.tag ? m.offset : at(m);
-    if (places.has(place)) bad('duplicate', `${who} ${room}: ${at(m)} came twice (${places.get(place).key}, ${m.key})`);
-    else if (m.offset <= last) bad('order', `${who} ${room}: ${m.offset} (${m.key}) came after ${last}`);
-    places.set(place, m);
+    const truth = log[m.offset - 1], real = truth?.tag === m.tag && truth.key === m.key, before = keys.get(m.key);
+    const told = before !== undefined && r.gaps.some(g => forked(g) && g.at > before.i && g.at <= i);
+    if (before !== undefined && !(told && forks(promise))) bad('duplicate', `${who} ${room}: ${m.key} came twice, at ${at(before)} and ${at(m)}`);
+    else if (offsets.has(m.offset) && !forks(promise)) bad('duplicate', `${who} ${room}: offset ${m.offset} came twice (${offsets.get(m.offset).key}, ${m.key})`);
+    keys.set(m.key, { ...m, i });
+    offsets.set(m.offset, m);
+    if (!real) branch.push({ ...m, i, truth, again: places.get(m.key) });
+    if (real || (forks(promise) && places.has(m.key))) kept.set(real ? m.offset : places.get(m.key), { ...m, i });
+    if (forks(promise) && !real) return;
+    if (before === undefined && m.offset <= last) bad('order', `${who} ${room}: ${m.offset} (${m.key}) came after ${last}`);
     last = Math.max(last, m.offset);
-    if (!real) { branch.push({ ...m, i, truth }); return; }
-    if (keys.has(m.key)) bad('duplicate', `${who} ${room}: ${m.key} came twice, at ${keys.get(m.key)} and ${m.offset}`);
-    keys.set(m.key, m.offset);
-    kept.set(m.offset, { ...m, i });
   });
   return { kept, branch };
 }
 
 function checkReader(who, room, r, log, promise, bad) {
-  const { kept, branch } = follow(who, room, r, log, bad);
+  const { kept, branch } = follow(who, room, r, log, promise, bad);
   for (const m of branch) {
     const saw = `${who} ${room}: saw ${m.key} at ${at(m)}, the log has ${m.truth ? `${m.truth.key} ${at(m.truth)}` : 'nothing'} there`;
-    if (promise !== 'acked' && promise !== 'told') bad('order', saw);
-    else if (!r.gaps.some(g => forked(g) && g.at > m.i)) bad('untold', `${saw}, and it was never told of a fork`);
+    if (!forks(promise)) bad('order', saw);
+    else if (!m.again && !r.gaps.some(g => forked(g) && g.at > m.i)) bad('untold', `${saw}, and it was never told of a fork`);
   }
   // What a fork has cost lies after the last message that was seen before it and is still there.
-  const common = g => Math.max(r.start.offset, ...[...kept.values()].filter(m => m.i < g.at).map(m => m.offset));
+  const common = g => Math.max(r.start.offset, ...[...kept.values()].filter(m => m.i < g.at && log[m.offset - 1]?.tag === m.tag).map(m => m.offset));
   const told = offset => r.gaps.some(g => offset > (forked(g) ? common(g) : g.from.offset) && offset <= g.to.offset);
   const missing = log.filter(m => m.offset > r.start.offset && !kept.has(m.offset) && !told(m.offset));
   if (missing.length) {
@@ -91,7 +95,7 @@ function checkGaps(who, room, r, log, branch, promise, bad) {
   r.gaps.forEach((g, n) => {
     const since = n ? r.gaps[n - 1].at : 0, onBranch = log[g.from.offset - 1]?.tag !== g.from.tag && g.from.offset > 0;
     const real = onBranch || branch.some(m => m.i >= since && m.i < g.at);
-    const fine = g.reason === 'no_position' ? !g.named : promise === 'retention' || (promise !== 'all' && forked(g) && real);
+    const fine = g.reason === 'no_position' ? !g.named : promise === 'retention' || (forks(promise) && forked(g) && real);
     if (!fine) bad('unjustified', `${who} ${room}: told recovered:false (${g.reason}) between ${at(g.from)} and ${at(g.to)}`);
   });
 }
@@ -121,15 +125,15 @@ function checkExits(notices, deaf, bad) {
 }
 
 /**
- * Returns {violations: [{kind, text}], lost, forks, told}: violations is empty when every promise was kept; lost: acknowledged and not in the log, where that may be;
- * forks: the branches that are in no log; told: how many readers had seen something of one and were told.
+ * Returns {violations: [{kind, text}], lost, forks, told, again}: violations is empty when every promise was kept; lost: acknowledged and not in the log, where that
+ * may be; forks: branches at positions that no log has; told: how often a reader was told of one; again: how many messages of them are in the log elsewhere.
  */
 export function check({ acks = [], logs = {}, readers = [], notices = [], deaf = [], promise = 'all' }) {
   const violations = [], bad = (kind, text) => violations.push({ kind, text }), lost = [], off = {};
   for (const [room, log] of Object.entries(logs)) checkLog(room, log, bad);
   checkAcks(acks, logs, promise, lost, bad);
   checkRealTime(acks, logs, bad);
-  for (const a of lost) (off[a.room] ??= []).push(a);
+  for (const a of acks) if (forks(promise) && logs[a.room]?.[a.offset - 1]?.tag !== a.tag) (off[a.room] ??= []).push({ ...a, again: !lost.includes(a) });
   let told = 0;
   for (const reader of readers) {
     for (const [room, r] of Object.entries(reader.rooms)) {
@@ -139,5 +143,6 @@ export function check({ acks = [], logs = {}, readers = [], notices = [], deaf =
     }
   }
   checkExits(notices, deaf, bad);
-  return { violations, lost, told, forks: Object.entries(off).flatMap(([room, list]) => branches(room, list)) };
+  const again = new Set(Object.values(off).flat().filter(m => m.again).map(m => m.key)).size;
+  return { violations, lost, told, again, forks: Object.entries(off).flatMap(([room, list]) => branches(room, list)) };
 }

@@ -51,13 +51,13 @@ export class Network {
   /** Rejects with the reason where namespaces cannot be had. */
   static async create() {
     await sweep();
-    const n = new Network();
-    n.prefix = `xdt${process.pid}-${++count}`;
+    const n = new Network(), number = ++count;
+    n.prefix = `xdt${process.pid}-${number}`;
     n.machines = [];
     const taken = await run('ip', 'route');
     for (let i = 0; ; i++) {
       if (i === NETS) throw new Error('no free network in 198.18.0.0/15');
-      const k = (process.pid + count + i) % NETS;
+      const k = (process.pid + number + i) % NETS;
       n.base = `198.${18 + (k >> 8)}.${k & 255}`;
       if (!taken.includes(`${n.base}.`)) break;
     }
@@ -68,7 +68,7 @@ export class Network {
       await run('ip', '-n', n.hub, 'link', 'add', 'br0', 'type', 'bridge');
       await run('ip', '-n', n.hub, 'link', 'set', 'br0', 'up');
       // The test itself is on the bridge too: it is everybody's client.
-      n.uplink = `xdt${process.pid.toString(36)}${count}`;
+      n.uplink = `xdt${process.pid.toString(36)}${number}`;
       await n.#plug(n.uplink, 'host', ['ip'], 254);
       const probe = await n.machine('probe');
       await (await probe.drop({ loss: 0.5 }))();

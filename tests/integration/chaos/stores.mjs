@@ -11,14 +11,16 @@ export class Places {
   async machine(name) { return this.network ? this.network.machine(name) : HERE; }
 }
 
-async function database(dir, name, places, { aof, args = [] }) {
+export async function database(dir, name, places, { aof, conf, args = [] }) {
   const own = join(dir, name);
   mkdirSync(own);
-  return Redis.start(own, { aof, fsync: 'always', name, machine: await places.machine(name), args: ['--protected-mode', 'no', '--enable-debug-command', 'yes', ...args] });
+  return Redis.start(own, { aof, fsync: 'always', name, conf, machine: await places.machine(name), args: ['--protected-mode', 'no', '--enable-debug-command', 'yes', ...args] });
 }
 
 /** One Redis that forgets nothing. */
 export class Standalone {
+  static kind = 'standalone';
+
   static async start(dir, places, { aof }) {
     const s = new Standalone();
     s.redis = await database(dir, 'redis', places, { aof });

@@ -8,15 +8,17 @@ import { Clock, library } from './clock.mjs';
 import { inject, kindsOf, needOf, schedule } from './faults.mjs';
 import { Network } from './net.mjs';
 import { random } from './random.mjs';
+import { RedisCluster } from './rediscluster.mjs';
+import { Sentinels } from './sentinel.mjs';
 import { Places, Standalone } from './stores.mjs';
 
 const LEASE_MS = 2000, GHOST_MS = 3000;
-export const WORLDS = { standalone: Standalone };
-const NOTHING = { lost: [], forks: [], told: 0, acknowledged: 0, retried: 0, delivered: 0, resumes: 0, rejoins: 0, gaps: 0, resumeMedian: 0, resumeMax: 0 }; // a run that did not come to its end
+export const WORLDS = { standalone: Standalone, sentinel: Sentinels, cluster: RedisCluster };
+const NOTHING = { lost: [], forks: [], told: 0, again: 0, acknowledged: 0, retried: 0, delivered: 0, resumes: 0, rejoins: 0, gaps: 0, resumeMedian: 0, resumeMax: 0 }; // a run that did not come to its end
 
 export class World {
   constructor(seed, options) {
-    Object.assign(this, { seed, seconds: 12, gateways: 2, readers: 6, writers: 3, aof: true, verbose: false, world: 'standalone', ...options });
+    Object.assign(this, { seed, seconds: 12, gateways: 2, readers: 6, writers: 3, aof: true, verbose: false, world: 'standalone', durability: 'fast', ...options });
     this.kinds ??= kindsOf(this.world);
     // One seed in two: sessions outlive the run; the other: they end within it, and must be gone.
     this.window ??= seed % 2 ? 60 : 6;
@@ -61,13 +63,13 @@ export class World {
     return report;
   }
 
-  #about() { return { seed: this.seed, world: this.world, window: this.window, without: this.without }; }
+  #about() { return { seed: this.seed, world: this.world, durability: this.durability, window: this.window, without: this.without }; }
 
   /** What cannot be done here is left out, and said. */
   async #probe() {
     const means = { net: async () => { this.network = await Network.create(); }, clock: async () => library() };
     for (const [need, have] of Object.entries(means)) {
-      const wanted = this.kinds.filter(k => needOf(k) === need);
+      const wanted = this.kinds.filter(k => needOf(this.world, k) === need);
       if (!wanted.length) continue;
       try { await have(); } catch (e) {
         this.kinds = this.kinds.filter(k => !wanted.includes(k));
@@ -82,8 +84,8 @@ export class World {
     const places = new Places(this.network), machines = [];
     for (let i = 1; i <= this.gateways; i++) machines.push(await places.machine(`gw${i}`));
     this.cluster = await Cluster.start({ gateways: 0, redis: false, names: machines.map(m => m.host) });
-    this.store = await WORLDS[this.world].start(this.cluster.dir, places, { aof: this.aof });
-    const flags = ['--policy', '* retain-count=100000 retain-age=1h publish=anyone', '--resume-window', `${this.window}s`, '--message-rate', '1000', '--lease', `${LEASE_MS}ms`,
+    this.store = await WORLDS[this.world].start(this.cluster.dir, places, { aof: this.aof, durability: this.durability });
+    const flags = ['--policy', `* retain-count=100000 retain-age=1h publish=anyone${this.durability === 'fast' ? '' : ` durability=${this.durability}`}`, '--resume-window', `${this.window}s`, '--message-rate', '1000', '--lease', `${LEASE_MS}ms`,
       '--redis-timeout', '1s', '--drain-time', '2s', '--max-queue-bytes', '4m'];
     await Promise.all(machines.map(async ({ host, exec }, i) => {
       const name = `gw${i + 1}`, clock = this.kinds.includes('jump-clock') ? new Clock(this.cluster.dir, name) : { exec: [] };
@@ -103,7 +105,7 @@ export class World {
   }
 
   async #play() {
-    const list = schedule(this.seed, { seconds: this.seconds, gateways: this.gateways, lease: LEASE_MS, kinds: this.kinds });
+    const list = schedule(this.seed, { world: this.world, seconds: this.seconds, gateways: this.gateways, lease: LEASE_MS, kinds: this.kinds });
     const readers = Array.from({ length: this.readers }, (_, i) => new Reader(this, `r${i}`, random(this.seed, `r${i}`), { patient: i % 2 === 1 }));
     const writers = Array.from({ length: this.writers }, (_, i) => new Writer(this, `w${i}`, random(this.seed, `w${i}`)));
     this.actors = { readers, writers };
@@ -112,7 +114,7 @@ export class World {
     for (const w of writers) w.run();
 
     this.troubled = true;
-    await inject(this, list);
+    this.done = await inject(this, list);
     await sleep(500);
     this.troubled = false;
     this.ending = true;
@@ -134,7 +136,7 @@ export class World {
       ...this.#about(), acknowledged: record.acks.length, retried: writers.reduce((n, w) => n + w.retries, 0),
       delivered: sum(r => Object.values(r.rooms).reduce((n, x) => n + x.seen.length, 0)), resumes: sum(r => r.resumes), rejoins: sum(r => r.joins),
       gaps: sum(r => Object.values(r.rooms).reduce((n, x) => n + x.gaps.length, 0)),
-      resumeMedian: resumeMs[resumeMs.length >> 1] ?? 0, resumeMax: resumeMs.at(-1) ?? 0, faults: list, ...check(record),
+      resumeMedian: resumeMs[resumeMs.length >> 1] ?? 0, resumeMax: resumeMs.at(-1) ?? 0, faults: this.done, ...check(record),
     };
   }
 
@@ -221,14 +223,14 @@ const VERDICTS = [['acknowledged and missing', 'lost'], ['never seen', 'unseen']
 /** The verdict: how often each promise was broken. */
 export function verdict(r) {
   const count = kinds => r.violations.filter(v => kinds.includes(v.kind)).length;
-  return [...VERDICTS.map(([what, ...kinds]) => `${what} ${count(kinds)}`), `forks ${r.forks.length}, told to ${r.told}`, ...(r.lost.length ? [`lost by the store ${r.lost.length}`] : [])].join(' · ');
+  return [...VERDICTS.map(([what, ...kinds]) => `${what} ${count(kinds)}`), `forks ${r.forks.length}, told ${r.told} times, appended again ${r.again}`, ...(r.lost.length ? [`lost by the store ${r.lost.length}`] : [])].join(' · ');
 }
 
 export function line(r) {
   const faults = {};
   for (const f of r.faults) faults[f.kind] = (faults[f.kind] ?? 0) + 1;
   const made = Object.entries(faults).map(([kind, n]) => `${kind}:${n}`).join(' ');
-  return `seed ${r.seed} ${r.world}: ${r.violations.length ? `${r.violations.length} VIOLATIONS` : 'ok'}: ${r.acknowledged} acknowledged (${r.retried} retries), ${r.delivered} delivered, `
+  return `seed ${r.seed} ${r.world}${r.durability === 'fast' ? '' : ` ${r.durability}`}: ${r.violations.length ? `${r.violations.length} VIOLATIONS` : 'ok'}: ${r.acknowledged} acknowledged (${r.retried} retries), ${r.delivered} delivered, `
     + `${r.resumes} resumes (median ${r.resumeMedian.toFixed(0)} ms, max ${r.resumeMax.toFixed(0)} ms), ${r.rejoins} joins with a position, ${r.gaps} gaps told, ${r.faults.length} faults (${made})`
     + `${r.without.map(w => `\n  WITHOUT ${w}`).join('')}\n  ${verdict(r)}`;
 }

@@ -79,10 +79,10 @@ export class Process {
 }
 
 export class Redis {
-  /** machine: {host, exec} of where it is to run; args: more of its configuration. */
-  static async start(dir, { aof = true, fsync = 'everysec', machine = LOCAL, args = [], name = 'redis' } = {}) {
+  /** machine: {host, exec} of where it is to run; args: more of its configuration; conf: a file that Redis may rewrite. */
+  static async start(dir, { aof = true, fsync = 'everysec', machine = LOCAL, args = [], name = 'redis', conf } = {}) {
     const r = new Redis();
-    Object.assign(r, { dir, aof, fsync, machine, args, name });
+    Object.assign(r, { dir, aof, fsync, machine, args, name, conf });
     r.port = await freePort();
     await r.boot();
     return r;
@@ -90,7 +90,7 @@ export class Redis {
 
   async boot() {
     const { host, exec } = this.machine;
-    this.process = new Process(this.name, 'redis-server', ['--port', String(this.port), '--bind', ...new Set(['127.0.0.1', host]), '--dir', this.dir, '--save', '',
+    this.process = new Process(this.name, 'redis-server', [...(this.conf ? [this.conf] : []), '--port', String(this.port), '--bind', ...new Set(['127.0.0.1', host]), '--dir', this.dir, '--save', '',
       '--appendonly', this.aof ? 'yes' : 'no', '--appendfsync', this.fsync, '--daemonize', 'no', '--loglevel', 'notice', ...this.args], { exec });
     await until(async () => (await this.cli('PING')) === 'PONG', { what: () => `Redis to answer\n${this.process.tail()}`, ms: START_MS });
   }
