@@ -1,11 +1,13 @@
 // durability.test.mjs: rooms whose publishes wait for replicas: a real primary with two replicas that stop and come back
 import { after, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Cluster, Redis } from './lib/cluster.mjs';
-import { unique } from './lib/client.mjs';
-import { until } from './lib/wait.mjs';
+import { Refused, unique } from './lib/client.mjs';
+import { Sentinels } from './lib/sentinels.mjs';
+import { sleep, until } from './lib/wait.mjs';
 
 const TIMEOUT_MS = 2000;
 
@@ -129,5 +131,63 @@ describe('durability', { timeout: 60000 }, () => {
     g.process.expected = true;
     assert.equal((await g.process.exit).code, 2);
     assert.match(g.log, /policy x\.\*: durability=replicated:1 with broker memory: only Redis has replicas/);
+  });
+});
+
+describe('durability and failover', { timeout: 90000 }, () => {
+  let cluster, sentinels, dir;
+  before(async () => {
+    dir = mkdtempSync(join(tmpdir(), 'xd-durable-'));
+    sentinels = await Sentinels.start(dir);
+    cluster = await Cluster.start({ redis: false, broker: ['--broker', sentinels.url()], flags: ['--redis-timeout', `${TIMEOUT_MS}ms`, '--lease', '6s', '--policy', 'strict.* durability=replicated:1'] });
+  });
+  after(async () => {
+    try { await cluster?.stop(); } finally { await sentinels?.stop(); rmSync(dir, { recursive: true, force: true }); }
+  });
+
+  /** Until it is acknowledged. */
+  async function persist(client, room, data, refused) {
+    for (;;) {
+      try {
+        return await client.publish(room, data, { key: data }, 15000);
+      } catch (e) {
+        if (!(e instanceof Refused) || e.retry !== true) throw e;
+        refused.push(e.code);
+        await sleep(50);
+      }
+    }
+  }
+
+  it('a primary dies that its replica no longer followed: what was acknowledged in a replicated room is with the new one, once', async t => {
+    const strict = unique('strict.'), fast = unique(), a = await cluster.client(0, 'a'), old = await sentinels.healed(), replica = sentinels.other(old);
+    await a.join(strict); await a.join(fast);
+    const refused = [], acked = [];
+    for (let i = 0; i < 20; i++) {
+      assert.equal((await persist(a, strict, `before-${i}`, refused)).replicas, 1);
+      acked.push(`before-${i}`);
+      await persist(a, fast, `before-${i}`, refused);
+    }
+    assert.deepEqual(refused, []);
+    await old.cli('ACL', 'SETUSER', 'default', '-psync', '-sync');
+    await old.cli('CLIENT', 'KILL', 'TYPE', 'replica');
+    const asked = Array.from({ length: 10 }, (_, i) => persist(a, strict, `after-${i}`, refused).then(() => acked.push(`after-${i}`)));
+    for (const p of asked) p.catch(() => {}); // told by the end
+    for (let i = 0; i < 5; i++) await persist(a, fast, `after-${i}`, refused);
+    assert.equal(acked.length, 20, 'acknowledged without a replica');
+    assert.ok(Number(await old.cli('XLEN', `xd:{${strict}}:log`)) > 20, 'published all the same');
+    assert.equal(await replica.cli('XLEN', `xd:{${fast}}:log`), '20', 'the fast room is about to lose what it acknowledged');
+    await old.process.kill();
+    const now = await sentinels.moved(old);
+    assert.equal(now, replica);
+    // It is alone now. Nothing is acknowledged before it has a replica of its own.
+    await sleep(300);
+    assert.equal(acked.length, 20);
+    await sentinels.healed();
+    await Promise.all(asked);
+    const log = (await now.cli('XRANGE', `xd:{${strict}}:log`, '-', '+')).split('\n').filter(l => /^"(before|after)-\d+"$/.test(l)).map(l => JSON.parse(l));
+    assert.deepEqual([...log].sort(), [...acked].sort());
+    assert.equal(new Set(log).size, 30);
+    t.diagnostic(`${refused.length} refusals: ${[...new Set(refused)]}`);
+    await a.close();
   });
 });
