@@ -123,6 +123,29 @@ static void at_any_pace(void **state)
     (void)state;
 }
 
+/* Sixty kilobytes arrive at once, before any task has a turn. */
+static void a_burst_is_not_queued_whole(void **state)
+{
+    struct core c;
+    struct client cl[2];
+    open_slow(&c, cl, RESUME("* retain-count=300 slow=resume"));
+    for (int i = 1; i <= 60; i++) {
+        char frame[1200];
+        (void)snprintf(frame, sizeof frame,
+                       "{\"type\":\"publish\",\"room\":\"lobby\",\"data\":\"%d-%01000d\",\"echo\":false}", i, 0);
+        client_send(&cl[0], frame);
+    }
+    loop_fake_run(&c.loop);
+    assert_false(cl[1].close_asked);
+    assert_int_equal(cl[1].conn->state, CONN_OPEN);
+    assert_true(cl[1].conn->out.bytes <= 2 * QUEUE);
+    client_take(&cl[1], SIZE_MAX);
+    loop_fake_run(&c.loop);
+    expect_all(&cl[1], 1, 60, 1);
+    hang_up(&c, cl, 2);
+    (void)state;
+}
+
 static void further_behind_than_the_log_is_told(void **state)
 {
     struct core c;
@@ -272,6 +295,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_is_behind_reads_on_from_the_log),
         cmocka_unit_test(at_any_pace),
+        cmocka_unit_test(a_burst_is_not_queued_whole),
         cmocka_unit_test(further_behind_than_the_log_is_told),
         cmocka_unit_test(nothing_missed_needs_no_log),
         cmocka_unit_test(who_is_behind_is_still_a_member),
