@@ -228,6 +228,9 @@ static void policy_decides_who_reads(void **state)
     has(get(&c, "/api/v1/rooms/secret.1/history", 403), "\"forbidden\"");
     has(get(&c, "/api/v1/rooms/short.1/history", 501), "\"unsupported\"");
     has(get(&c, "/api/v1/rooms/$all/history", 404), "\"not_found\"");
+    c.cfg.auth = AUTH_JWT; /* not everybody may connect: HTTP shows only what it is told to show */
+    (void)get(&c, "/api/v1/rooms/open.1/history", 200);
+    has(get(&c, "/api/v1/rooms/lobby/history", 401), "\"unauthorized\"");
     has(get(&c, "/api/v1/rooms/%24user:alice/history", 404), "\"not_found\"");
     core_fini(&c);
     (void)state;
