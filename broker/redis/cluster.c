@@ -504,6 +504,12 @@ bool cluster_is_up(const struct cluster *c)
     return up > SLOTS / 2 && (c->been_up || !untried);
 }
 
+uint64_t cluster_up_for(const struct cluster *c, uint16_t slot)
+{
+    const struct shard *s = c->owners[slot];
+    return s != NULL && s->up_ms != 0 ? loop_now_ms(c->loop) - s->up_ms : 0;
+}
+
 const struct shard *cluster_owner(const struct cluster *c, uint16_t slot)
 {
     return c->owners[slot];

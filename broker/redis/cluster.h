@@ -42,6 +42,8 @@ void cluster_send(struct cluster *c, struct request *q);
 
 /* More than half of all slots can be reached, and the others were tried. */
 bool cluster_is_up(const struct cluster *c);
+/* For how long the slot's primary has been reachable, ms; 0 while it is not. */
+uint64_t cluster_up_for(const struct cluster *c, uint16_t slot);
 /* NULL while nobody is known to have the slot. Valid until the next turn of the loop. */
 const struct shard *cluster_owner(const struct cluster *c, uint16_t slot);
 /* For publishes that replicas of this slot's primary shall confirm; NULL while nobody is known to have it. */

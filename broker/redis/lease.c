@@ -193,6 +193,18 @@ static void beat(struct redis *r)
 
 /* The look-out. */
 
+/* In a cluster a node whose own primary was away could not say that it lives; it is given the time to do so. */
+static bool had_its_chance(const struct redis *r, struct slice node)
+{
+    struct args a;
+    if (r->cluster == NULL)
+        return true;
+    args_init(&a);
+    uint16_t slot = slot_of_key(arg_key(&a, r->node_prefix, node, ""));
+    args_fini(&a);
+    return cluster_up_for(r->cluster, slot) > r->lease_ms / 2;
+}
+
 static void on_dead_nodes(void *arg, const redisReply *reply, enum err err, const char *why)
 {
     struct redis *r = arg;
@@ -201,7 +213,7 @@ static void on_dead_nodes(void *arg, const redisReply *reply, enum err err, cons
         return;
     for (size_t i = 0; i < reply->elements; i++) {
         struct slice node = reply_slice(reply->element[i]);
-        if (node.n != 0 && (r->lease.being_reaped || !slice_eq(node, slice_str(r->node))))
+        if (node.n != 0 && had_its_chance(r, node) && (r->lease.being_reaped || !slice_eq(node, slice_str(r->node))))
             reap_start(r, node);
     }
 }

@@ -50,6 +50,13 @@ static void on_link(void *owner, bool up)
     w->downs += up ? 0 : 1;
 }
 
+static void on_resubscribed(void *owner, struct slice room)
+{
+    struct world *w = owner;
+    assert_true(w->up && room.n != 0);
+    w->resubscribed++;
+}
+
 static void on_expelled(void *owner)
 {
     struct world *w = owner;
@@ -72,8 +79,12 @@ static void on_node_stats(void *owner, uint64_t *ret_connections, uint64_t *ret_
     *ret_rooms = 3;
 }
 
-static const struct broker_events events = {
-    .envelope = on_envelope, .link = on_link, .expelled = on_expelled, .taken = on_taken, .node_stats = on_node_stats};
+static const struct broker_events events = {.envelope = on_envelope,
+                                            .link = on_link,
+                                            .resubscribed = on_resubscribed,
+                                            .expelled = on_expelled,
+                                            .taken = on_taken,
+                                            .node_stats = on_node_stats};
 
 struct broker_config world_config(const char *url, const char *node)
 {

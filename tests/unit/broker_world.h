@@ -27,7 +27,7 @@ struct world {
     struct broker *broker;
     struct seen seen[SEEN_MAX];
     size_t count;
-    int ups, downs, expelled, taken;
+    int ups, downs, expelled, taken, resubscribed;
     char taken_sid[64]; /* the last */
     bool up;
 };
