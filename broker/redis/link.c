@@ -136,6 +136,39 @@ static void retry_with_scripts(struct redis_link *l, struct request *q)
     request_waits(l, q);
 }
 
+/* The first word of a formatted command: *ARGUMENTS CRLF $LENGTH CRLF WORD CRLF. */
+static struct slice command_name(struct slice bytes)
+{
+    for (int i = 0; i < 2; i++) {
+        const char *end = bytes.n != 0 ? memchr(bytes.p, '\n', bytes.n) : NULL;
+        bytes = end != NULL ? slice_from(bytes, (size_t)(end - bytes.p) + 1) : SLICE_NONE;
+    }
+    const char *end = bytes.n != 0 ? memchr(bytes.p, '\r', bytes.n) : NULL;
+    return end != NULL ? (struct slice){bytes.p, (size_t)(end - bytes.p)} : SLICE_NONE;
+}
+
+/* What may be wrong with the user that the url names. */
+static const char *hint_for(const struct redis_link *l, const char *error)
+{
+    if (strstr(error, "NOAUTH") != NULL)
+        return " hint=\"the url has no user and password\"";
+    if (strstr(error, "WRONGPASS") != NULL || strstr(error, "invalid password") != NULL)
+        return " hint=\"user or password of the url\"";
+    if (strstr(error, "NOPERM") != NULL || strstr(error, "ACL failure") != NULL ||
+        strstr(error, "The user executing the script can't") != NULL)
+        return l->cfg->url->user != NULL ? " hint=\"its ACL must allow what docs/operations.md lists\""
+                                         : " hint=\"the ACL of the default user; better give it a user of its own\"";
+    return "";
+}
+
+static void refused(struct redis_link *l, const struct request *q, const redisReply *r)
+{
+    struct slice name = command_name((struct slice){q->bytes, q->n});
+    l->stats->command_errors++;
+    LOG_PEER(WARN, "redis refused a command", "link=%s command=%s error=%s%s", l->cfg->name, log_q(name),
+             log_q(slice_str(r->str)), hint_for(l, r->str));
+}
+
 static void answer(struct redis_link *l, const redisReply *r)
 {
     struct request *q = list_first(&l->sent, struct request, link);
@@ -153,10 +186,8 @@ static void answer(struct redis_link *l, const redisReply *r)
     } else if (strncmp(r->str, "NOSCRIPT", 8) == 0 && !q->retried) {
         retry_with_scripts(l, q);
     } else {
-        if ((q->flags & REQUEST_QUIET) == 0) {
-            l->stats->command_errors++;
-            LOG_PEER(WARN, "redis refused a command", "link=%s error=%s", l->cfg->name, log_q(slice_str(r->str)));
-        }
+        if ((q->flags & REQUEST_QUIET) == 0)
+            refused(l, q, r);
         /* It was a primary once; the sentinels know another, or soon will. */
         if (l->cfg->sentinel != NULL && strstr(r->str, "READONLY") != NULL)
             redis_link_drop(l, "it is no primary any more (READONLY)");
@@ -176,6 +207,11 @@ static bool tell_replies(struct redis_link *l)
             /* taken */
         } else if (!list_empty(&l->sent)) {
             answer(l, reply);
+        } else if (reply->type == REDIS_REPLY_ERROR) { /* to what pushes would have answered */
+            l->stats->command_errors++;
+            LOG_PEER(WARN, "redis refused a subscription", "link=%s error=%s%s", l->cfg->name,
+                     log_q(slice_str(reply->str)), hint_for(l, reply->str));
+            redis_link_drop(l, reply->str);
         } else {
             redis_link_drop(l, "an answer nobody asked for");
         }

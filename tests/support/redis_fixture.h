@@ -9,10 +9,10 @@
 struct redis_fixture {
     pid_t pid; /* 0 while it does not run */
     int port;
-    int tls_port; /* 0: none */
-    char dir[64], url[64];
-    int bus;           /* the port of its cluster bus; 0: it is not part of a cluster */
-    redisContext *ctx; /* our own connection, made when first needed */
+    int tls_port;          /* 0: none */
+    char dir[64], url[64]; /* url: as the user that docs/operations.md describes */
+    int bus;               /* the port of its cluster bus; 0: it is not part of a cluster */
+    redisContext *ctx;     /* our own connection, made when first needed */
 };
 
 /* Starts redis-server (or what XINDAO_TEST_REDIS names: valkey-server) with AOF, every write synced; fails the test when it cannot. */

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "tests/support/log_catch.h"
 
 static struct answer *ask_publish(struct world *w, const char *room, const char *data)
 {
@@ -87,6 +88,59 @@ static void commands_that_are_refused_say_why(void **state)
     assert_true(w->broker->stats.command_errors >= 2);
 }
 
+/* What is logged when a gateway connects with this url. */
+static void logs(struct fixture *f, const char *url, const char *line)
+{
+    struct world *w = &f->w;
+    struct broker_config cfg = world_config(url, "gw1-bbbbbb");
+    world_fini(w);
+    log_catch_start();
+    world_init(w, &f->loop, &cfg);
+    for (int i = 0; i < 200 && !log_caught(line); i++) {
+        loop_fake_advance(w->loop, 20);
+        loop_fake_linger(w->loop, 5);
+    }
+    bool told = log_caught(line);
+    bool secret = log_caught("wrong-secret");
+    log_catch_stop(!told || secret);
+    assert_true(told);
+    assert_false(secret);
+}
+
+static void what_a_user_lacks_is_told(void **state)
+{
+    struct fixture *f = *state;
+    char url[128];
+    static const struct {
+        const char *rule, *line;
+    } cases[] = {
+        {"-evalsha", "command=EVALSHA error=\"NOPERM"},
+        {"-script", "command=SCRIPT error=\"NOPERM"},
+        {"-subscribe", "redis refused a subscription link=gw1-bbbbbb error=\"NOPERM"},
+        {"resetchannels", "redis refused a subscription link=gw1-bbbbbb error=\"NOPERM"},
+        {"-hset", "hint=\"its ACL must allow what docs/operations.md lists\""},
+        {"resetkeys", "hint=\"its ACL must allow what docs/operations.md lists\""},
+    };
+    (void)snprintf(url, sizeof url, "redis://some:x@127.0.0.1:%d", redis.port);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        freeReplyObject(redis_fixture_command(&redis, "ACL SETUSER some reset on nopass allkeys allchannels +@all %s",
+                                              cases[i].rule));
+        logs(f, url, cases[i].line);
+        assert_non_null(f->w.broker->ops->not_ready(f->w.broker));
+    }
+    /* Allowed after all, it goes on by itself. */
+    freeReplyObject(redis_fixture_command(&redis, "ACL SETUSER some allkeys"));
+    world_recover(&f->w);
+    freeReplyObject(redis_fixture_command(&redis, "ACL SETUSER some reset on >right"));
+    (void)snprintf(url, sizeof url, "redis://some:wrong-secret@127.0.0.1:%d", redis.port);
+    logs(f, url, "command=AUTH error=\"WRONGPASS");
+    freeReplyObject(redis_fixture_command(&redis, "CONFIG SET requirepass secret"));
+    (void)snprintf(url, sizeof url, "redis://127.0.0.1:%d", redis.port);
+    logs(f, url, "hint=\"the url has no user and password\"");
+    freeReplyObject(redis_fixture_command(&redis, "CONFIG SET requirepass %s", ""));
+    freeReplyObject(redis_fixture_command(&redis, "ACL DELUSER some"));
+}
+
 static void bad_urls_are_named(void **state)
 {
     (void)state;
@@ -155,6 +209,7 @@ static int run(const char *name)
         T(password_and_database),
         T(hosts_may_be_names),
         T(commands_that_are_refused_say_why),
+        T(what_a_user_lacks_is_told),
         cmocka_unit_test(bad_urls_are_named),
         T(forgotten_scripts_are_loaded_again),
     };
