@@ -112,7 +112,7 @@ void cluster_fixture_start(struct cluster_fixture *f, bool replicas)
     wait_for(f, "cluster_state:ok");
     for (int i = CLUSTER_PRIMARIES; i < f->count; i++)
         wait_in_sync(&f->nodes[i]);
-    (void)snprintf(f->url, sizeof f->url, "redis+cluster://127.0.0.1:%d,127.0.0.1:%d", f->nodes[0].port,
+    (void)snprintf(f->url, sizeof f->url, "redis+cluster://xindao:SECRET@127.0.0.1:%d,127.0.0.1:%d", f->nodes[0].port,
                    f->nodes[1].port);
 }
 
