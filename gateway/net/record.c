@@ -28,11 +28,23 @@ static const struct record_suite suites[] = {
     {0x1303, "ChaCha20-Poly1305", 32, 32, EVP_sha256},
 };
 
-/* Looked up once: it costs more than sealing a record. They live as long as the process. */
+/* Looked up once: it costs more than sealing a record. They live until OpenSSL cleans up. */
+static EVP_CIPHER *ciphers[ARRAY_LEN(suites)];
+
+static void forget_ciphers(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(suites); i++) {
+        EVP_CIPHER_free(ciphers[i]);
+        ciphers[i] = NULL;
+    }
+}
+
 static const EVP_CIPHER *suite_cipher(const struct record_suite *suite)
 {
-    static EVP_CIPHER *ciphers[ARRAY_LEN(suites)];
+    static bool registered;
     EVP_CIPHER **c = &ciphers[suite - suites];
+    if (!registered)
+        registered = OPENSSL_atexit(forget_ciphers) == 1;
     if (*c == NULL)
         *c = EVP_CIPHER_fetch(NULL, suite->cipher, NULL);
     return *c;

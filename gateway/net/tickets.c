@@ -1,6 +1,7 @@
 /* gateway/net/tickets.c: the keys of session tickets, and OpenSSL's questions about them. */
 #include "gateway/net/tickets.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/core_names.h>
@@ -24,25 +25,20 @@ _Static_assert(NAME_SIZE + 2 * HALF_SIZE == TICKET_SECRET_BYTES, "");
 
 struct tickets {
     struct loop *loop;
-    bool old_too;   /* TLS 1.2 */
-    struct key own; /* before the store has told any */
+    EVP_CIPHER *cipher; /* what an implicit fetch would look up for every handshake */
+    bool old_too;       /* TLS 1.2 */
+    struct key own;     /* before the store has told any */
     struct key keys[SECRETS_MAX];
     size_t count;
 };
-
-/* What an implicit fetch would look up for every handshake. Lives as long as the process. */
-static const EVP_CIPHER *cipher(void)
-{
-    static EVP_CIPHER *c;
-    if (c == NULL)
-        c = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
-    return c;
-}
 
 struct tickets *tickets_create(struct loop *loop)
 {
     struct tickets *t = xcalloc(1, sizeof *t);
     t->loop = loop;
+    t->cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
+    if (t->cipher == NULL)
+        abort(); /* an OpenSSL without it speaks no TLS either */
     random_bytes(t->own.name, sizeof t->own.name);
     random_bytes(t->own.cipher, sizeof t->own.cipher);
     random_bytes(t->own.mac, sizeof t->own.mac);
@@ -54,6 +50,7 @@ void tickets_destroy(struct tickets **tt)
     struct tickets *t = TAKE(*tt);
     if (t == NULL)
         return;
+    EVP_CIPHER_free(t->cipher);
     OPENSSL_cleanse(t, sizeof *t);
     free(t);
 }
@@ -135,8 +132,8 @@ static int seal(const struct tickets *t, unsigned char *name, unsigned char *iv,
 {
     const struct key *k = current(t);
     memcpy(name, k->name, NAME_SIZE);
-    bool ok = RAND_bytes(iv, EVP_CIPHER_get_iv_length(cipher())) == 1 &&
-              EVP_EncryptInit_ex(ctx, cipher(), NULL, k->cipher, iv) == 1 && init_mac(mac, k);
+    bool ok = RAND_bytes(iv, EVP_CIPHER_get_iv_length(t->cipher)) == 1 &&
+              EVP_EncryptInit_ex(ctx, t->cipher, NULL, k->cipher, iv) == 1 && init_mac(mac, k);
     return ok ? 1 : -1;
 }
 
@@ -148,7 +145,7 @@ static int unseal(const struct tickets *t, bool single_use, const unsigned char 
         metrics->tls_tickets_unknown++;
         return 0; /* a full handshake */
     }
-    if (EVP_DecryptInit_ex(ctx, cipher(), NULL, k->cipher, iv) != 1 || !init_mac(mac, k))
+    if (EVP_DecryptInit_ex(ctx, t->cipher, NULL, k->cipher, iv) != 1 || !init_mac(mac, k))
         return -1;
     return single_use || k != current(t) ? 2 : 1; /* 2: and a new ticket */
 }
