@@ -78,7 +78,7 @@ static const struct config_option clients[] = {
 
 static const struct config_option rooms[] = {
     LIST("policy", policies, NULL, RELOAD, "\"PATTERN KEY=VALUE ...\"", "rules of the rooms whose name matches; repeatable, the first match wins"),
-    SIZE("tail-bytes", tail_bytes, "64k", 0, 64 * MIB, RELOAD, "newest messages of one room that are kept to repair what a failover of Redis loses; 0: none"),
+    SIZE("tail-bytes", tail_bytes, "1m", 0, 64 * MIB, RELOAD, "newest messages of one room that are kept to repair what a failover of Redis loses; 0: none"),
     SIZE("tail-total-bytes", tail_total_bytes, "32m", 0, 1 * GIB, RELOAD, "the same of all rooms of one process"),
     BOOL("demo", demo, "on", RELOAD, "serve the chat demo at /"),
 };

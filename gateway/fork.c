@@ -66,6 +66,7 @@ static void fork_free(struct forks *forks, struct fork *f)
 {
     if (!list_empty(&f->open))
         settle(f);
+    list_splice(&f->lost, &f->returned);
     list_for_each_safe (it, &f->lost) {
         struct lost *l = list_entry(it, struct lost, link);
         if (forks->sending == l)
@@ -143,6 +144,7 @@ void fork_begin(struct room *r, const struct position *since, bool mendable)
     f->to = r->stream.last.offset;
     f->due_ms = loop_now_ms(r->gw->loop) + SETTLE_MS;
     list_init(&f->lost);
+    list_init(&f->returned);
     list_append(&forks->list, &f->in_room);
     list_append(&r->gw->forks_open, &f->open);
     take_over(r, f);
@@ -155,15 +157,26 @@ void fork_begin(struct room *r, const struct position *since, bool mendable)
 
 /* --- recognising --- */
 
+static struct lost *lost_at(const struct fork *f, uint64_t offset)
+{
+    const struct link *lists[] = {&f->lost, &f->returned};
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        list_for_each (it, lists[i]) {
+            struct lost *l = list_entry(it, struct lost, link);
+            if (l->at.offset == offset)
+                return l;
+        }
+    }
+    return NULL;
+}
+
 const struct fork *fork_of(const struct room *r, const struct position *at)
 {
     list_for_each (it, &r->stream.forks.list) {
         const struct fork *f = list_entry(it, struct fork, in_room);
-        list_for_each (jt, &f->lost) {
-            const struct lost *l = list_entry(jt, struct lost, link);
-            if (l->at.offset == at->offset && strcmp(l->at.tag, at->tag) == 0)
-                return f;
-        }
+        const struct lost *l = lost_at(f, at->offset);
+        if (l != NULL && strcmp(l->at.tag, at->tag) == 0)
+            return f;
     }
     return NULL;
 }
@@ -179,29 +192,41 @@ static bool is_same(const struct lost *l, const struct was *was, struct slice id
 
 static struct lost *find(const struct fork *f, const struct was *was, struct slice id, uint64_t time_ms)
 {
-    list_for_each (it, &f->lost) {
-        struct lost *l = list_entry(it, struct lost, link);
-        if (is_same(l, was, id, time_ms))
-            return l;
+    const struct link *lists[] = {&f->lost, &f->returned};
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        list_for_each (it, lists[i]) {
+            struct lost *l = list_entry(it, struct lost, link);
+            if (is_same(l, was, id, time_ms))
+                return l;
+        }
     }
     return NULL;
 }
 
-/* Delivered here so long before the loss that this node no longer knows its tag. */
+/* Delivered here so long before the loss that this node no longer knows its tag. If it knows one, that is another message. */
 static bool is_forgotten(const struct fork *f, const struct was *was)
 {
-    if (!f->mendable || was->at.offset == 0 || was->since != f->since.offset || was->at.offset > f->to)
+    return f->mendable && was->at.offset != 0 && was->since == f->since.offset && was->at.offset <= f->to &&
+           lost_at(f, was->at.offset) == NULL;
+}
+
+/* Most messages are new: no need to look for them. Nobody repeats one under its key after so long. */
+static bool may_be_back(const struct room *r, const struct was *was, struct slice id)
+{
+    if (was->at.offset != 0)
+        return true;
+    const struct link *forks = &r->stream.forks.list;
+    if (id.n == 0 || list_empty(forks))
         return false;
-    list_for_each (it, &f->lost) {
-        if (list_entry(it, struct lost, link)->at.offset == was->at.offset)
-            return false; /* it does, and that is another message */
-    }
-    return true;
+    const struct fork *newest = list_entry(forks->prev, struct fork, in_room);
+    return loop_now_ms(r->gw->loop) < newest->due_ms + SAME_KEY_MS;
 }
 
 bool fork_sight(const struct room *r, const struct was *was, struct slice id, uint64_t time_ms, struct sight *ret)
 {
     const struct link *forks = &r->stream.forks.list;
+    if (!may_be_back(r, was, id))
+        return false;
     for (struct link *it = forks->prev; it != forks; it = it->prev) { /* the newest that took it */
         struct fork *f = list_entry(it, struct fork, in_room);
         struct lost *l = find(f, was, id, time_ms);
@@ -217,8 +242,6 @@ bool fork_sight(const struct room *r, const struct was *was, struct slice id, ui
 
 bool fork_return(struct room *r, const struct envelope *e, struct sight *ret)
 {
-    if (e->was.at.offset == 0 && list_empty(&r->stream.forks.list))
-        return false;
     if (!fork_sight(r, &e->was, e->id, e->time_ms, ret))
         return false;
     struct lost *l = ret->lost;
@@ -226,6 +249,8 @@ bool fork_return(struct room *r, const struct envelope *e, struct sight *ret)
         ret->fork->back++;
     if (l != NULL) {
         l->back = true;
+        list_del(&l->link);
+        list_append(&l->fork->returned, &l->link);
         if (r->stream.forks.sending != l) /* its publish will be answered as a repetition */
             let_go(l);
     }
@@ -258,7 +283,7 @@ static void on_appended(void *arg, const struct broker_result *result)
         LOG_PEER(WARN, "a lost message cannot be appended again", "room=%s code=%s why=%s", log_q(r->name),
                  err_name(result->err), log_q(slice_str(result->why)));
     }
-    if (l != NULL && !later)
+    if (l != NULL && (!later || l->back))
         let_go(l);
     if (later)
         gateway_retry_later(r->gw); /* comes back by stream_retry: the same message first, the order is kept */
