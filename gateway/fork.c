@@ -157,17 +157,20 @@ void fork_begin(struct room *r, const struct position *since, bool mendable)
 
 /* --- recognising --- */
 
-static struct lost *lost_at(const struct fork *f, uint64_t offset)
+static struct lost *at_in(const struct link *list, uint64_t offset)
 {
-    const struct link *lists[] = {&f->lost, &f->returned};
-    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
-        list_for_each (it, lists[i]) {
-            struct lost *l = list_entry(it, struct lost, link);
-            if (l->at.offset == offset)
-                return l;
-        }
+    list_for_each (it, list) {
+        struct lost *l = list_entry(it, struct lost, link);
+        if (l->at.offset == offset)
+            return l;
     }
     return NULL;
+}
+
+static struct lost *lost_at(const struct fork *f, uint64_t offset)
+{
+    struct lost *l = at_in(&f->lost, offset);
+    return l != NULL ? l : at_in(&f->returned, offset);
 }
 
 const struct fork *fork_of(const struct room *r, const struct position *at)
@@ -190,17 +193,20 @@ static bool is_same(const struct lost *l, const struct was *was, struct slice id
     return id.n != 0 && l->time_ms != 0 && apart < SAME_KEY_MS && slice_eq(l->id, id);
 }
 
-static struct lost *find(const struct fork *f, const struct was *was, struct slice id, uint64_t time_ms)
+static struct lost *find_in(const struct link *list, const struct was *was, struct slice id, uint64_t time_ms)
 {
-    const struct link *lists[] = {&f->lost, &f->returned};
-    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
-        list_for_each (it, lists[i]) {
-            struct lost *l = list_entry(it, struct lost, link);
-            if (is_same(l, was, id, time_ms))
-                return l;
-        }
+    list_for_each (it, list) {
+        struct lost *l = list_entry(it, struct lost, link);
+        if (is_same(l, was, id, time_ms))
+            return l;
     }
     return NULL;
+}
+
+static struct lost *find(const struct fork *f, const struct was *was, struct slice id, uint64_t time_ms)
+{
+    struct lost *l = find_in(&f->lost, was, id, time_ms);
+    return l != NULL ? l : find_in(&f->returned, was, id, time_ms);
 }
 
 /* Delivered here so long before the loss that this node no longer knows its tag. If it knows one, that is another message. */

@@ -47,7 +47,7 @@ struct fork {
     bool mendable;         /* `since` is known, and this node may append again what came after it */
     struct position since; /* what both have in common */
     uint64_t to;           /* the newest offset on the lost branch */
-    struct link lost;      /* oldest first; those that are back are on `returned`, so that what comes next is found soon */
+    struct link lost; /* oldest first; those that are back are on `returned`, so that what comes next is found soon */
     struct link returned;
     uint64_t back, appended, held;
     uint64_t due_ms;
