@@ -184,10 +184,6 @@ void command_join_granted(struct session *s)
 void command_run(struct session *s, const struct command *c)
 {
     struct error error = {0};
-    bool decided = s->may_resume;
-    s->may_resume = false;
     if (handlers[c->kind](s, c, &error) != OK)
         session_error(s, c->id, c->room, error.code, slice_str(error.text));
-    if (decided)
-        command_join_granted(s);
 }

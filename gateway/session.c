@@ -308,6 +308,8 @@ void session_frame(struct session *s, struct slice frame, bool binary)
     struct arena arena;
     struct command command = {0};
     struct error error = {0};
+    bool undecided = s->may_resume;
+    s->may_resume = false;
     arena_init(&arena, FRAME_ARENA);
     enum err err = s->conn->protocol->decode(frame, binary, &arena, &command, &error);
     /* Taken after decoding, so that the refusal carries the id of the frame it answers. */
@@ -321,6 +323,8 @@ void session_frame(struct session *s, struct slice frame, bool binary)
         command_run(s, &command);
     }
     arena_reset(&arena);
+    if (undecided)
+        command_join_granted(s); /* unless the frame was the resume that was announced */
 }
 
 struct member *session_member(const struct session *s, struct slice room)

@@ -37,6 +37,22 @@ static void rooms_by_token(void **state)
     close_core(cl, 2);
 }
 
+/* A star for rooms lets nobody write to people, or to everybody. */
+static void the_servers_rooms_are_named_by_a_dollar(void **state)
+{
+    struct client cl[1];
+    (void)state;
+    open_with("--policy", "$* publish=token", "--policy", "* publish=token");
+    enter(cl, token_of("alice", EXP, ",\"xindao\":{\"publish\":[\"*\",\"?all\"]}"));
+    client_send(cl, "{\"type\":\"publish\",\"id\":1,\"room\":\"lobby\",\"data\":1}");
+    client_expect(cl, "\"ack\"", "\"id\":1");
+    client_send(cl, "{\"type\":\"broadcast\",\"id\":2,\"data\":1}");
+    client_expect(cl, "\"forbidden\"", "\"id\":2");
+    client_send(cl, "{\"type\":\"send\",\"id\":3,\"to\":{\"user\":\"alice\"},\"data\":1}");
+    client_expect(cl, "\"forbidden\"", "\"id\":3");
+    close_core(cl, 1);
+}
+
 static void rooms_joined_at_once(void **state)
 {
     struct client cl[1];
@@ -194,7 +210,7 @@ static void an_expired_session_is_resumed_with_a_fresh_token(void **state)
 /* Who announces a resume is not taken into the rooms of its token for a moment, but gets there when nothing comes of it. */
 static void rooms_wait_for_an_announced_resume(void **state)
 {
-    struct client cl[3];
+    struct client cl[4];
     struct slice subprotocol;
     (void)state;
     open_with("--resume-window", "120");
@@ -214,7 +230,7 @@ static void rooms_wait_for_an_announced_resume(void **state)
     client_expect_nothing(&cl[0]);
     assert_int_equal(ask(&cl[1], "/ws", query, &subprotocol), OK);
     client_expect(&cl[1], "\"welcome\"");
-    t.sid[0] ^= 1;
+    t.sid[0] = t.sid[0] == 'A' ? 'B' : 'A';
     resume(&cl[1], &t);
     client_expect(&cl[1], "\"error\"", "\"id\":9");
     client_expect(&cl[1], "\"joined\"", "\"hall\"");
@@ -223,7 +239,13 @@ static void rooms_wait_for_an_announced_resume(void **state)
     client_send(&cl[2], "{\"type\":\"ping\"}");
     client_expect(&cl[2], "\"pong\"");
     client_expect(&cl[2], "\"joined\"", "\"hall\"");
-    close_core(cl, 3);
+    assert_int_equal(ask(&cl[3], "/ws", query, &subprotocol), OK);
+    client_expect(&cl[3], "\"welcome\"");
+    t.sid[0] = ',';
+    resume(&cl[3], &t);
+    client_expect(&cl[3], "\"error\"", "\"invalid_name\"");
+    client_expect(&cl[3], "\"joined\"", "\"hall\"");
+    close_core(cl, 4);
 }
 
 /* A returning session is let back only into the rooms that its new token names. */
@@ -276,6 +298,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rooms_by_token),
+        cmocka_unit_test(the_servers_rooms_are_named_by_a_dollar),
         cmocka_unit_test(rooms_joined_at_once),
         cmocka_unit_test(an_expired_token_disconnects),
         cmocka_unit_test(expiry_may_be_ignored),
