@@ -86,15 +86,29 @@ static const struct config_option *parse_flag(const char *arg, struct slice *ret
     return o;
 }
 
-static bool is_verb(const char *arg, enum config_action *ret)
+/* NULL when arg is none. Only verbs that need a value may have one behind an equals sign. */
+static const struct config_verb *parse_verb(const char *arg)
 {
-    const struct config_verb *v = strcmp(arg, "-h") == 0       ? find_verb(SLICE("help"))
-                                  : strncmp(arg, "--", 2) == 0 ? find_verb(slice_str(arg + 2))
-                                                               : NULL;
-    if (v == NULL)
-        return false;
-    *ret = v->action;
-    return true;
+    if (strcmp(arg, "-h") == 0)
+        return find_verb(SLICE("help"));
+    if (strncmp(arg, "--", 2) != 0)
+        return NULL;
+    size_t n = strcspn(arg + 2, "=");
+    const struct config_verb *v = find_verb((struct slice){arg + 2, n});
+    return v != NULL && (arg[2 + n] == '\0' || v->hint != NULL) ? v : NULL;
+}
+
+/* The one verb with a value is the doctor. */
+static enum err take_verb(const struct config_verb *v, struct flags *f, struct config *c, struct error *reterr)
+{
+    if (v->hint == NULL)
+        return OK;
+    const char *equals = strchr(f->argv[f->at], '='), *value = equals != NULL ? equals + 1 : next_value(f);
+    if (value == NULL || value[0] == '\0')
+        return fail(reterr, ERR_BAD_REQUEST, "--%s needs a value: %s", v->flag, v->hint);
+    free(c->doctor);
+    c->doctor = xstrdup(value);
+    return OK;
 }
 
 /* Sets everything argv says in c. With `only` set, just that option: --config is needed before the others. */
@@ -103,11 +117,14 @@ static enum err apply_flags(int argc, char *const *argv, const struct config_opt
 {
     struct config_source from = {.origin = ORIGIN_FLAG};
     struct flags f = {argc, argv, 1};
-    enum config_action ignored;
     for (; f.at < argc; f.at++) {
         struct slice value = SLICE_NONE;
-        if (is_verb(argv[f.at], &ignored))
+        const struct config_verb *verb = parse_verb(argv[f.at]);
+        if (verb != NULL) {
+            if (take_verb(verb, &f, c, reterr) != OK)
+                return reterr->code;
             continue;
+        }
         const struct config_option *o = parse_flag(argv[f.at], &value, reterr);
         if (o == NULL)
             return reterr->code;
@@ -236,7 +253,7 @@ static char *default_node(void)
     return n != 0 ? xstrndup(name, n) : xstrdup("node");
 }
 
-static enum err load(int argc, char *const *argv, char *(*getenv_fn)(const char *), struct config *c,
+static enum err load(int argc, char *const *argv, char *(*getenv_fn)(const char *), bool to_run, struct config *c,
                      struct error *reterr)
 {
     const struct config_option *file = config_find(SLICE("config"));
@@ -251,25 +268,24 @@ static enum err load(int argc, char *const *argv, char *(*getenv_fn)(const char 
         e = apply_flags(argc, argv, NULL, c, reterr);
     if (e == OK && c->node == NULL)
         c->node = default_node();
-    return e == OK ? config_check(c, reterr) : e;
+    return e == OK && to_run ? config_check(c, reterr) : e;
 }
 
 enum err config_load(int argc, char *const *argv, char *(*getenv_fn)(const char *), struct config *ret,
                      enum config_action *ret_action, struct error *reterr)
 {
-    enum config_action action = CONFIG_RUN, found;
+    enum config_action action = CONFIG_RUN;
     for (int i = 1; i < argc; i++) {
-        if (!is_verb(argv[i], &found))
-            continue;
-        action = found;
-        if (found == CONFIG_HELP || found == CONFIG_VERSION)
+        const struct config_verb *v = parse_verb(argv[i]);
+        action = v != NULL ? v->action : action;
+        if (action == CONFIG_HELP || action == CONFIG_VERSION)
             break;
     }
     struct config c;
     config_init(&c);
     enum err e = OK;
     if (action != CONFIG_HELP && action != CONFIG_VERSION)
-        e = load(argc, argv, getenv_fn, &c, reterr);
+        e = load(argc, argv, getenv_fn, action != CONFIG_DOCTOR, &c, reterr);
     if (e != OK) {
         config_fini(&c);
         return e;
@@ -295,6 +311,8 @@ void config_fini(struct config *c)
 {
     config_for_each (o)
         option_free(c, o);
+    free(c->doctor);
+    c->doctor = NULL;
 }
 
 static size_t field_size(const struct config_option *o)

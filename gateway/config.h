@@ -43,17 +43,21 @@ struct config {
     uint32_t handshake_timeout_s, heartbeat_s, resume_window_s, drain_time_s, jwt_leeway_s;
     uint32_t tail_bytes, tail_total_bytes;
     uint32_t lease_ms, redis_timeout_ms, redis_queue_bytes;
+    char *doctor; /* the URL of --doctor, which is no option; NULL: none */
+    char *doctor_ca;
+    struct strings doctor_addresses;
+    uint32_t doctor_idle_s;
 };
 
 /* What main should do after parsing. */
-enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION, CONFIG_CHECK, CONFIG_PRINT };
+enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION, CONFIG_CHECK, CONFIG_PRINT, CONFIG_DOCTOR };
 
 /* Every option at its default; node and the certificate are still missing. */
 void config_init(struct config *c);
 
 /* Reads defaults, file, environment and argv; checks every value and that they fit together. On failure *reterr names the option, where it came from,
  * the bad value and what would be right; *ret is untouched. getenv_fn is getenv, or a fake. For CONFIG_HELP and CONFIG_VERSION nothing else is read,
- * *ret has the defaults. The caller owns *ret in any case of OK. */
+ * *ret has the defaults; for CONFIG_DOCTOR the values are checked one by one, but not whether a gateway could run with them. The caller owns *ret in any case of OK. */
 enum err config_load(int argc, char *const *argv, char *(*getenv_fn)(const char *), struct config *ret,
                      enum config_action *ret_action, struct error *reterr);
 void config_fini(struct config *c);

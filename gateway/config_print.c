@@ -66,7 +66,10 @@ void config_print_help(FILE *out)
     }
     fputs("\nInstead of running:\n", out);
     for (size_t i = 0; i < config_verb_count; i++)
-        print_wrapped(out, fprintf(out, "  --%s", config_verbs[i].flag), config_verbs[i].help);
+        print_wrapped(out,
+                      fprintf(out, "  --%s%s%s", config_verbs[i].flag, config_verbs[i].hint != NULL ? " " : "",
+                              config_verbs[i].hint != NULL ? config_verbs[i].hint : ""),
+                      config_verbs[i].help);
 }
 
 static json_t *list_json(const struct strings *l)

@@ -111,6 +111,12 @@ static const struct config_option files[] = {
     WORD("log-format", log_format, format_words, "text", RELOAD, "text|json", "log lines for people or for machines"),
 };
 
+static const struct config_option doctor[] = {
+    TEXT("doctor-ca", doctor_ca, NULL, RESTART, "FILE", "PEM file with certificates to trust besides the system's"),
+    LIST("doctor-address", doctor_addresses, NULL, RESTART, "ADDRESS", "connect to this address instead of what DNS says; repeatable"),
+    SECONDS("doctor-idle", doctor_idle_s, "0s", 0, 1 * HOUR, RESTART, "also keep a silent connection for so long; 0: do not"),
+};
+
 const struct config_group config_groups[] = {
     {"Network", network, ARRAY_LEN(network)},
     {"Cluster", cluster, ARRAY_LEN(cluster)},
@@ -119,14 +125,16 @@ const struct config_group config_groups[] = {
     {"Limits", limits, ARRAY_LEN(limits)},
     {"Times", times, ARRAY_LEN(times)},
     {"Configuration and logs", files, ARRAY_LEN(files)},
+    {"For --doctor", doctor, ARRAY_LEN(doctor)},
 };
 const size_t config_group_count = ARRAY_LEN(config_groups);
 
 const struct config_verb config_verbs[] = {
-    {"check-config", "check the configuration, certificate included, and exit", CONFIG_CHECK},
-    {"print-config", "print the effective configuration as JSON and exit", CONFIG_PRINT},
-    {"version", "print the version and exit", CONFIG_VERSION},
-    {"help", "print this and exit", CONFIG_HELP},
+    {"check-config", NULL, "check the configuration, certificate included, and exit", CONFIG_CHECK},
+    {"print-config", NULL, "print the effective configuration as JSON and exit", CONFIG_PRINT},
+    {"doctor", "URL", "check https://your.domain from outside as mini-programs do, a line and a mend for each thing, and exit with 1 when something is wrong", CONFIG_DOCTOR},
+    {"version", NULL, "print the version and exit", CONFIG_VERSION},
+    {"help", NULL, "print this and exit", CONFIG_HELP},
 };
 const size_t config_verb_count = ARRAY_LEN(config_verbs);
 // clang-format on

@@ -38,7 +38,9 @@ struct config_group {
 
 /* Flags that say what to do. They have no variable and no key. */
 struct config_verb {
-    const char *flag, *help;
+    const char *flag;
+    const char *hint; /* of the value that must follow; NULL: none follows */
+    const char *help;
     enum config_action action;
 };
 

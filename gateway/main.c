@@ -1,6 +1,7 @@
 /* gateway/main.c: xindao-gateway: reads the configuration, then runs one node, or several under a supervisor. */
 #include <stdlib.h>
 
+#include "gateway/doctor/doctor.h"
 #include "gateway/gateway.h"
 #include "gateway/net/net.h"
 #include "gateway/node.h"
@@ -24,6 +25,20 @@ static int check(const struct config *cfg)
     return 0;
 }
 
+static int examine(const struct config *cfg)
+{
+    struct error error = {0};
+    bool failed = false;
+    const struct doctor_options options = {.url = cfg->doctor,
+                                           .ca_file = cfg->doctor_ca,
+                                           .addresses = (const char *const *)cfg->doctor_addresses.items,
+                                           .address_count = cfg->doctor_addresses.count,
+                                           .idle_s = cfg->doctor_idle_s};
+    if (doctor_run(&options, stdout, &failed, &error) != OK)
+        return complain(&error);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 static int act(struct config *cfg, enum config_action action, const struct invocation *how)
 {
     switch (action) {
@@ -31,6 +46,7 @@ static int act(struct config *cfg, enum config_action action, const struct invoc
     case CONFIG_VERSION: (void)printf("xindao-gateway %s\n", VERSION); return 0;
     case CONFIG_PRINT: config_print(cfg, stdout); return 0;
     case CONFIG_CHECK: return check(cfg);
+    case CONFIG_DOCTOR: return examine(cfg);
     case CONFIG_RUN: break;
     }
     return cfg->workers > 1 ? supervisor_run(cfg, how) : node_run(cfg, 0, how);

@@ -21,7 +21,7 @@ describe('configuration', { timeout: 90000 }, () => {
   it('--help names every option of the contract', async () => {
     const r = await run(['--help']);
     assert.equal(r.code, 0);
-    for (const o of ['listen', 'tls-cert', 'tls-key', 'insecure', 'broker', 'auth', 'node', 'workers', 'config', 'log-level', 'log-format', 'check-config', 'print-config', 'help', 'version', 'proxy-protocol', 'demo',
+    for (const o of ['listen', 'tls-cert', 'tls-key', 'insecure', 'broker', 'auth', 'node', 'workers', 'config', 'log-level', 'log-format', 'check-config', 'print-config', 'doctor', 'help', 'version', 'proxy-protocol', 'demo',
       'max-connections', 'max-connections-per-ip', 'max-message-size', 'max-rooms-per-session', 'max-queue-bytes', 'slow-consumer', 'handshake-timeout', 'heartbeat', 'origin', 'policy', 'message-rate', 'drain-time', 'lease', 'redis-timeout', 'key-prefix'])
       assert.match(r.stdout, new RegExp(`--${o}\\b`), `--${o}`);
     assert.match((await run(['--version'])).stdout, /\d+\.\d+/);

@@ -193,6 +193,38 @@ static void actions(void **state)
     assert_int_not_equal(e, OK);
 }
 
+static enum err doctor_of(char *first, char *second, char *third, struct config *ret, enum config_action *ret_action)
+{
+    char program[] = "xindao-gateway";
+    char *argv[] = {program, first, second, third, NULL};
+    struct error err;
+    return config_load(third != NULL ? 4 : second != NULL ? 3 : 2, argv, config_fake_getenv, ret, ret_action, &err);
+}
+
+static void doctor_takes_a_url(void **state)
+{
+    char verb[] = "--doctor", url[] = "https://a.example", joined[] = "--doctor=https://b.example",
+         idle[] = "--doctor-idle=3";
+    char empty[] = "--doctor=", bad[] = "--nonsense", check_url[] = "--check-config=x";
+    enum config_action action = CONFIG_RUN;
+    struct config c = {0};
+    (void)state;
+    assert_int_equal(doctor_of(verb, url, idle, &c, &action), OK); /* without a certificate: this is not to run */
+    assert_int_equal(action, CONFIG_DOCTOR);
+    assert_string_equal(c.doctor, "https://a.example");
+    assert_int_equal(c.doctor_idle_s, 3);
+    config_fini(&c);
+    assert_int_equal(doctor_of(joined, NULL, NULL, &c, &action), OK);
+    assert_string_equal(c.doctor, "https://b.example");
+    config_fini(&c);
+    assert_null(c.doctor);
+    assert_int_not_equal(doctor_of(verb, NULL, NULL, &c, &action), OK);
+    assert_int_not_equal(doctor_of(verb, idle, NULL, &c, &action), OK);
+    assert_int_not_equal(doctor_of(empty, NULL, NULL, &c, &action), OK);
+    assert_int_not_equal(doctor_of(verb, url, bad, &c, &action), OK);
+    assert_int_not_equal(doctor_of(check_url, NULL, NULL, &c, &action), OK);
+}
+
 /* --- environment --- */
 
 static void environment_is_read(void **state)
@@ -459,6 +491,7 @@ int main(void)
         cmocka_unit_test(booleans_in_all_their_forms),
         cmocka_unit_test(bad_flags_are_named),
         cmocka_unit_test(actions),
+        cmocka_unit_test(doctor_takes_a_url),
         cmocka_unit_test_teardown(environment_is_read, config_cleanup),
         cmocka_unit_test_teardown(bad_variable_is_named, config_cleanup),
         cmocka_unit_test_teardown(flags_beat_environment_beats_file_beats_default, config_cleanup),

@@ -1,0 +1,232 @@
+/* gateway/doctor/link.c: names, addresses, and one connection with a deadline. */
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <openssl/err.h>
+#include <openssl/x509.h>
+
+#include "gateway/doctor/private.h"
+
+#define READ_SIZE 4096
+
+uint64_t now_ms(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* --- addresses --- */
+
+static void take(const struct addrinfo *ai, struct address *ret)
+{
+    *ret = (struct address){.n = ai->ai_addrlen};
+    assert(ai->ai_addrlen <= sizeof ret->sa);
+    memcpy(&ret->sa, ai->ai_addr, ai->ai_addrlen);
+    if (getnameinfo(ai->ai_addr, ai->ai_addrlen, ret->text, sizeof ret->text, NULL, 0, NI_NUMERICHOST) != 0)
+        (void)snprintf(ret->text, sizeof ret->text, "?");
+}
+
+static const struct addrinfo stream = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+
+enum err address_parse(const char *text, uint16_t port, struct address *ret)
+{
+    struct addrinfo hints = stream, *found = NULL;
+    char service[8];
+    (void)snprintf(service, sizeof service, "%u", (unsigned)port);
+    hints.ai_flags |= AI_NUMERICHOST;
+    if (getaddrinfo(text, service, &hints, &found) != 0)
+        return ERR_BAD_REQUEST;
+    take(found, ret);
+    freeaddrinfo(found);
+    return OK;
+}
+
+/* The thread of a lookup that took too long may still write here, so it is never given back; there is one lookup in the life of the command. */
+static struct gaicb lookup;
+static char lookup_host[HOST_MAX + 1], lookup_service[8];
+
+enum err address_lookup(const char *host, uint16_t port, struct address ret[ADDRESSES_MAX], size_t *ret_all,
+                        struct error *reterr)
+{
+    struct gaicb *list[] = {&lookup};
+    uint64_t end = now_ms() + DOCTOR_STEP_MS;
+    (void)snprintf(lookup_host, sizeof lookup_host, "%s", host);
+    (void)snprintf(lookup_service, sizeof lookup_service, "%u", (unsigned)port);
+    lookup = (struct gaicb){.ar_name = lookup_host, .ar_service = lookup_service, .ar_request = &stream};
+    int e = getaddrinfo_a(GAI_NOWAIT, list, 1, NULL);
+    for (uint64_t now; e == 0 && (e = gai_error(&lookup)) == EAI_INPROGRESS && (now = now_ms()) < end; e = 0) {
+        const struct gaicb *waiting[] = {&lookup};
+        struct timespec left = {(time_t)((end - now) / 1000), (long)((end - now) % 1000) * 1000000};
+        (void)gai_suspend(waiting, 1, &left);
+    }
+    if (e == EAI_INPROGRESS)
+        return fail(reterr, ERR_TIMEOUT, "no answer in %d s", DOCTOR_STEP_MS / 1000);
+    if (e != 0)
+        return fail(reterr, ERR_NOT_FOUND, "%.120s", gai_strerror(e));
+    size_t n = 0;
+    for (const struct addrinfo *ai = lookup.ar_result; ai != NULL; ai = ai->ai_next, n++)
+        if (n < ADDRESSES_MAX)
+            take(ai, &ret[n]);
+    freeaddrinfo(lookup.ar_result);
+    *ret_all = n;
+    return OK;
+}
+
+/* --- one connection --- */
+
+void link_step(struct link *l, uint64_t ms)
+{
+    l->deadline = now_ms() + ms;
+}
+
+static enum err await(const struct link *l, short events, struct error *reterr)
+{
+    for (;;) {
+        uint64_t now = now_ms();
+        struct pollfd p = {.fd = l->fd, .events = events};
+        if (now >= l->deadline)
+            return fail(reterr, ERR_TIMEOUT, "no answer in time");
+        int n = poll(&p, 1, (int)(l->deadline - now));
+        if (n > 0)
+            return OK;
+        if (n < 0 && errno != EINTR)
+            return fail(reterr, ERR_INTERNAL, "poll: %s", strerror(errno));
+    }
+}
+
+static enum err connect_failed(int why, struct error *reterr)
+{
+    bool ours = why == ENETUNREACH || why == EADDRNOTAVAIL || why == EAFNOSUPPORT;
+    return fail(reterr, ours ? ERR_UNSUPPORTED : ERR_UNAVAILABLE, "%s", strerror(why));
+}
+
+static enum err connected(struct link *l, struct error *reterr)
+{
+    int why = 0;
+    socklen_t n = sizeof why;
+    enum err e = await(l, POLLOUT, reterr);
+    if (e == OK && (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &why, &n) != 0 || why != 0))
+        e = connect_failed(why != 0 ? why : errno, reterr);
+    return e;
+}
+
+enum err link_connect(const struct address *a, struct link *ret, struct error *reterr)
+{
+    struct link l = {.fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+    if (l.fd < 0)
+        return connect_failed(errno, reterr);
+    enum err e = OK;
+    link_step(&l, DOCTOR_STEP_MS);
+    if (connect(l.fd, (const struct sockaddr *)&a->sa, a->n) != 0)
+        e = errno == EINPROGRESS ? connected(&l, reterr) : connect_failed(errno, reterr);
+    if (e != OK) {
+        link_close(&l);
+        return e;
+    }
+    *ret = l;
+    return OK;
+}
+
+void link_close(struct link *l)
+{
+    if (l->ssl != NULL && SSL_is_init_finished(l->ssl))
+        (void)SSL_shutdown(l->ssl); /* a goodbye, if it fits; nobody waits for the answer */
+    SSL_free(l->ssl);
+    (void)close(l->fd);
+    ERR_clear_error();
+    *l = (struct link){.fd = -1};
+}
+
+/* --- TLS --- */
+
+static enum err tls_failed(int why, struct error *reterr)
+{
+    int no = errno;
+    unsigned long e = ERR_peek_error();
+    int reason = ERR_GET_REASON(e);
+    ERR_clear_error();
+    if (e != 0 && (reason == SSL_R_NO_PROTOCOLS_AVAILABLE || reason == SSL_R_NO_CIPHERS_AVAILABLE))
+        return fail(reterr, ERR_INTERNAL, "this OpenSSL does not speak that itself");
+    if (why == SSL_ERROR_ZERO_RETURN || (why == SSL_ERROR_SYSCALL && (no == 0 || no == ECONNRESET || no == EPIPE)) ||
+        (e != 0 && reason == SSL_R_UNEXPECTED_EOF_WHILE_READING))
+        return fail(reterr, ERR_UNAVAILABLE, "the server closed the connection");
+    if (why == SSL_ERROR_SYSCALL)
+        return fail(reterr, ERR_UNAVAILABLE, "%s", strerror(no));
+    if (reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST ||
+        reason == SSL_R_PACKET_LENGTH_TOO_LONG || reason == SSL_R_UNEXPECTED_MESSAGE)
+        return fail(reterr, ERR_BAD_REQUEST, "the answer is not TLS");
+    const char *text = e != 0 ? ERR_reason_error_string(e) : NULL;
+    return fail(reterr, ERR_UNAVAILABLE, "%.120s", text != NULL ? text : "unknown TLS error");
+}
+
+/* After an operation that did not succeed: waits for what it wants. OK: try again. */
+static enum err tls_again(const struct link *l, int rc, struct error *reterr)
+{
+    int why = SSL_get_error(l->ssl, rc);
+    if (why == SSL_ERROR_WANT_READ)
+        return await(l, POLLIN, reterr);
+    if (why == SSL_ERROR_WANT_WRITE)
+        return await(l, POLLOUT, reterr);
+    return tls_failed(why, reterr);
+}
+
+enum err link_handshake(struct link *l, SSL *ssl, struct error *reterr)
+{
+    int rc;
+    l->ssl = ssl;
+    link_step(l, DOCTOR_STEP_MS);
+    if (SSL_set_fd(ssl, l->fd) != 1)
+        return fail(reterr, ERR_INTERNAL, "SSL_set_fd failed");
+    for (;;) {
+        ERR_clear_error();
+        errno = 0;
+        if ((rc = SSL_connect(ssl)) == 1)
+            return OK;
+        enum err e = tls_again(l, rc, reterr);
+        if (e != OK)
+            return e;
+    }
+}
+
+enum err link_send(struct link *l, struct slice bytes, struct error *reterr)
+{
+    for (;;) {
+        ERR_clear_error();
+        errno = 0;
+        int rc = SSL_write(l->ssl, bytes.p, (int)bytes.n); /* all or nothing: no partial writes were asked for */
+        if (rc > 0)
+            return OK;
+        enum err e = tls_again(l, rc, reterr);
+        if (e != OK)
+            return e;
+    }
+}
+
+enum err link_receive(struct link *l, struct buf *ret, bool *ret_end, struct error *reterr)
+{
+    *ret_end = false;
+    for (;;) {
+        if (now_ms() >= l->deadline)
+            return fail(reterr, ERR_TIMEOUT, "no answer in time");
+        ERR_clear_error();
+        errno = 0;
+        int rc = SSL_read(l->ssl, buf_reserve(ret, READ_SIZE), READ_SIZE);
+        if (rc > 0) {
+            ret->n += (size_t)rc;
+            return OK;
+        }
+        *ret_end = SSL_get_error(l->ssl, rc) == SSL_ERROR_ZERO_RETURN;
+        if (*ret_end)
+            return OK;
+        enum err e = tls_again(l, rc, reterr);
+        if (e != OK)
+            return e;
+    }
+}
