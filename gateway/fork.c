@@ -104,6 +104,22 @@ static struct lost *lost_new(struct fork *f, const struct position *at, struct t
     return l;
 }
 
+static struct lost *at_in(const struct link *list, uint64_t offset)
+{
+    list_for_each (it, list) {
+        struct lost *l = list_entry(it, struct lost, link);
+        if (l->at.offset == offset)
+            return l;
+    }
+    return NULL;
+}
+
+static struct lost *lost_at(const struct fork *f, uint64_t offset)
+{
+    struct lost *l = at_in(&f->lost, offset);
+    return l != NULL ? l : at_in(&f->returned, offset);
+}
+
 /* Every message after `since` (whatever it is worth) that this node remembers, with its content if the tail has it. */
 static void take_over(struct room *r, struct fork *f)
 {
@@ -122,7 +138,7 @@ static void take_over(struct room *r, struct fork *f)
     }
     for (size_t i = 0; i < STREAM_RECENT; i++) {
         const struct position *p = &s->recent[i];
-        if (p->offset > after && p->offset <= f->to && fork_of(r, p) == NULL)
+        if (p->offset > after && p->offset <= f->to && lost_at(f, p->offset) == NULL)
             lost_new(f, p, NULL);
     }
 }
@@ -156,22 +172,6 @@ void fork_begin(struct room *r, const struct position *since, bool mendable)
 }
 
 /* --- recognising --- */
-
-static struct lost *at_in(const struct link *list, uint64_t offset)
-{
-    list_for_each (it, list) {
-        struct lost *l = list_entry(it, struct lost, link);
-        if (l->at.offset == offset)
-            return l;
-    }
-    return NULL;
-}
-
-static struct lost *lost_at(const struct fork *f, uint64_t offset)
-{
-    struct lost *l = at_in(&f->lost, offset);
-    return l != NULL ? l : at_in(&f->returned, offset);
-}
 
 const struct fork *fork_of(const struct room *r, const struct position *at)
 {
