@@ -188,12 +188,14 @@ static void pause_listening(struct net *n, uint64_t ms)
     timer_start(&n->accept_timer, ms);
 }
 
-/* Those who are connected already come first: new ones wait in the backlog as long as the others had to. */
+/* Those who are connected already come first: new ones wait in the backlog as long as the others had to. But between two rests some are let in: a
+ * loop that is always behind must not shut its door for good. */
 void net_lag(struct net *n, uint64_t us)
 {
     uint64_t limit_us = n->cfg->overload_lag_ms * (uint64_t)1000, ms = us / 1000;
-    if (limit_us == 0 || us < limit_us || n->n_listeners == 0 || n->gateway == NULL)
+    if (limit_us == 0 || us < limit_us || n->n_listeners == 0 || n->gateway == NULL || n->rested)
         return;
+    n->rested = true;
     metrics->accept_rests++;
     pause_listening(n, ms < REST_MIN_MS ? REST_MIN_MS : ms < REST_MAX_MS ? ms : REST_MAX_MS);
 }
@@ -288,6 +290,7 @@ static void on_listener(struct io *io, int events)
 {
     (void)events;
     struct listener *l = container_of(io, struct listener, io);
+    l->net->rested = false;
     for (int i = 0; i < ACCEPTS_PER_TURN && accept_allowed(l->net); i++)
         if (!accept_one(l))
             break;

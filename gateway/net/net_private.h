@@ -63,6 +63,7 @@ struct net {
     int reserve_fd; /* given up for a moment when descriptors run out */
     uint64_t accept_credit, accept_refill_us;
     struct timer accept_timer;
+    bool rested; /* because the loop was behind, and nobody was accepted since */
 
     SSL_CTX *tls; /* NULL with --insecure */
     struct tickets *tickets;
