@@ -330,6 +330,23 @@ static struct answer *reconnect_and_await(struct world *w, struct answer *a)
     return await(w, a);
 }
 
+/* Newer servers remember a connection's last write, and a new connection has none: a repetition on it must not be taken for confirmed. */
+static void a_new_connection_is_not_content_with_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->w;
+    redis_fixture_pause(&second);
+    assert_missed(await(w, ask(w, "lobby", 2, "k")), "of 2 replicas have it");
+    proxy_cut(&f->proxy);
+    world_recover(w);
+    struct answer *again = reconnect_and_await(w, ask(w, "lobby", 2, "k"));
+    assert_missed(again, "of 2 replicas have it");
+    assert_true(again->repeated);
+    redis_fixture_resume(&second);
+    heal();
+    assert_int_equal(await_ok(w, ask(w, "lobby", 2, "k"))->position.offset, 1);
+}
+
 static bool wait_is_pending(void *arg)
 {
     (void)arg;
@@ -522,6 +539,7 @@ int main(void)
         TH(a_dead_replica),
         T(a_forgotten_script_gets_its_own_wait),
         T(users_and_sessions),
+        TH(a_new_connection_is_not_content_with_nothing),
         T(a_lost_connection_confirms_nothing),
         T(a_lost_answer),
         T(a_primary_that_dies),
