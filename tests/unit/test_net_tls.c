@@ -155,7 +155,7 @@ static void check_alert(struct fixture *f, const char *bytes, size_t n, const ch
     char byte;
     assert_int_equal(client_recv(&f->client, &byte, 1), -1);
     const char *reason = ERR_reason_error_string(ERR_peek_last_error());
-    if (reason == NULL || strcmp(reason, want) != 0)
+    if (reason == NULL || strstr(reason, want) == NULL) /* what stands before it depends on the version of OpenSSL */
         fail_msg("%s, want %s", reason != NULL ? reason : "no alert", want);
     client_close(&f->client);
 }
@@ -163,10 +163,10 @@ static void check_alert(struct fixture *f, const char *bytes, size_t n, const ch
 static void bad_records_are_answered_with_an_alert(void **state)
 {
     struct fixture *f = *state;
-    check_alert(f, "\x17\x03\x03\x00\x20garbage garbage garbage garbage!", 37, "sslv3 alert bad record mac");
-    check_alert(f, "\x17\x03\x03\x41\x01", 5, "tlsv1 alert record overflow");
-    check_alert(f, "\x14\x03\x03\x00\x01\x01", 6, "sslv3 alert unexpected message");
-    check_alert(f, "\x16\x03\x01\x00\x05hello", 10, "sslv3 alert unexpected message");
+    check_alert(f, "\x17\x03\x03\x00\x20garbage garbage garbage garbage!", 37, "alert bad record mac");
+    check_alert(f, "\x17\x03\x03\x41\x01", 5, "alert record overflow");
+    check_alert(f, "\x14\x03\x03\x00\x01\x01", 6, "alert unexpected message");
+    check_alert(f, "\x16\x03\x01\x00\x05hello", 10, "alert unexpected message");
     server_wait_gone(&f->server, 4);
     assert_int_equal(metrics->drops[DROP_TLS], 4);
 }
