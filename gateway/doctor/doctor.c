@@ -33,9 +33,12 @@ static void check_names(const struct doctor_options *o, struct patient *p, struc
     enum err e = address_lookup(p->target.host, p->target.port, p->addresses, &all, &why);
     p->count = all < ADDRESSES_MAX ? all : ADDRESSES_MAX;
     if (e != OK)
-        report_line(r, VERDICT_FAIL, "dns",
-                    "add an A record (and AAAA) for this name, or wait until it is known everywhere", "%s: %s",
-                    p->target.host, why.text);
+        report_line(
+            r, VERDICT_FAIL, "dns",
+            e == ERR_TIMEOUT
+                ? "try again; then look at this machine's /etc/resolv.conf, and at the name servers of the domain"
+                : "add an A record (and AAAA) for this name, or wait until it is known everywhere",
+            "%s: %s", p->target.host, why.text);
     else if (all > ADDRESSES_MAX)
         report_line(r, VERDICT_WARN, "dns", "check the others with --doctor-address",
                     "%zu addresses, the first %d are checked", all, ADDRESSES_MAX);

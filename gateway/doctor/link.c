@@ -69,7 +69,7 @@ enum err address_lookup(const char *host, uint16_t port, struct address ret[ADDR
     if (e == EAI_INPROGRESS)
         return fail(reterr, ERR_TIMEOUT, "no answer in %d s", DOCTOR_STEP_MS / 1000);
     if (e != 0)
-        return fail(reterr, ERR_NOT_FOUND, "%.120s", gai_strerror(e));
+        return fail(reterr, e == EAI_AGAIN ? ERR_TIMEOUT : ERR_NOT_FOUND, "%.120s", gai_strerror(e));
     size_t n = 0;
     for (const struct addrinfo *ai = lookup.ar_result; ai != NULL; ai = ai->ai_next, n++)
         if (n < ADDRESSES_MAX)
@@ -101,9 +101,10 @@ static enum err await(const struct link *l, short events, struct error *reterr)
     }
 }
 
-static enum err connect_failed(int why, struct error *reterr)
+/* at_once: nothing has been sent, it was this machine's own routes that said so. */
+static enum err connect_failed(int why, bool at_once, struct error *reterr)
 {
-    bool ours = why == ENETUNREACH || why == EADDRNOTAVAIL || why == EAFNOSUPPORT;
+    bool ours = at_once && (why == ENETUNREACH || why == EHOSTUNREACH || why == EADDRNOTAVAIL || why == EAFNOSUPPORT);
     return fail(reterr, ours ? ERR_UNSUPPORTED : ERR_UNAVAILABLE, "%s", strerror(why));
 }
 
@@ -113,7 +114,7 @@ static enum err connected(struct link *l, struct error *reterr)
     socklen_t n = sizeof why;
     enum err e = await(l, POLLOUT, reterr);
     if (e == OK && (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &why, &n) != 0 || why != 0))
-        e = connect_failed(why != 0 ? why : errno, reterr);
+        e = connect_failed(why != 0 ? why : errno, false, reterr);
     return e;
 }
 
@@ -121,11 +122,11 @@ enum err link_connect(const struct address *a, struct link *ret, struct error *r
 {
     struct link l = {.fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
     if (l.fd < 0)
-        return connect_failed(errno, reterr);
+        return connect_failed(errno, true, reterr);
     enum err e = OK;
     link_step(&l, DOCTOR_STEP_MS);
     if (connect(l.fd, (const struct sockaddr *)&a->sa, a->n) != 0)
-        e = errno == EINPROGRESS ? connected(&l, reterr) : connect_failed(errno, reterr);
+        e = errno == EINPROGRESS ? connected(&l, reterr) : connect_failed(errno, true, reterr);
     if (e != OK) {
         link_close(&l);
         return e;

@@ -33,7 +33,7 @@ struct link {
 
 uint64_t now_ms(void);
 
-/* A literal address, or what DNS says of the name; at most ADDRESSES_MAX, *ret_all is how many there were. ERR_TIMEOUT: DNS did not answer. */
+/* A literal address, or what DNS says of the name; at most ADDRESSES_MAX, *ret_all is how many there were. ERR_TIMEOUT: DNS did not answer, which says nothing about the name. */
 enum err address_lookup(const char *host, uint16_t port, struct address ret[ADDRESSES_MAX], size_t *ret_all,
                         struct error *reterr);
 enum err address_parse(const char *text, uint16_t port, struct address *ret);

@@ -195,7 +195,9 @@ static void check_name_indication(const struct visit *v, const X509 *with)
 
 static void explain(const struct visit *v, const struct error *e)
 {
-    const char *mend = "look at the log of what ends TLS there, and at its certificate for this name";
+    const char *mend =
+        "look at the log of what ends TLS there, at its certificate for this name, and whether it waits for a PROXY "
+        "header that nobody sends (--proxy-protocol)";
     if (e->code == ERR_BAD_REQUEST)
         mend = "this port speaks plain text: give the gateway --tls-cert and --tls-key, or point the URL at the "
                "proxy's TLS port";

@@ -2,6 +2,7 @@
 import { after, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { createSocket } from 'node:dgram';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,13 +10,16 @@ import { createSecureContext } from 'node:tls';
 import { Cluster, gatewayBinary } from './lib/cluster.mjs';
 import { Authority } from './lib/authority.mjs';
 import { impostor } from './lib/impostor.mjs';
-import { freePort } from './lib/wait.mjs';
+import { freePort, until } from './lib/wait.mjs';
 
 const HOST = 'im.example.com';
 
-/** Runs it and takes its lines apart: r.fail, r.warn, r.ok, r.skip are what was looked at, in order; r.said('chain') the rest of that line. */
-function doctor(args, env = {}) {
-  return new Promise(yes => execFile(gatewayBinary(), ['--doctor', ...args], { timeout: 60000, env: { PATH: process.env.PATH, ...env } }, (e, stdout, stderr) => {
+/**
+ * Runs it and takes its lines apart: r.fail, r.warn, r.ok, r.skip are what was looked at, in order; r.said('chain') the rest of that line.
+ * exec: a command that becomes the process. */
+function doctor(args, env = {}, exec = []) {
+  const [command, ...rest] = [...exec, gatewayBinary(), '--doctor', ...args];
+  return new Promise(yes => execFile(command, rest, { timeout: 60000, env: { PATH: process.env.PATH, ...env } }, (e, stdout, stderr) => {
     const lines = [...stdout.matchAll(/^(ok|warn|FAIL|skip) +(.+?) +(?:\[(.*?)\] )?— (.*)$/gm)].map(m => ({ verdict: m[1].toLowerCase(), what: m[2], where: m[3], text: m[4] }));
     const of = v => lines.filter(l => l.verdict === v).map(l => l.what);
     yes({ code: e ? e.code : 0, stdout, stderr, lines, ok: of('ok'), warn: of('warn'), fail: of('fail'), skip: of('skip'), said: what => lines.find(l => l.what === what)?.text ?? '' });
@@ -68,6 +72,14 @@ describe('a cluster behind HAProxy', { timeout: 90000 }, () => {
     assert.equal(two.code, 1);
     assert.deepEqual(two.lines.filter(l => l.verdict === 'fail').map(l => [l.what, l.where]), [['tcp', '127.0.0.2']]);
     assert.ok(two.lines.some(l => l.what === 'close' && l.where === '127.0.0.1' && l.verdict === 'ok'));
+  });
+
+  it('that waits for a PROXY header is told so', async () => {
+    const g = await cluster.add('proxied', { flags: ['--proxy-protocol', 'on'], wait: false });
+    await until(() => / ready/.test(g.log), { what: 'the gateway' });
+    const r = await doctor([`https://${HOST}:${g.port}`, ...mine]);
+    assert.deepEqual([r.code, r.fail], [1, ['tls']]);
+    assert.match(r.said('tls'), /closed the connection.*PROXY/);
   });
 
   it('wants a token where tokens are wanted', async () => {
@@ -123,6 +135,21 @@ describe('wrong servers', { timeout: 120000, concurrency: 8 }, () => {
   wrong('TLS, and then silence', behaving({ raw: null }), { fail: ['healthz', 'readyz', 'upgrade'] });
   wrong('TLS, and then nonsense', behaving({ raw: 'SSH-2.0-nonsense\r\n\r\n' }), { fail: ['healthz', 'readyz', 'upgrade'], says: { healthz: /does not begin with HTTP/ } });
   wrong('TLS, and then too much', behaving({ raw: `HTTP/1.1 200 OK\r\n${'X: y\r\n'.repeat(8000)}` }), { fail: ['healthz', 'readyz', 'upgrade'], says: { healthz: /more than 16384 bytes/ } });
+  it('DNS that never answers', async t => {
+    const mute = createSocket('udp4'), file = join(dir, 'resolv.conf');
+    await new Promise((yes, no) => { mute.once('error', no); mute.bind(53, '127.53.53.53', yes); });
+    t.after(() => mute.close());
+    writeFileSync(file, 'nameserver 127.53.53.53\noptions timeout:20\n');
+    const since = Date.now(), r = await doctor(['https://slow.example.com'], {}, ['unshare', '-m', 'sh', '-c', `mount --bind ${file} /etc/resolv.conf && exec "$@"`, 'sh']);
+    assert.deepEqual([r.code, r.fail], [1, ['dns']], r.stderr);
+    assert.match(r.said('dns'), /no answer in 5 s.*resolv\.conf/);
+    assert.ok(Date.now() - since < 9000);
+  });
+  it('a machine without a way there', async () => {
+    const r = await doctor([`https://${HOST}`, '--doctor-address', '127.0.0.1'], {}, ['unshare', '-n']);
+    assert.deepEqual([r.code, r.fail, r.skip], [1, ['tcp'], ['dns', 'tcp']], r.stderr);
+    assert.match(r.stdout, /FAIL .* no address could be checked/);
+  });
   it('nobody listens', async () => {
     const r = await doctor([`https://${HOST}:${await freePort()}`, '--doctor-address', '127.0.0.1']);
     assert.deepEqual([r.code, r.fail], [1, ['tcp']]);
