@@ -110,6 +110,9 @@ describe('the checker', () => {
     assert.deepEqual([violations, lost, again], [[], [], 2]);
   });
   it('complains when what was appended again is told again', () => assert.deepEqual(kinds(repaired((h, r, again) => { r.seen.push(again[0]); })), ['duplicate']));
+  it('complains when somebody is told to have what it has not seen', () => assert.deepEqual(kinds(repaired((h, r, again) => {
+    r.held = [{ at: r.seen.length, ...again[0] }, { at: 3, ...again[1] }];
+  })), ['unseen']));
   it('complains when what was appended again is not told to whom it is new', () => assert.deepEqual(kinds(repaired(h => { h.readers[2].rooms.r.seen.pop(); })), ['unseen']));
 });
 

@@ -2,9 +2,10 @@
 //
 // acks:    [{key, room, offset, tag, invoked, acked}]            what publishers were promised, when they first asked and when they were told
 // logs:    {room: [{offset, tag, key}]}                          the room's history as the cluster tells it at the end
-// readers: [{name, rooms: {room: {start, seen, gaps}}}]          start: {offset, tag} of the first join; seen: [{offset, tag, key}] in order of arrival;
+// readers: [{name, rooms: {room: {start, seen, gaps, held}}}]    start: {offset, tag} of the first join; seen: [{offset, tag, key}] in order of arrival;
 //                                                                gaps: [{at, from, to, reason, named}], one for each recovered:false; at: how many had
-//                                                                been seen; from and to: the positions before and after; named: the client had said from
+//                                                                been seen; from and to: the positions before and after; named: the client had said from;
+//                                                                held: [{at, offset, tag}], one for each "you have this one" after a fork
 // notices: [{name, connection, kind, room, session, time}]       enter, exit and suspend in order of arrival per reader
 // deaf:    [{from, to}]                                          when notices may have been missed: they are in no log
 // promise: 'all'    one store that forgets nothing: what was acknowledged or seen stays, and no recovered:false can be justified
@@ -86,6 +87,10 @@ function checkReader(who, room, r, log, promise, bad) {
   if (missing.length) {
     const around = [missing[0].offset - 1, missing[0].offset + 1].map(offset => `${offset} ${kept.get(offset)?.via ?? 'not seen'}`).join(', then ');
     bad('unseen', `${who} ${room}: never saw ${missing.length} of ${log.length}: ${missing.slice(0, 5).map(m => `${m.key} ${at(m)}`).join(', ')}${missing.length > 5 ? '…' : ''} (${around})`);
+  }
+  for (const h of r.held ?? []) {
+    const key = log[h.offset - 1]?.tag === h.tag && log[h.offset - 1].key;
+    if (key && !r.seen.slice(0, h.at).some(m => m.key === key)) bad('unseen', `${who} ${room}: was told that it has ${key} at ${at(h)}, which it has not seen`);
   }
   checkGaps(who, room, r, log, branch, promise, bad);
   return branch;

@@ -152,7 +152,7 @@ export class Reader {
   }
 
   async #join(c, room) {
-    const r = this.rooms[room] ??= { seen: [], gaps: [] };
+    const r = this.rooms[room] ??= { seen: [], gaps: [], held: [] };
     this.named = new Map(this.#positions().map(p => [p.room, p]));
     const ack = await c.call({ type: 'join', room, ...(r.last && { position: r.last }) }, 2 * ANSWER_MS);
     this.member.add(room);
@@ -214,16 +214,20 @@ export class Reader {
   }
 
   #recovered(f) {
-    const r = this.rooms[f.room] ??= { seen: [], gaps: [] }, named = this.named.get(f.room);
-    if (this.recovered.has(f.room)) this.world.note('membership', `${this.name}: told recovered twice for ${f.room}`);
-    this.recovered.add(f.room);
+    const r = this.rooms[f.room] ??= { seen: [], gaps: [], held: [] }, named = this.named.get(f.room);
+    // The first one after coming back is the answer; any other tells of a fork.
+    const answer = !this.settled && !this.recovered.has(f.room);
+    if (answer) this.recovered.add(f.room);
+    else if (!f.recovered && f.reason !== 'fork') this.world.note('membership', `${this.name}: told ${JSON.stringify(f)} without having asked`);
     if (!f.recovered) {
-      if (r.last) r.gaps.push({ at: r.seen.length, from: r.last, to: f.position ?? r.last, reason: f.reason, named: named !== undefined });
+      if (r.last) r.gaps.push({ at: r.seen.length, from: r.last, to: f.position ?? r.last, reason: f.reason, named: named !== undefined, live: !answer });
       r.start ??= f.position;
-      r.last = f.position ?? r.last;
+    } else if (!answer) {
+      r.held.push({ at: r.seen.length, ...f.position });
     } else if (!named || f.position.offset !== named.offset || f.position.tag !== named.tag) {
       this.world.note('membership', `${this.name}: recovered ${f.room} from ${JSON.stringify(f.position)}, had named ${JSON.stringify(named)}`);
     }
+    r.last = f.position ?? r.last;
   }
 
   /** Leaves for good, the clean way or by being cut. */
