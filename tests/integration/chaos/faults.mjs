@@ -100,7 +100,7 @@ export async function inject(world, list) {
   for (const f of list) {
     await sleep(Math.max(0, began + f.at - Date.now()));
     // A store of several machines is in order again when it says so, not after a time that could be drawn before.
-    if (f.key === 'store0' && busy.has(f.key) && world.world !== 'standalone') continue;
+    if (f.key === 'store0' && busy.has(f.key) && world.world !== 'standalone' && !world.plan) continue;
     busy.add(f.key);
     done.push(f);
     const before = chains[f.key] ?? Promise.resolve(), deaf = { from: Date.now(), to: Infinity };

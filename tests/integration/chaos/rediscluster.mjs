@@ -91,7 +91,7 @@ export class RedisCluster {
     await to.db.cli('CLUSTER', 'SETSLOT', String(slot), 'IMPORTING', node.id);
     await node.db.cli('CLUSTER', 'SETSLOT', String(slot), 'MIGRATING', to.id);
     for (;;) {
-      const keys = (await node.db.cli('CLUSTER', 'GETKEYSINSLOT', String(slot), '2')).split('\n').filter(Boolean);
+      const keys = (await node.db.cli('CLUSTER', 'GETKEYSINSLOT', String(slot), '20')).split('\n').filter(Boolean);
       if (!keys.length) break;
       const answer = await node.db.cli('MIGRATE', to.db.machine.host, String(to.db.port), '', '0', '5000', 'KEYS', ...keys);
       if (!/^(OK|NOKEY)/.test(answer)) throw new Error(`MIGRATE of slot ${slot}: ${answer}`);

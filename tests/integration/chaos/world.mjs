@@ -16,10 +16,13 @@ const LEASE_MS = 2000, GHOST_MS = 3000;
 export const WORLDS = { standalone: Standalone, sentinel: Sentinels, cluster: RedisCluster };
 const NOTHING = { lost: [], forks: [], told: 0, again: 0, acknowledged: 0, retried: 0, delivered: 0, resumes: 0, rejoins: 0, gaps: 0, resumeMedian: 0, resumeMax: 0 }; // a run that did not come to its end
 
+/** Chosen faults instead of drawn ones, one after the other: [kind, at, ms, which of several]. */
+export const plan = (...faults) => faults.map(([kind, at, ms, draw = 0]) => ({ kind, at, ms, draw, key: 'store0', target: 0 }));
+
 export class World {
   constructor(seed, options) {
     Object.assign(this, { seed, seconds: 12, gateways: 2, readers: 6, writers: 3, aof: true, verbose: false, world: 'standalone', durability: 'fast', ...options });
-    this.kinds ??= kindsOf(this.world);
+    this.kinds ??= this.plan?.map(f => f.kind) ?? kindsOf(this.world);
     // One seed in two: sessions outlive the run; the other: they end within it, and must be gone.
     this.window ??= seed % 2 ? 60 : 6;
     this.began = Date.now();
@@ -72,6 +75,7 @@ export class World {
       const wanted = this.kinds.filter(k => needOf(this.world, k) === need);
       if (!wanted.length) continue;
       try { await have(); } catch (e) {
+        this.plan &&= this.plan.filter(f => !wanted.includes(f.kind));
         this.kinds = this.kinds.filter(k => !wanted.includes(k));
         this.without.push(`${wanted.join(', ')}: ${e.message}`);
       }
@@ -86,7 +90,7 @@ export class World {
     this.cluster = await Cluster.start({ gateways: 0, redis: false, names: machines.map(m => m.host) });
     this.store = await WORLDS[this.world].start(this.cluster.dir, places, { aof: this.aof, durability: this.durability });
     const flags = ['--policy', `* retain-count=100000 retain-age=1h publish=anyone${this.durability === 'fast' ? '' : ` durability=${this.durability}`}`, '--resume-window', `${this.window}s`, '--message-rate', '1000', '--lease', `${LEASE_MS}ms`,
-      '--redis-timeout', '1s', '--drain-time', '2s', '--max-queue-bytes', '4m'];
+      '--redis-timeout', '1s', '--drain-time', '2s', '--max-queue-bytes', '4m', ...(this.flags ?? [])];
     await Promise.all(machines.map(async ({ host, exec }, i) => {
       const name = `gw${i + 1}`, clock = this.kinds.includes('jump-clock') ? new Clock(this.cluster.dir, name) : { exec: [] };
       const g = await this.cluster.add(name, { flags, insecure: this.insecure ?? true, demo: 'off', broker: ['--broker', this.store.url], machine: { host, exec: [...exec, ...clock.exec] } });
@@ -105,7 +109,7 @@ export class World {
   }
 
   async #play() {
-    const list = schedule(this.seed, { world: this.world, seconds: this.seconds, gateways: this.gateways, lease: LEASE_MS, kinds: this.kinds });
+    const list = this.plan ?? schedule(this.seed, { world: this.world, seconds: this.seconds, gateways: this.gateways, lease: LEASE_MS, kinds: this.kinds });
     const readers = Array.from({ length: this.readers }, (_, i) => new Reader(this, `r${i}`, random(this.seed, `r${i}`), { patient: i % 2 === 1 }));
     const writers = Array.from({ length: this.writers }, (_, i) => new Writer(this, `w${i}`, random(this.seed, `w${i}`)));
     this.actors = { readers, writers };
