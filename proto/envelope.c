@@ -160,6 +160,14 @@ static const char *bad_text(const Xd__Envelope *pb)
     return NULL;
 }
 
+static bool bad_was(const Xd__Envelope *pb)
+{
+    if (pb->was_offset == 0)
+        return pb->was_tag.len != 0;
+    return pb->kind != ENVELOPE_MESSAGE || pb->was_tag.len == 0 || pb->was_offset > OFFSET_MAX ||
+           pb->was_since >= pb->was_offset;
+}
+
 /* NULL, or what is wrong with numbers, and with fields that depend on each other. */
 static const char *bad_shape(const Xd__Envelope *pb)
 {
@@ -175,8 +183,7 @@ static const char *bad_shape(const Xd__Envelope *pb)
         return "room";
     if ((pb->offset == 0) != (pb->tag.len == 0))
         return "tag";
-    if ((pb->was_offset == 0) != (pb->was_tag.len == 0) || (pb->was_offset != 0 && pb->was_since >= pb->was_offset) ||
-        (pb->was_offset != 0 && pb->kind != ENVELOPE_MESSAGE))
+    if (bad_was(pb))
         return "was";
     if (pb->kind != ENVELOPE_MESSAGE)
         return pb->kind != ENVELOPE_PROBE && pb->from.len == 0 ? "from" : NULL;

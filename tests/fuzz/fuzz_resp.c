@@ -30,6 +30,9 @@ static void show(const redisReply *r, int depth)
         assert(member.node.n + member.user.n + 2 <= text.n);
     if (message_parse(r, &message)) {
         check_tag(&message.position);
+        if (message.was.at.offset != 0)
+            check_tag(&message.was.at);
+        assert(message.was.since < message.was.at.offset || message.was.since == 0);
         assert(message.position.offset != 0 && (message.data_type == DATA_BINARY || message.data.n != 0));
     }
     if (r->type != REDIS_REPLY_ARRAY || depth > 9)

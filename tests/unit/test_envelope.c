@@ -162,6 +162,9 @@ static void limits_are_kept(void **state)
     REFUSED(node, ((struct slice){long_name, 129}));
     REFUSED(except, ((struct slice){long_name, 65}));
     REFUSED(position.offset, 0);
+    REFUSED(was.at.offset, 0);
+    REFUSED(was.at.offset, OFFSET_MAX + 1);
+    REFUSED(was.since, 6); /* as far as where it stood */
     struct envelope e = message;
     e.room = (struct slice){long_name, 255};
     e.event = (struct slice){long_name, 128};
