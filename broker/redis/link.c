@@ -161,7 +161,7 @@ static const char *hint_for(const struct redis_link *l, const char *error)
     return "";
 }
 
-static void refused(struct redis_link *l, const struct request *q, const redisReply *r)
+static void log_refused(struct redis_link *l, const struct request *q, const redisReply *r)
 {
     struct slice name = command_name((struct slice){q->bytes, q->n});
     l->stats->command_errors++;
@@ -187,7 +187,7 @@ static void answer(struct redis_link *l, const redisReply *r)
         retry_with_scripts(l, q);
     } else {
         if ((q->flags & REQUEST_QUIET) == 0)
-            refused(l, q, r);
+            log_refused(l, q, r);
         /* It was a primary once; the sentinels know another, or soon will. */
         if (l->cfg->sentinel != NULL && strstr(r->str, "READONLY") != NULL)
             redis_link_drop(l, "it is no primary any more (READONLY)");

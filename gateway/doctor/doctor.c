@@ -50,10 +50,10 @@ static void check_names(const struct doctor_options *o, struct patient *p, struc
 /* False: this machine cannot reach such addresses, so nothing is known about this one. */
 static bool check_address(struct visit *v)
 {
-    struct link l;
+    struct probe l;
     struct error why;
     uint64_t since = now_ms();
-    enum err e = link_connect(v->address, &l, &why);
+    enum err e = probe_connect(v->address, &l, &why);
     if (e == ERR_UNSUPPORTED) {
         report_line(v->report, VERDICT_SKIP, "tcp", NULL, "not checked: this machine has no way to %s: %s",
                     v->address->text, why.text);
@@ -68,7 +68,7 @@ static bool check_address(struct visit *v)
     }
     report_line(v->report, VERDICT_OK, "tcp", NULL, "%s port %u, connected in %u ms", v->address->text,
                 (unsigned)v->target->port, (unsigned)(now_ms() - since));
-    link_close(&l);
+    probe_close(&l);
     if (!tls_check(v))
         return true;
     http_check(v);

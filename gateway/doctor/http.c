@@ -6,14 +6,14 @@
 #define SKEW_WARN_S 5
 #define SKEW_FAIL_S 300
 
-enum err http_exchange(struct link *l, struct slice request, struct buf *ret_in, struct answer *ret,
+enum err http_exchange(struct probe *probe, struct slice request, struct buf *ret_in, struct answer *ret,
                        struct error *reterr)
 {
     bool more = true, end = false;
-    link_step(l, DOCTOR_STEP_MS);
-    enum err e = link_send(l, request, reterr);
+    probe_step(probe, DOCTOR_STEP_MS);
+    enum err e = probe_send(probe, request, reterr);
     while (e == OK && more) {
-        e = link_receive(l, ret_in, &end, reterr);
+        e = probe_receive(probe, ret_in, &end, reterr);
         if (e == OK)
             e = answer_parse(buf_slice(ret_in), ret, &more, reterr);
         if (e == OK && more && end)
@@ -27,16 +27,16 @@ enum err http_exchange(struct link *l, struct slice request, struct buf *ret_in,
 static enum err get(const struct visit *v, const char *path, struct buf *ret_in, struct answer *ret,
                     struct error *reterr)
 {
-    struct link l;
+    struct probe probe;
     struct buf request = BUF_INIT;
-    enum err e = tls_open_http(v, &l, reterr);
+    enum err e = tls_open_http(v, &probe, reterr);
     if (e != OK)
         return e;
     buf_printf(&request, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: xindao-doctor\r\nConnection: close\r\n\r\n", path,
                v->target->authority);
-    e = http_exchange(&l, buf_slice(&request), ret_in, ret, reterr);
+    e = http_exchange(&probe, buf_slice(&request), ret_in, ret, reterr);
     buf_fini(&request);
-    link_close(&l);
+    probe_close(&probe);
     return e;
 }
 

@@ -16,7 +16,7 @@
 #define ADDRESS_TEXT  64
 #define HEAD_MAX      16384 /* of an HTTP answer; ours have 300 bytes */
 
-/* --- link.c: one connection --- */
+/* --- probe.c: one connection --- */
 
 struct address {
     struct sockaddr_storage sa;
@@ -25,7 +25,7 @@ struct address {
 };
 
 /* A connection with a deadline. What waits, waits until then, and fails with ERR_TIMEOUT. */
-struct link {
+struct probe {
     int fd;
     SSL *ssl; /* NULL before TLS */
     uint64_t deadline;
@@ -39,14 +39,14 @@ enum err address_lookup(const char *host, uint16_t port, struct address ret[ADDR
 enum err address_parse(const char *text, uint16_t port, struct address *ret);
 
 /* ERR_UNSUPPORTED: this machine has no way to such addresses (IPv6, mostly), which says nothing about the server. */
-enum err link_connect(const struct address *a, struct link *ret, struct error *reterr);
+enum err probe_connect(const struct address *a, struct probe *ret, struct error *reterr);
 /* Takes ssl in any case. ERR_BAD_REQUEST: the other side does not speak TLS. */
-enum err link_handshake(struct link *l, SSL *ssl, struct error *reterr);
-enum err link_send(struct link *l, struct slice bytes, struct error *reterr);
+enum err probe_handshake(struct probe *probe, SSL *ssl, struct error *reterr);
+enum err probe_send(struct probe *probe, struct slice bytes, struct error *reterr);
 /* Appends what has come, at most 4096 bytes; *ret_end is set when the other side has closed. */
-enum err link_receive(struct link *l, struct buf *ret, bool *ret_end, struct error *reterr);
-void link_step(struct link *l, uint64_t ms); /* a new deadline from now */
-void link_close(struct link *l);
+enum err probe_receive(struct probe *probe, struct buf *ret, bool *ret_end, struct error *reterr);
+void probe_step(struct probe *probe, uint64_t ms); /* a new deadline from now */
+void probe_close(struct probe *probe);
 
 /* --- one address under examination --- */
 
@@ -68,9 +68,9 @@ struct offer {
 };
 
 /* Connects and shakes hands; certificates are looked at later, not here. */
-enum err tls_open(const struct visit *v, const struct offer *offer, struct link *ret, struct error *reterr);
+enum err tls_open(const struct visit *v, const struct offer *offer, struct probe *ret, struct error *reterr);
 /* What this server offers to everybody, to exchange HTTP with it. */
-enum err tls_open_http(const struct visit *v, struct link *ret, struct error *reterr);
+enum err tls_open_http(const struct visit *v, struct probe *ret, struct error *reterr);
 /* False when there is no use in going on with this address. */
 bool tls_check(struct visit *v);
 void certificate_check(const struct visit *v, SSL *ssl);
@@ -80,7 +80,7 @@ enum err certificate_file_check(const char *file, struct error *reterr);
 /* --- http.c, websocket.c --- */
 
 /* Sends a request and reads until the end of the answer's head. ret_in has the head and whatever came behind it; *ret points into it. */
-enum err http_exchange(struct link *l, struct slice request, struct buf *ret_in, struct answer *ret,
+enum err http_exchange(struct probe *probe, struct slice request, struct buf *ret_in, struct answer *ret,
                        struct error *reterr);
 void http_check(const struct visit *v);
 void websocket_check(const struct visit *v);

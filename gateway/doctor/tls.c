@@ -49,27 +49,27 @@ static SSL *session_for(const struct visit *v, const struct offer *o)
     return ssl;
 }
 
-enum err tls_open(const struct visit *v, const struct offer *o, struct link *ret, struct error *reterr)
+enum err tls_open(const struct visit *v, const struct offer *o, struct probe *ret, struct error *reterr)
 {
-    struct link l;
+    struct probe probe;
     SSL *ssl = session_for(v, o);
     ERR_clear_error();
     if (ssl == NULL)
         return fail(reterr, ERR_INTERNAL, "this OpenSSL cannot be told to offer that");
-    enum err e = link_connect(v->address, &l, reterr);
+    enum err e = probe_connect(v->address, &probe, reterr);
     if (e != OK) {
         SSL_free(ssl);
         return e;
     }
-    e = link_handshake(&l, ssl, reterr);
+    e = probe_handshake(&probe, ssl, reterr);
     if (e != OK)
-        link_close(&l);
+        probe_close(&probe);
     else
-        *ret = l;
+        *ret = probe;
     return e;
 }
 
-enum err tls_open_http(const struct visit *v, struct link *ret, struct error *reterr)
+enum err tls_open_http(const struct visit *v, struct probe *ret, struct error *reterr)
 {
     return tls_open(v, &(struct offer){.alpn = !v->no_alpn}, ret, reterr);
 }
@@ -79,57 +79,58 @@ enum err tls_open_http(const struct visit *v, struct link *ret, struct error *re
 static void check_1_2(const struct visit *v)
 {
     static const char versions[] = "allow TLS 1.2 in whatever ends TLS: older Android and iOS know nothing newer";
-    struct link l;
+    struct probe probe;
     struct error e;
-    if (tls_open(v, &(struct offer){TLS1_2_VERSION, TLS1_2_VERSION, GOOD_CIPHERS, false, false}, &l, &e) == OK) {
-        report_line(v->report, VERDICT_OK, "tls 1.2", NULL, "spoken, %s", SSL_get_cipher_name(l.ssl));
-        link_close(&l);
+    if (tls_open(v, &(struct offer){TLS1_2_VERSION, TLS1_2_VERSION, GOOD_CIPHERS, false, false}, &probe, &e) == OK) {
+        report_line(v->report, VERDICT_OK, "tls 1.2", NULL, "spoken, %s", SSL_get_cipher_name(probe.ssl));
+        probe_close(&probe);
         return;
     }
-    if (tls_open(v, &(struct offer){.min = TLS1_2_VERSION, .max = TLS1_2_VERSION}, &l, &e) != OK) {
+    if (tls_open(v, &(struct offer){.min = TLS1_2_VERSION, .max = TLS1_2_VERSION}, &probe, &e) != OK) {
         report_line(v->report, VERDICT_FAIL, "tls 1.2", versions, "refused: %s", e.text);
         return;
     }
     report_line(v->report, VERDICT_FAIL, "tls 1.2",
                 "allow ECDHE with AES-GCM or CHACHA20-POLY1305 (Mozilla's profile intermediate)",
-                "spoken, but without any of the ciphers that iOS takes; it chose %s", SSL_get_cipher_name(l.ssl));
-    link_close(&l);
+                "spoken, but without any of the ciphers that iOS takes; it chose %s", SSL_get_cipher_name(probe.ssl));
+    probe_close(&probe);
 }
 
 static void check_1_3(const struct visit *v)
 {
-    struct link l;
+    struct probe probe;
     struct error e;
-    if (tls_open(v, &(struct offer){.min = TLS1_3_VERSION, .max = TLS1_3_VERSION}, &l, &e) != OK) {
+    if (tls_open(v, &(struct offer){.min = TLS1_3_VERSION, .max = TLS1_3_VERSION}, &probe, &e) != OK) {
         report_line(v->report, VERDICT_WARN, "tls 1.3",
                     "allow TLS 1.3: a round trip less for every phone that connects", "not spoken: %s", e.text);
         return;
     }
-    report_line(v->report, VERDICT_OK, "tls 1.3", NULL, "spoken, %s", SSL_get_cipher_name(l.ssl));
-    link_close(&l);
+    report_line(v->report, VERDICT_OK, "tls 1.3", NULL, "spoken, %s", SSL_get_cipher_name(probe.ssl));
+    probe_close(&probe);
 }
 
 static void check_old(const struct visit *v)
 {
-    struct link l;
+    struct probe probe;
     struct error e;
-    enum err code = tls_open(v, &(struct offer){.min = TLS1_VERSION, .max = TLS1_1_VERSION}, &l, &e);
+    enum err code = tls_open(v, &(struct offer){.min = TLS1_VERSION, .max = TLS1_1_VERSION}, &probe, &e);
     if (code == ERR_INTERNAL || code == ERR_TIMEOUT) {
         report_line(v->report, VERDICT_SKIP, "tls 1.0, 1.1", NULL, "not known: %s", e.text);
     } else if (code != OK) {
         report_line(v->report, VERDICT_OK, "tls 1.0, 1.1", NULL, "refused");
     } else {
         report_line(v->report, VERDICT_WARN, "tls 1.0, 1.1", "set TLS 1.2 as the least", "%s is still spoken",
-                    SSL_get_version(l.ssl));
-        link_close(&l);
+                    SSL_get_version(probe.ssl));
+        probe_close(&probe);
     }
 }
 
 static void check_weak(const struct visit *v)
 {
-    struct link l;
+    struct probe probe;
     struct error e;
-    enum err code = tls_open(v, &(struct offer){TLS1_2_VERSION, TLS1_2_VERSION, WEAK_CIPHERS, false, false}, &l, &e);
+    enum err code =
+        tls_open(v, &(struct offer){TLS1_2_VERSION, TLS1_2_VERSION, WEAK_CIPHERS, false, false}, &probe, &e);
     if (code == ERR_INTERNAL || code == ERR_TIMEOUT) {
         report_line(v->report, VERDICT_SKIP, "weak ciphers", NULL, "not known: %s", e.text);
     } else if (code != OK) {
@@ -137,29 +138,29 @@ static void check_weak(const struct visit *v)
     } else {
         report_line(v->report, VERDICT_WARN, "weak ciphers",
                     "allow what Mozilla's profile intermediate has, and nothing else", "%s is taken with TLS 1.2",
-                    SSL_get_cipher_name(l.ssl));
-        link_close(&l);
+                    SSL_get_cipher_name(probe.ssl));
+        probe_close(&probe);
     }
 }
 
 static void check_alpn(struct visit *v)
 {
-    struct link l;
+    struct probe probe;
     struct error e;
     const unsigned char *chosen = NULL;
     unsigned n = 0;
-    if (tls_open(v, &(struct offer){.alpn = true}, &l, &e) != OK) {
+    if (tls_open(v, &(struct offer){.alpn = true}, &probe, &e) != OK) {
         v->no_alpn = true;
         report_line(v->report, VERDICT_FAIL, "alpn", "let the proxy offer http/1.1: browsers open WebSockets with it",
                     "http/1.1 is refused: %s", e.text);
         return;
     }
-    SSL_get0_alpn_selected(l.ssl, &chosen, &n);
+    SSL_get0_alpn_selected(probe.ssl, &chosen, &n);
     if (n == 0)
         report_line(v->report, VERDICT_OK, "alpn", NULL, "not spoken, so http/1.1 it is");
     else
         report_line(v->report, VERDICT_OK, "alpn", NULL, "%.*s", (int)n, (const char *)chosen);
-    link_close(&l);
+    probe_close(&probe);
 }
 
 static void subject_of(const X509 *x, char *ret, int size)
@@ -173,24 +174,24 @@ static void subject_of(const X509 *x, char *ret, int size)
 static void check_name_indication(const struct visit *v, const X509 *with)
 {
     static const char mend[] = "let this name be the default certificate, for monitors and old clients that send none";
-    struct link l;
+    struct probe probe;
     struct error e;
     char other[100];
     if (v->target->literal)
         return;
-    if (tls_open(v, &(struct offer){.no_name = true}, &l, &e) != OK) {
+    if (tls_open(v, &(struct offer){.no_name = true}, &probe, &e) != OK) {
         report_line(v->report, VERDICT_WARN, "sni", mend, "a client that does not send the name gets no connection: %s",
                     e.text);
         return;
     }
-    const X509 *without = SSL_get0_peer_certificate(l.ssl);
+    const X509 *without = SSL_get0_peer_certificate(probe.ssl);
     subject_of(without, other, sizeof other);
     if (without != NULL && with != NULL && X509_cmp(without, with) == 0)
         report_line(v->report, VERDICT_OK, "sni", NULL, "the same certificate with and without the name");
     else
         report_line(v->report, VERDICT_WARN, "sni", mend,
                     "a client that does not send the name gets the certificate of \"%s\"", other);
-    link_close(&l);
+    probe_close(&probe);
 }
 
 static void explain(const struct visit *v, const struct error *e)
@@ -209,20 +210,21 @@ static void explain(const struct visit *v, const struct error *e)
 
 bool tls_check(struct visit *v)
 {
-    struct link l;
+    struct probe probe;
     struct error e;
-    if (tls_open(v, &(struct offer){0}, &l, &e) != OK) {
+    if (tls_open(v, &(struct offer){0}, &probe, &e) != OK) {
         explain(v, &e);
         return false;
     }
-    report_line(v->report, VERDICT_OK, "tls", NULL, "%s, %s", SSL_get_version(l.ssl), SSL_get_cipher_name(l.ssl));
+    report_line(v->report, VERDICT_OK, "tls", NULL, "%s, %s", SSL_get_version(probe.ssl),
+                SSL_get_cipher_name(probe.ssl));
     check_1_2(v);
     check_1_3(v);
     check_old(v);
     check_weak(v);
     check_alpn(v);
-    check_name_indication(v, SSL_get0_peer_certificate(l.ssl));
-    certificate_check(v, l.ssl);
-    link_close(&l);
+    check_name_indication(v, SSL_get0_peer_certificate(probe.ssl));
+    certificate_check(v, probe.ssl);
+    probe_close(&probe);
     return true;
 }

@@ -16,7 +16,7 @@
 #define GUID        "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" /* RFC 6455 §1.3 */
 
 struct talk {
-    struct link link;
+    struct probe probe;
     struct buf in;
     struct answer answer;
     char accept[ACCEPT_TEXT]; /* what Sec-WebSocket-Accept has to be */
@@ -43,8 +43,8 @@ static enum err talk_open(const struct visit *v, bool offer, struct talk *ret, s
 {
     char key[KEY_TEXT];
     struct buf request = BUF_INIT;
-    *ret = (struct talk){.link = {.fd = -1}};
-    enum err e = tls_open_http(v, &ret->link, reterr);
+    *ret = (struct talk){.probe = {.fd = -1}};
+    enum err e = tls_open_http(v, &ret->probe, reterr);
     if (e != OK)
         return e;
     make_key(key, ret->accept);
@@ -53,7 +53,7 @@ static enum err talk_open(const struct visit *v, bool offer, struct talk *ret, s
                "Sec-WebSocket-Version: 13\r\nUser-Agent: xindao-doctor\r\n%s\r\n",
                SLICE_FMT(v->target->path), v->target->authority, key,
                offer ? "Sec-WebSocket-Protocol: " SUBPROTOCOL "\r\n" : "");
-    e = http_exchange(&ret->link, buf_slice(&request), &ret->in, &ret->answer, reterr);
+    e = http_exchange(&ret->probe, buf_slice(&request), &ret->in, &ret->answer, reterr);
     buf_fini(&request);
     if (e == OK)
         ret->used = ret->answer.head;
@@ -62,8 +62,8 @@ static enum err talk_open(const struct visit *v, bool offer, struct talk *ret, s
 
 static void talk_close(struct talk *t)
 {
-    if (t->link.fd >= 0)
-        link_close(&t->link);
+    if (t->probe.fd >= 0)
+        probe_close(&t->probe);
     buf_fini(&t->in);
 }
 
@@ -79,7 +79,7 @@ static enum err send_frame(struct talk *t, unsigned opcode, struct slice payload
     memcpy(frame + 2, mask, sizeof mask);
     for (size_t i = 0; i < payload.n; i++)
         frame[6 + i] = (char)(payload.p[i] ^ mask[i % 4]);
-    return link_send(&t->link, (struct slice){frame, 6 + payload.n}, reterr);
+    return probe_send(&t->probe, (struct slice){frame, 6 + payload.n}, reterr);
 }
 
 /* The next frame; its payload is good until the one after. */
@@ -98,7 +98,7 @@ static enum err next_frame(struct talk *t, struct frame *ret, struct error *rete
         }
         if (end)
             return fail(reterr, ERR_UNAVAILABLE, "the connection was closed without a close frame");
-        e = link_receive(&t->link, &t->in, &end, reterr);
+        e = probe_receive(&t->probe, &t->in, &end, reterr);
         if (e != OK)
             return e;
     }
@@ -238,7 +238,7 @@ static bool wants_token(struct talk *t)
 {
     struct frame f;
     struct error ignored;
-    link_step(&t->link, DOCTOR_STEP_MS);
+    probe_step(&t->probe, DOCTOR_STEP_MS);
     return send_frame(t, FRAME_TEXT, SLICE("{\"type\":\"leave\",\"id\":1,\"room\":\"doctor\"}"), &ignored) == OK &&
            wait_frame(t, FRAME_TEXT, &f, &ignored) == OK && message_is(f.payload, "\"error\"", "\"unauthorized\"");
 }
@@ -248,7 +248,7 @@ static bool check_welcome(const struct visit *v, struct talk *t)
 {
     struct frame f;
     struct error why;
-    link_step(&t->link, DOCTOR_STEP_MS);
+    probe_step(&t->probe, DOCTOR_STEP_MS);
     uint64_t since = now_ms();
     enum err e = wait_frame(t, FRAME_TEXT, &f, &why);
     if (e == OK && f.fin && message_is(f.payload, "\"welcome\"", NULL)) {
@@ -270,7 +270,7 @@ static bool check_welcome(const struct visit *v, struct talk *t)
 static bool ping(struct talk *t, struct error *reterr)
 {
     struct frame f;
-    link_step(&t->link, DOCTOR_STEP_MS);
+    probe_step(&t->probe, DOCTOR_STEP_MS);
     if (send_frame(t, FRAME_PING, SLICE("doctor"), reterr) != OK || wait_frame(t, FRAME_PONG, &f, reterr) != OK)
         return false;
     bool same = slice_eq(f.payload, SLICE("doctor"));
@@ -304,7 +304,7 @@ static bool check_idle(const struct visit *v, struct talk *t)
                     "not tried: --doctor-idle TIME keeps a silent connection for so long");
         return true;
     }
-    link_step(&t->link, (uint64_t)seconds * 1000);
+    probe_step(&t->probe, (uint64_t)seconds * 1000);
     uint64_t since = now_ms();
     enum err e;
     do
@@ -325,7 +325,7 @@ static void check_close(const struct visit *v, struct talk *t)
 {
     struct frame f;
     struct error why;
-    link_step(&t->link, DOCTOR_STEP_MS);
+    probe_step(&t->probe, DOCTOR_STEP_MS);
     enum err e = send_frame(t, FRAME_CLOSE, SLICE("\x03\xe8"), &why);
     if (e == OK)
         e = wait_frame(t, FRAME_CLOSE, &f, &why);

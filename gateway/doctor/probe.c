@@ -1,4 +1,4 @@
-/* gateway/doctor/link.c: names, addresses, and one connection with a deadline. */
+/* gateway/doctor/probe.c: names, addresses, and one connection with a deadline. */
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
@@ -81,19 +81,19 @@ enum err address_lookup(const char *host, uint16_t port, struct address ret[ADDR
 
 /* --- one connection --- */
 
-void link_step(struct link *l, uint64_t ms)
+void probe_step(struct probe *probe, uint64_t ms)
 {
-    l->deadline = now_ms() + ms;
+    probe->deadline = now_ms() + ms;
 }
 
-static enum err await(const struct link *l, short events, struct error *reterr)
+static enum err await(const struct probe *probe, short events, struct error *reterr)
 {
     for (;;) {
         uint64_t now = now_ms();
-        struct pollfd p = {.fd = l->fd, .events = events};
-        if (now >= l->deadline)
+        struct pollfd p = {.fd = probe->fd, .events = events};
+        if (now >= probe->deadline)
             return fail(reterr, ERR_TIMEOUT, "no answer in time");
-        int n = poll(&p, 1, (int)(l->deadline - now));
+        int n = poll(&p, 1, (int)(probe->deadline - now));
         if (n > 0)
             return OK;
         if (n < 0 && errno != EINTR)
@@ -108,41 +108,41 @@ static enum err connect_failed(int why, bool at_once, struct error *reterr)
     return fail(reterr, ours ? ERR_UNSUPPORTED : ERR_UNAVAILABLE, "%s", strerror(why));
 }
 
-static enum err connected(struct link *l, struct error *reterr)
+static enum err connected(struct probe *probe, struct error *reterr)
 {
     int why = 0;
     socklen_t n = sizeof why;
-    enum err e = await(l, POLLOUT, reterr);
-    if (e == OK && (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &why, &n) != 0 || why != 0))
+    enum err e = await(probe, POLLOUT, reterr);
+    if (e == OK && (getsockopt(probe->fd, SOL_SOCKET, SO_ERROR, &why, &n) != 0 || why != 0))
         e = connect_failed(why != 0 ? why : errno, false, reterr);
     return e;
 }
 
-enum err link_connect(const struct address *a, struct link *ret, struct error *reterr)
+enum err probe_connect(const struct address *a, struct probe *ret, struct error *reterr)
 {
-    struct link l = {.fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
-    if (l.fd < 0)
+    struct probe probe = {.fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+    if (probe.fd < 0)
         return connect_failed(errno, true, reterr);
     enum err e = OK;
-    link_step(&l, DOCTOR_STEP_MS);
-    if (connect(l.fd, (const struct sockaddr *)&a->sa, a->n) != 0)
-        e = errno == EINPROGRESS ? connected(&l, reterr) : connect_failed(errno, true, reterr);
+    probe_step(&probe, DOCTOR_STEP_MS);
+    if (connect(probe.fd, (const struct sockaddr *)&a->sa, a->n) != 0)
+        e = errno == EINPROGRESS ? connected(&probe, reterr) : connect_failed(errno, true, reterr);
     if (e != OK) {
-        link_close(&l);
+        probe_close(&probe);
         return e;
     }
-    *ret = l;
+    *ret = probe;
     return OK;
 }
 
-void link_close(struct link *l)
+void probe_close(struct probe *probe)
 {
-    if (l->ssl != NULL && SSL_is_init_finished(l->ssl))
-        (void)SSL_shutdown(l->ssl); /* a goodbye, if it fits; nobody waits for the answer */
-    SSL_free(l->ssl);
-    (void)close(l->fd);
+    if (probe->ssl != NULL && SSL_is_init_finished(probe->ssl))
+        (void)SSL_shutdown(probe->ssl); /* a goodbye, if it fits; nobody waits for the answer */
+    SSL_free(probe->ssl);
+    (void)close(probe->fd);
     ERR_clear_error();
-    *l = (struct link){.fd = -1};
+    *probe = (struct probe){.fd = -1};
 }
 
 /* --- TLS --- */
@@ -168,65 +168,65 @@ static enum err tls_failed(int why, struct error *reterr)
 }
 
 /* After an operation that did not succeed: waits for what it wants. OK: try again. */
-static enum err tls_again(const struct link *l, int rc, struct error *reterr)
+static enum err tls_again(const struct probe *probe, int rc, struct error *reterr)
 {
-    int why = SSL_get_error(l->ssl, rc);
+    int why = SSL_get_error(probe->ssl, rc);
     if (why == SSL_ERROR_WANT_READ)
-        return await(l, POLLIN, reterr);
+        return await(probe, POLLIN, reterr);
     if (why == SSL_ERROR_WANT_WRITE)
-        return await(l, POLLOUT, reterr);
+        return await(probe, POLLOUT, reterr);
     return tls_failed(why, reterr);
 }
 
-enum err link_handshake(struct link *l, SSL *ssl, struct error *reterr)
+enum err probe_handshake(struct probe *probe, SSL *ssl, struct error *reterr)
 {
     int rc;
-    l->ssl = ssl;
-    link_step(l, DOCTOR_STEP_MS);
-    if (SSL_set_fd(ssl, l->fd) != 1)
+    probe->ssl = ssl;
+    probe_step(probe, DOCTOR_STEP_MS);
+    if (SSL_set_fd(ssl, probe->fd) != 1)
         return fail(reterr, ERR_INTERNAL, "SSL_set_fd failed");
     for (;;) {
         ERR_clear_error();
         errno = 0;
         if ((rc = SSL_connect(ssl)) == 1)
             return OK;
-        enum err e = tls_again(l, rc, reterr);
+        enum err e = tls_again(probe, rc, reterr);
         if (e != OK)
             return e;
     }
 }
 
-enum err link_send(struct link *l, struct slice bytes, struct error *reterr)
+enum err probe_send(struct probe *probe, struct slice bytes, struct error *reterr)
 {
     for (;;) {
         ERR_clear_error();
         errno = 0;
-        int rc = SSL_write(l->ssl, bytes.p, (int)bytes.n); /* all or nothing: no partial writes were asked for */
+        int rc = SSL_write(probe->ssl, bytes.p, (int)bytes.n); /* all or nothing: no partial writes were asked for */
         if (rc > 0)
             return OK;
-        enum err e = tls_again(l, rc, reterr);
+        enum err e = tls_again(probe, rc, reterr);
         if (e != OK)
             return e;
     }
 }
 
-enum err link_receive(struct link *l, struct buf *ret, bool *ret_end, struct error *reterr)
+enum err probe_receive(struct probe *probe, struct buf *ret, bool *ret_end, struct error *reterr)
 {
     *ret_end = false;
     for (;;) {
-        if (now_ms() >= l->deadline)
+        if (now_ms() >= probe->deadline)
             return fail(reterr, ERR_TIMEOUT, "no answer in time");
         ERR_clear_error();
         errno = 0;
-        int rc = SSL_read(l->ssl, buf_reserve(ret, READ_SIZE), READ_SIZE);
+        int rc = SSL_read(probe->ssl, buf_reserve(ret, READ_SIZE), READ_SIZE);
         if (rc > 0) {
             ret->n += (size_t)rc;
             return OK;
         }
-        *ret_end = SSL_get_error(l->ssl, rc) == SSL_ERROR_ZERO_RETURN;
+        *ret_end = SSL_get_error(probe->ssl, rc) == SSL_ERROR_ZERO_RETURN;
         if (*ret_end)
             return OK;
-        enum err e = tls_again(l, rc, reterr);
+        enum err e = tls_again(probe, rc, reterr);
         if (e != OK)
             return e;
     }
