@@ -256,11 +256,11 @@ static void on_request_timer(struct timer *t)
 static void on_task(struct task *t)
 {
     struct redis_link *l = container_of(t, struct redis_link, task);
-    struct link refused;
-    list_init(&refused);
-    list_splice(&refused, &l->refused);
-    while (!list_empty(&refused)) {
-        struct request *q = list_first(&refused, struct request, link);
+    struct link told;
+    list_init(&told);
+    list_splice(&told, &l->refused);
+    while (!list_empty(&told)) {
+        struct request *q = list_first(&told, struct request, link);
         list_del(&q->link);
         request_complete(q, NULL, ERR_UNAVAILABLE, "too many requests wait for Redis");
     }
