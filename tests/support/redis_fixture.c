@@ -69,7 +69,7 @@ static FILE *write_conf(const struct redis_fixture *f)
     FILE *conf = fopen(path, "w");
     if (conf == NULL)
         die(path);
-    fprintf(conf, "port %d\nbind 127.0.0.1\ndir %s\nlogfile %s/log\n", f->port, f->dir, f->dir);
+    fprintf(conf, "port %d\nbind 127.0.0.1 -::1\ndir %s\nlogfile %s/log\n", f->port, f->dir, f->dir);
     fprintf(conf, "appendonly yes\nappendfsync always\nsave \"\"\n");
     write_user(conf);
     return conf;
