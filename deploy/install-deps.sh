@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# deploy/install-deps.sh [build|unit|test|run|docker]...: installs what that step needs from Debian (12 or 13). Default: build run.
+# deploy/install-deps.sh [build|unit|valkey|test|run|docker]...: installs what that step needs from Debian (12 or 13). Default: build run.
 #
 # The one list of packages: quickstart, the image, CI and the test scripts all come here. Quick and silent when nothing is missing.
 # With --list it prints what is missing and installs nothing.
@@ -9,6 +9,7 @@ set -euo pipefail
 build_packages=(gcc libc6-dev cmake ninja-build pkg-config libev-dev libhiredis-dev libjansson-dev libprotobuf-c-dev
     protobuf-c-compiler libssl-dev libhttp-parser-dev uthash-dev)
 unit_packages=("${build_packages[@]}" libcmocka-dev libjwt-dev redis-server)
+valkey_packages=(valkey-server) # Debian 13 only
 run_packages=(redis-server haproxy openssl curl iproute2 procps)
 test_packages=("${unit_packages[@]}" "${run_packages[@]}" clang clang-format clang-tidy libclang-rt-dev cppcheck valgrind
     nodejs:node npm:npm chromium:chromium python3 git ca-certificates iptables libfaketime)
@@ -16,7 +17,7 @@ docker_packages=(docker.io docker-compose debootstrap iptables zstd)
 
 usage()
 {
-    echo "usage: ${0##*/} [--list] [build|unit|test|run|docker]..." >&2
+    echo "usage: ${0##*/} [--list] [build|unit|valkey|test|run|docker]..." >&2
     exit 2
 }
 
@@ -27,6 +28,7 @@ packages_of() # STEP...
         case $step in
         build) printf '%s\n' "${build_packages[@]}" ;;
         unit) printf '%s\n' "${unit_packages[@]}" ;;
+        valkey) printf '%s\n' "${valkey_packages[@]}" ;;
         test) printf '%s\n' "${test_packages[@]}" ;;
         run) printf '%s\n' "${run_packages[@]}" ;;
         docker) printf '%s\n' "${docker_packages[@]}" ;;

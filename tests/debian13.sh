@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/debian13.sh: builds the project and runs its unit tests on Debian 13 (hiredis 1.2, OpenSSL 3.5), in a chroot made with debootstrap
+# tests/debian13.sh: builds the project and runs its unit tests on Debian 13 (hiredis 1.2, OpenSSL 3.5, Redis 8 and Valkey 8), in a chroot made with debootstrap
 #
 # Exit status: 0 passed, 77 skipped (no root or no chroot possible; the reason is printed), anything else failed.
 # The chroot with the packages stays in ~/.cache/xindao/debian13, so that the next run only builds. PRESET=name builds another preset than debug.
@@ -50,7 +50,7 @@ copy_source()
 inside() # runs in the chroot
 {
     cd /src
-    deploy/install-deps.sh build unit
+    deploy/install-deps.sh build unit valkey
     # shellcheck disable=SC1091 # that file is the chroot's
     (. /etc/os-release && echo "# $PRETTY_NAME, $(gcc --version | head -n 1), hiredis $(pkg-config --modversion hiredis), OpenSSL $(pkg-config --modversion openssl)")
     cmake --preset "$preset" >build.log
@@ -59,6 +59,8 @@ inside() # runs in the chroot
         exit 1
     }
     ctest --test-dir "build/$preset" --output-on-failure --no-tests=error --timeout 120
+    echo "# the broker's tests again, with $(valkey-server --version | cut -d ' ' -f 1-3)"
+    XINDAO_TEST_REDIS=valkey-server ctest --test-dir "build/$preset" --output-on-failure --no-tests=error --timeout 120 -R '^test_broker'
 }
 
 main()
