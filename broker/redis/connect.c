@@ -9,6 +9,7 @@
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS   2000
 #define STEADY_MS        1000
+#define TOLD_MAX         8 /* attempts whose reasons are logged, if they are new */
 
 static void connect_begin(struct timer *t);
 
@@ -63,9 +64,13 @@ void link_lose(struct redis_link *l, const char *why)
     /* Who is thrown out again at once must not come back at once. */
     if (was_up && loop_now_ms(l->loop) - l->up_ms >= STEADY_MS)
         l->failures = 0;
-    if (!l->cfg->quiet && (was_up || !l->was_down))
+    /* A name may stand for several addresses, each with a reason of its own. */
+    bool news = l->failures < TOLD_MAX && strncmp(l->told, why, sizeof l->told - 1) != 0;
+    if (!l->cfg->quiet && (was_up || !l->was_down || news)) {
         LOG(WARN, was_up ? "redis link lost" : "redis cannot be reached", "link=%s redis=%s:%d reason=%s", l->cfg->name,
             l->to.host, l->to.port, log_q(slice_str(why)));
+        (void)snprintf(l->told, sizeof l->told, "%s", why);
+    }
     l->was_down = true;
     l->state = LINK_WAITING;
     l->drop_why[0] = '\0';

@@ -49,6 +49,7 @@ struct redis_link {
     size_t setup_left;
     uint32_t failures;         /* attempts since it was up for a while */
     bool was_down;             /* it could not be reached, or was lost, and that was logged */
+    char told[48];             /* the reason logged last, or its beginning */
     uint64_t up_ms;            /* when it came up */
     struct resolver *resolver; /* NULL when the host is an address already */
     struct named_host to;      /* where the present connection goes, or the last one */

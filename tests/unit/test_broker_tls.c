@@ -72,7 +72,7 @@ static void refused(void **state, const char *host, int port, const char *parame
     struct fixture *f = *state;
     log_catch_start();
     struct world *w = connect_with(state, "rediss://%s:%d?%s", host, port, parameters);
-    for (int i = 0; i < 200 && !log_caught("reason="); i++) {
+    for (int i = 0; i < 200 && !log_caught(why); i++) {
         loop_fake_linger(&f->loop, 10);
         loop_fake_advance(&f->loop, 20);
     }
