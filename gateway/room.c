@@ -154,10 +154,15 @@ static void member_ask_join(struct member *m)
 
 static void member_start(struct member *m)
 {
-    if (m->implicit)
-        member_activate(m);
-    else
+    struct session *s = m->session;
+    if (!m->implicit) {
         member_ask_join(m);
+    } else if (s->conn != NULL) {
+        member_activate(m);
+    } else { /* resumed, and gone before it could be told */
+        member_free(m);
+        session_implicit_joined(s);
+    }
 }
 
 static struct member *member_create(struct room *r, struct session *s)

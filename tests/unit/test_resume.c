@@ -214,6 +214,32 @@ static void a_retry_while_somebody_comes_back(void **state)
     (void)state;
 }
 
+/* The session is adopted, its own room is not joined yet, and the client is gone again. */
+static void gone_before_its_own_room_is_joined(void **state)
+{
+    struct core c;
+    struct client cl[4];
+    open_pair(&c, cl, PARKING);
+    struct ticket t = ticket_of(&cl[1], "lobby");
+    client_vanish(&cl[1]);
+    client_expect(&cl[0], "\"suspend\"");
+    client_open(&cl[2], &c, "/ws");
+    c.no_subscriptions = true;
+    ask(&cl[2], &t);
+    client_expect_nothing(&cl[2]);
+    client_vanish(&cl[2]);
+    loop_fake_advance(&c.loop, 1000);
+    c.no_subscriptions = false;
+    loop_fake_advance(&c.loop, 1000);
+    client_open(&cl[3], &c, "/ws");
+    ask(&cl[3], &t);
+    client_expect(&cl[3], "\"welcome\"", t.sid);
+    client_expect(&cl[3], "\"recovered\":true");
+    client_expect(&cl[0], "\"enter\"", t.sid);
+    hang_up(&c, (struct client[]){cl[0], cl[3]}, 2);
+    (void)state;
+}
+
 /* The node where it was before has not heard yet that it moved, and made it join again, or suspended it, or took it out. */
 static void what_the_node_before_does_too_late_is_overruled(void **state)
 {
@@ -450,6 +476,7 @@ int main(void)
         cmocka_unit_test(an_outage_while_coming_back_costs_no_membership),
         cmocka_unit_test(stopping_while_somebody_comes_back),
         cmocka_unit_test(a_retry_while_somebody_comes_back),
+        cmocka_unit_test(gone_before_its_own_room_is_joined),
         cmocka_unit_test(what_the_node_before_does_too_late_is_overruled),
         cmocka_unit_test(a_wrong_token_opens_nothing),
         cmocka_unit_test(a_second_connection_takes_the_session_over),

@@ -262,7 +262,13 @@ export class Cluster {
     await Promise.all(this.gateways.map(g => attempt(() => g.stop())));
     if (this.redis) await attempt(() => this.redis.stop());
     for (const g of this.gateways) problems.push(...g.ill());
-    if (problems.length || process.env.XINDAO_KEEP_LOGS) for (const g of this.gateways) console.error(`--- ${g.name} ---\n${g.process.tail(process.env.XINDAO_KEEP_LOGS ? 5000 : 80)}`);
+    if (problems.length || process.env.XINDAO_KEEP_LOGS) {
+      for (const g of this.gateways) {
+        // Of the processes before it, all that is asked for, or how those that were ill have ended.
+        for (const p of [...g.past, g.process]) if (p === g.process || process.env.XINDAO_KEEP_LOGS || DISEASES.some(d => d.test(p.log)))
+          console.error(`--- ${g.name} ---\n${p.tail(process.env.XINDAO_KEEP_LOGS ? 5000 : 80)}`);
+      }
+    }
     rmSync(this.dir, { recursive: true, force: true });
     if (problems.length) throw new Error(problems.join('\n'));
   }
