@@ -8,7 +8,10 @@
 
 #include "base/mem.h"
 
-#define FDS_MAX 64
+#define FDS_MAX    64
+#define ROUNDS_MAX 50 /* answers that lead to questions */
+
+void (*loop_fake_others)(void);
 
 struct fake_timer {
     struct link link;
@@ -288,4 +291,12 @@ bool loop_fake_until(struct loop_fake *f, bool (*cond)(void *arg), void *arg, in
 void loop_fake_linger(struct loop_fake *f, int ms)
 {
     (void)loop_fake_until(f, never, NULL, ms);
+    if (f->real_clock || loop_fake_others == NULL)
+        return;
+    uint64_t before = 0;
+    for (int i = 0; i < ROUNDS_MAX && f->turns != before + 1; i++) { /* one turn alone: there was nothing to do */
+        loop_fake_others();
+        before = f->turns;
+        loop_fake_run(f);
+    }
 }

@@ -28,7 +28,11 @@ void loop_fake_run(struct loop_fake *f);
 void loop_fake_advance(struct loop_fake *f, uint64_t ms);
 /* Waits for sockets (and timers, if the clock is real) until cond(arg), or for timeout_ms of real time. Returns the last cond(arg). */
 bool loop_fake_until(struct loop_fake *f, bool (*cond)(void *arg), void *arg, int timeout_ms);
-/* Lets sockets (and timers, if the clock is real) run for ms of real time. */
+/* Lets sockets (and timers, if the clock is real) run for ms of real time; with a fake clock until the others have nothing more to answer, too. */
 void loop_fake_linger(struct loop_fake *f, int ms);
+
+/* Returns when other processes have read and answered what was sent to them: fixtures that start such processes set it. A clock that only the test
+ * moves must not run ahead of processes that the machine lets wait. */
+extern void (*loop_fake_others)(void);
 
 #endif

@@ -189,6 +189,7 @@ void conn_input(struct conn *c, char *p, size_t n)
         last_words(c);
         return;
     }
+    s->accepts_at_input = metrics->accepts;
     if (c->paused)
         s->inputs_after_pause++;
     if (c->kind == PAUSE && n >= 4 && memmem(p, n, "stop", 4) != NULL) {
@@ -196,8 +197,9 @@ void conn_input(struct conn *c, char *p, size_t n)
         s->p->paused = c;
         c->transport->ops->pause(c->transport, true);
     }
-    c->quit = n >= 4 && memcmp(p + n - 4, "quit", 4) == 0;
-    buf_append(&c->out, (struct slice){p, n});
+    const char *quit = n >= 4 ? memmem(p, n, "quit", 4) : NULL;
+    c->quit = quit != NULL;
+    buf_append(&c->out, (struct slice){p, quit != NULL ? (size_t)(quit + 4 - p) : n});
     push_out(c);
 }
 
@@ -349,7 +351,7 @@ static void look_gone(void *arg)
 void server_wait_open(struct server *s, size_t n)
 {
     struct look l = {.server = s};
-    for (int i = 0; i < 400; i++) {
+    for (int i = 0; i < 4000; i++) {
         server_run(s, look_open, &l);
         if (l.value == n)
             return;
@@ -361,7 +363,7 @@ void server_wait_open(struct server *s, size_t n)
 void server_wait_count(struct server *s, const uint64_t *counter, uint64_t n)
 {
     struct look l = {.server = s, .counter = counter};
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < 4000; i++) {
         server_run(s, look_counter, &l);
         if (l.value >= n)
             return;
@@ -373,7 +375,7 @@ void server_wait_count(struct server *s, const uint64_t *counter, uint64_t n)
 void server_wait_gone(struct server *s, int n)
 {
     struct look l = {.server = s};
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < 4000; i++) {
         server_run(s, look_gone, &l);
         if (l.value >= (uint64_t)n)
             return;
@@ -401,7 +403,7 @@ static void look_later(void *arg)
 void server_answer_later(struct server *s)
 {
     struct look l = {.server = s};
-    for (int i = 0; i < 400 && l.value == 0; i++) {
+    for (int i = 0; i < 4000 && l.value == 0; i++) {
         server_run(s, look_later, &l);
         if (l.value == 0)
             usleep(5000);

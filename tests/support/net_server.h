@@ -13,7 +13,7 @@ struct net;
  *   /big/N          N bytes of a pattern (pattern_byte)
  *   any other       200, text: "METHOD path query host ip body"
  * and for WebSocket handshakes (everything after the handshake is raw bytes here, no frames):
- *   /ws             echoes; what it cannot write it queues; closes after the bytes "quit"
+ *   /ws             echoes; what it cannot write it queues; closes after the bytes "quit", and does not hear what comes with them
  *   /stream/N       sends N bytes of the pattern in pieces of odd sizes, as fast as it can
  *   /pause          echoes; pauses reading at "stop" until server_resume()
  *   /last           at the first input writes as much of the pattern as is taken (last_taken), then closes
@@ -26,6 +26,7 @@ struct server {
     struct net *net;
     /* counted by the core; read with server_sync() */
     int opened, gone, inputs_after_pause;
+    uint64_t accepts_at_input; /* how many had been let in when input came last */
     size_t last_taken;
     char last_why[16], last_ip[64], last_subprotocols[128];
     /* private */
@@ -40,9 +41,9 @@ void server_stop(struct server *s);
 
 /* Runs fn(arg) on the loop's thread and waits for it. */
 void server_run(struct server *s, void (*fn)(void *arg), void *arg);
-/* Waits up to two seconds until this many sockets are open. */
+/* Waits up to twenty seconds until this many sockets are open. */
 void server_wait_open(struct server *s, size_t n);
-/* Waits up to five seconds until *counter (of the loop's thread) is at least n. */
+/* Waits up to twenty seconds until *counter (of the loop's thread) is at least n. */
 void server_wait_count(struct server *s, const uint64_t *counter, uint64_t n);
 void server_wait_gone(struct server *s, int n);
 /* True when a request to /later arrived and was answered with 200 "later". */

@@ -13,6 +13,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/support/loop_fake.h"
+
+static struct redis_fixture *running;
+
 static void die(const char *what)
 {
     perror(what);
@@ -91,14 +95,56 @@ static bool answers(struct redis_fixture *f)
     return ok;
 }
 
+static void disconnect(struct redis_fixture *f)
+{
+    if (f->ctx != NULL)
+        redisFree(f->ctx);
+    f->ctx = NULL;
+}
+
+static bool connect_to(struct redis_fixture *f)
+{
+    struct timeval patience = {.tv_sec = 20};
+    if (f->ctx == NULL)
+        f->ctx = redisConnectWithTimeout("127.0.0.1", f->port, patience);
+    return f->ctx != NULL && f->ctx->err == 0 && redisSetTimeout(f->ctx, patience) == REDIS_OK;
+}
+
+/* Redis answers everything that it found waiting before it waits again: after the second answer nothing older is unanswered. */
+static void wait_for_servers(void)
+{
+    for (struct redis_fixture *f = running; f != NULL; f = f->next) {
+        for (int i = 0; i < 2 && !f->paused; i++) {
+            redisReply *r = connect_to(f) ? redisCommand(f->ctx, "PING") : NULL;
+            if (r == NULL)
+                disconnect(f);
+            else
+                freeReplyObject(r);
+        }
+    }
+}
+
+static void forget(const struct redis_fixture *f)
+{
+    struct redis_fixture **at = &running;
+    while (*at != NULL && *at != f)
+        at = &(*at)->next;
+    if (*at != NULL)
+        *at = f->next;
+}
+
 void redis_fixture_restart(struct redis_fixture *f)
 {
+    loop_fake_others = wait_for_servers;
+    f->next = running;
+    f->paused = false;
+    running = f;
     f->pid = fork();
     if (f->pid < 0)
         die("fork");
     if (f->pid == 0)
         run_server(f);
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < 4000; i++) {
         if (waitpid(f->pid, NULL, WNOHANG) != 0)
             die("redis-server ended");
         if (answers(f))
@@ -144,16 +190,10 @@ void redis_fixture_start_tls(struct redis_fixture *f, const char *ca, const char
     redis_fixture_restart(f);
 }
 
-static void disconnect(struct redis_fixture *f)
-{
-    if (f->ctx != NULL)
-        redisFree(f->ctx);
-    f->ctx = NULL;
-}
-
 void redis_fixture_kill(struct redis_fixture *f)
 {
     disconnect(f);
+    forget(f);
     if (f->pid == 0)
         return;
     (void)kill(f->pid, SIGKILL);
@@ -166,11 +206,13 @@ void redis_fixture_pause(struct redis_fixture *f)
     int status;
     (void)kill(f->pid, SIGSTOP);
     (void)waitpid(f->pid, &status, WUNTRACED);
+    f->paused = true;
 }
 
 void redis_fixture_resume(struct redis_fixture *f)
 {
     (void)kill(f->pid, SIGCONT);
+    f->paused = false;
 }
 
 void redis_fixture_stop(struct redis_fixture *f)
@@ -185,12 +227,8 @@ void redis_fixture_stop(struct redis_fixture *f)
 
 static redisReply *command_v(struct redis_fixture *f, const char *fmt, va_list ap)
 {
-    struct timeval patience = {.tv_sec = 5};
-    if (f->ctx == NULL)
-        f->ctx = redisConnectWithTimeout("127.0.0.1", f->port, patience);
-    if (f->ctx == NULL || f->ctx->err != 0)
+    if (!connect_to(f))
         die("connecting to redis");
-    (void)redisSetTimeout(f->ctx, patience);
     redisReply *r = redisvCommand(f->ctx, fmt, ap);
     if (r == NULL)
         die("redis command");

@@ -13,6 +13,8 @@ struct redis_fixture {
     char dir[64], url[64]; /* url: as the user that docs/operations.md describes */
     int bus;               /* the port of its cluster bus; 0: it is not part of a cluster */
     redisContext *ctx;     /* our own connection, made when first needed */
+    bool paused;
+    struct redis_fixture *next; /* of those that run */
 };
 
 /* Starts redis-server (or what XINDAO_TEST_REDIS names: valkey-server) with AOF, every write synced; fails the test when it cannot. */

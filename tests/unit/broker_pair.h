@@ -5,7 +5,7 @@
 #include "tests/support/redis_fixture.h"
 #include "tests/unit/broker_world.h"
 
-#define PAIR_LEASE_MS 400 /* with a real clock */
+#define PAIR_LEASE_MS 1000 /* with a real clock; much longer than a busy machine makes a process wait */
 
 struct pair {
     struct loop_fake loop[2];

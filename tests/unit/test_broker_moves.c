@@ -317,8 +317,9 @@ static void ending_is_taken_over_from_the_dead(void **state)
     await_ok(&f->w[1], do_park(&f->w[1], "s1", WINDOW));
     command("HSET xd:session:{s1} state ending parked_until 1700000000000");
     char score[40];
-    redis_fixture_text(&redis, score, sizeof score, "EVAL %s 0",
-                       "local t = redis.call('TIME') return string.format('%.0f.5', t[1] * 1000 + t[2] / 1000 + 300)");
+    redis_fixture_text(
+        &redis, score, sizeof score, "EVAL %s 0",
+        "local t = redis.call('TIME') return string.format('%.0f.5', t[1] * 1000 + t[2] / 1000 + 600000)");
     freeReplyObject(redis_fixture_command(&redis, "ZADD xd:parked %s s1", score));
     await_ok(w, do_leave(&f->w[1], "lobby", "s1", "bob", EXIT_DISCONNECT));
     clear(f);
@@ -337,8 +338,8 @@ static void ending_is_taken_over_from_the_dead(void **state)
                                           redis_scripts[SCRIPT_SETTLE].text, ""),
                      0); /* somebody else has it */
     assert_int_equal(number("ZCARD xd:parked"), 1);
-    pair_linger(f, 200);
-    for (int i = 0; i < 3; i++) { /* both at once */
+    command("ZADD xd:parked 1700000000001.5 s1"); /* nobody hears of it any more; both find it at once */
+    for (int i = 0; i < 3; i++) {
         loop_fake_advance(&f->loop[0], 1000);
         loop_fake_advance(&f->loop[1], 1000);
         pair_linger(f, 5);
@@ -438,7 +439,8 @@ static void parking_is_taken_over_from_a_dead_reaper(void **state)
     }
     command("DEL xd:node:{gw2-bbbbbb}");
     command("RENAME xd:node:{gw2-bbbbbb}:sessions xd:node:{gw2-bbbbbb}:lost");
-    command("SET xd:node:{gw2-bbbbbb}:reaper gw9-dddddd PX 700");
+    freeReplyObject(
+        redis_fixture_command(&redis, "SET xd:node:{gw2-bbbbbb}:reaper gw9-dddddd PX %d", 2 * PAIR_LEASE_MS));
     assert_true(pair_until(f, second_is_gone, f));
     world_settle(&f->w[0]);
     assert_parked_once(f);

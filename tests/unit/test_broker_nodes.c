@@ -175,7 +175,8 @@ static void dying_reaper_is_taken_over_from(void **state)
     pair_stop(f, 1);
     freeReplyObject(redis_fixture_command(&redis, "DEL xd:node:{gw2-bbbbbb}"));
     freeReplyObject(redis_fixture_command(&redis, "RENAME xd:node:{gw2-bbbbbb}:sessions xd:node:{gw2-bbbbbb}:lost"));
-    freeReplyObject(redis_fixture_command(&redis, "SET xd:node:{gw2-bbbbbb}:reaper gw9-dddddd PX 700"));
+    freeReplyObject(
+        redis_fixture_command(&redis, "SET xd:node:{gw2-bbbbbb}:reaper gw9-dddddd PX %d", 2 * PAIR_LEASE_MS));
     freeReplyObject(redis_fixture_command(&redis, "HDEL xd:{lobby}:members dead-3"));
     freeReplyObject(redis_fixture_command(&redis, "HDEL xd:{lobby}:members dead-4"));
     assert_true(pair_until(f, node_two_is_gone, f));
@@ -244,10 +245,7 @@ static void sleeper_learns_that_it_was_given_up(void **state)
     populate(f, 3);
     assert_int_equal(redis_fixture_number(&redis, "HLEN xd:{lobby}:members"), 3);
     assert_int_equal(redis_fixture_number(&redis, "SCARD xd:node:{gw2-bbbbbb}:sessions"), 4); /* and the mark */
-    for (int i = 0; i < 400; i++) {
-        loop_fake_linger(&f->loop[0], 1);
-        loop_fake_linger(&f->loop[1], 1);
-    }
+    pair_linger(f, PAIR_LEASE_MS / 2);                                                        /* each: a whole one */
     assert_int_equal(sleeper->expelled, 1);
     assert_int_equal(f->w[0].expelled, 0);
     assert_int_equal(redis_fixture_number(&redis, "HLEN xd:{lobby}:members"), 3);
@@ -260,10 +258,11 @@ static void returning_node_waits_for_its_reaper(void **state)
     populate(f, 3);
     pair_stop(f, 0);
     struct world *w = &f->w[1];
-    freeReplyObject(redis_fixture_command(&redis, "SET xd:node:{gw2-bbbbbb}:reaper gw9-dddddd PX 1500"));
+    freeReplyObject(
+        redis_fixture_command(&redis, "SET xd:node:{gw2-bbbbbb}:reaper gw9-dddddd PX %d", 3 * PAIR_LEASE_MS));
     freeReplyObject(redis_fixture_command(&redis, "RENAME xd:node:{gw2-bbbbbb}:sessions xd:node:{gw2-bbbbbb}:lost"));
     freeReplyObject(redis_fixture_command(&redis, "DEL xd:node:{gw2-bbbbbb}"));
-    loop_fake_linger(&f->loop[1], 700);
+    loop_fake_linger(&f->loop[1], PAIR_LEASE_MS);
     assert_non_null(w->broker->ops->not_ready(w->broker));
     assert_int_equal(redis_fixture_number(&redis, "EXISTS xd:node:{gw2-bbbbbb}"), 0);
     assert_int_equal(w->expelled, 0);
@@ -306,10 +305,7 @@ static void retired_node_leaves_nothing(void **state)
     w->broker->ops->retire(w->broker, answered, a);
     await_ok(w, a);
     assert_non_null(w->broker->ops->not_ready(w->broker));
-    for (int i = 0; i < 150; i++) {
-        loop_fake_linger(&f->loop[0], 1); /* it must not miss its heartbeat meanwhile */
-        loop_fake_linger(&f->loop[1], 1);
-    }
+    pair_linger(f, PAIR_LEASE_MS * 3 / 8); /* two heartbeats */
     assert_int_equal(keys_of("xd:*gw2*"), 0);
     assert_int_equal(keys_of("xd:*"), 3); /* the other node, its set of sessions, the directory of nodes */
     pair_stop(f, 1);

@@ -142,26 +142,28 @@ static void silent_connection_is_closed(void **state)
     uint64_t start = now_ms();
     client_connect(&f->client, f->server.port);
     assert_true(client_ended(&f->client));
-    assert_in_range(now_ms() - start, 900, 1800);
+    assert_true(now_ms() - start >= 900);
     assert_int_equal(metrics->drops[DROP_HANDSHAKE_TIMEOUT], 1);
 }
 
-/* A byte now and then does not buy more time. */
+/* A byte now and then does not buy more time: the answer comes sooner after the last one than the time is long. */
 static void slow_header_is_answered_and_closed(void **state)
 {
     struct fixture *f = *state;
-    f->server.cfg.handshake_timeout_s = 1;
+    f->server.cfg.handshake_timeout_s = 2;
     server_start(&f->server);
-    uint64_t start = now_ms();
+    uint64_t start = now_ms(), last = start;
     client_open(&f->client, f->server.port, true);
     client_send_str(&f->client, "GET / HTTP/1.1\r\nHost: t\r\nX-Slow: ");
-    for (int i = 0; i < 8; i++) {
-        usleep(100000);
+    for (usleep(100000); now_ms() - start < 1500; usleep(100000)) {
         client_send_str(&f->client, "x");
+        last = now_ms();
     }
+    assert_true(last > start);
     assert_int_equal(client_response(&f->client, false), 408);
     assert_non_null(strstr(f->client.text, "\"code\":\"timeout\""));
-    assert_in_range(now_ms() - start, 900, 1800);
+    assert_true(now_ms() - start >= 1900);
+    assert_true(now_ms() - last < 2000);
     assert_true(client_ended(&f->client));
     assert_int_equal(metrics->drops[DROP_HANDSHAKE_TIMEOUT], 1);
 }
@@ -206,28 +208,38 @@ static void deadlines_are_right_after_a_quiet_time(void **state)
     assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
 }
 
+enum { CROWD = 20 };
+static struct client crowd[CROWD];
+
+static void come_at_once(void *arg)
+{
+    const struct fixture *f = arg;
+    for (int i = 0; i < CROWD; i++)
+        client_open(&crowd[i], f->server.port, false);
+}
+
 static void accepts_are_paced(void **state)
 {
     struct fixture *f = *state;
     f->server.cfg.max_accepts_per_second = 40;
     server_start(&f->server);
     uint64_t start = now_ms();
-    for (int i = 0; i < 20; i++) {
-        client_open(&f->client, f->server.port, false);
-        client_send_str(&f->client, "GET / HTTP/1.1\r\nHost: t\r\n\r\n");
-        assert_int_equal(client_response(&f->client, false), 200); /* nobody is dropped */
-        client_close(&f->client);
+    server_run(&f->server, come_at_once, f); /* nobody is accepted meanwhile */
+    for (int i = 0; i < CROWD; i++) {
+        client_send_str(&crowd[i], "GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+        assert_int_equal(client_response(&crowd[i], false), 200); /* nobody is dropped */
+        client_close(&crowd[i]);
     }
-    assert_in_range(now_ms() - start, 350, 1500); /* 20 at 40/s, less a burst of 4 */
+    assert_in_range(now_ms() - start, 350, 10000); /* 20 at 40/s, less a burst of 4 */
     assert_true(metrics->drops[DROP_ACCEPT_RATE] > 0);
-    assert_int_equal(metrics->accepts, 20);
+    assert_int_equal(metrics->accepts, CROWD);
 }
 
 static void be_late(void *arg)
 {
     const struct fixture *f = arg;
     net_lag(f->server.net, 199999); /* not yet */
-    net_lag(f->server.net, 400000);
+    net_lag(f->server.net, 1000000);
     net_lag(f->server.net, 800000); /* rests already */
 }
 
@@ -245,10 +257,10 @@ static void accepting_rests_while_the_loop_is_behind(void **state)
     client_send_str(&f->other, "alive");
     char got[5];
     client_recv_all(&f->other, got, sizeof got);
-    assert_in_range(now_ms() - start, 0, 350);
+    assert_int_equal(f->server.accepts_at_input, 1);
     client_send_str(&f->client, "GET / HTTP/1.1\r\nHost: t\r\n\r\n");
     assert_int_equal(client_response(&f->client, false), 200);
-    assert_in_range(now_ms() - start, 350, 2000);
+    assert_in_range(now_ms() - start, 950, 10000);
     assert_int_equal(metrics->accept_rests, 1);
     server_run(&f->server, be_late, f); /* somebody was let in meanwhile */
     assert_int_equal(metrics->accept_rests, 2);
