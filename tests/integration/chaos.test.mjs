@@ -130,7 +130,7 @@ const about = (t, r) => t.diagnostic(line(r));
 
 const none = r => r.violations.map(v => `seed ${r.seed} ${v.kind}: ${v.text}`);
 
-describe('chaos', { timeout: 240000, concurrency: 2 }, () => {
+describe('chaos', { timeout: 480000, concurrency: 2 }, () => {
   // Odd: sessions outlive the run. Even: they end within it.
   for (const seed of [3, 4]) {
     it(`seed ${seed}: nothing acknowledged is lost, doubled or reordered, and nobody leaks`, async t => {

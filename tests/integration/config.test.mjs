@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { Cluster, gatewayBinary } from './lib/cluster.mjs';
 import { freePort } from './lib/wait.mjs';
 
-describe('configuration', { timeout: 90000 }, () => {
+describe('configuration', { timeout: 180000 }, () => {
   let dir, cluster;
   before(async () => { dir = mkdtempSync(join(tmpdir(), 'xd-conf-')); cluster = await Cluster.start({ gateways: 1, redis: false }); });
   after(async () => { rmSync(dir, { recursive: true, force: true }); await cluster.stop(); });

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { Browser } from './lib/browser.mjs';
 import { Cluster } from './lib/cluster.mjs';
 
-describe('the demo page', { timeout: 120000 }, () => {
+describe('the demo page', { timeout: 240000 }, () => {
   let cluster, browser, base;
   before(async () => {
     cluster = await Cluster.start({ gateways: 2, proxy: true, flags: ['--lease', '2s', '--redis-timeout', '1s'] });

@@ -26,7 +26,7 @@ function doctor(args, env = {}, exec = []) {
   }));
 }
 
-describe('a cluster behind HAProxy', { timeout: 90000 }, () => {
+describe('a cluster behind HAProxy', { timeout: 180000 }, () => {
   let cluster, url, mine;
   before(async () => {
     cluster = await Cluster.start({ gateways: 2, proxy: true, names: [HOST] });
@@ -99,7 +99,7 @@ describe('a cluster behind HAProxy', { timeout: 90000 }, () => {
 
 const CIPHERS = 'ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:TLS_AES_256_GCM_SHA384';
 
-describe('wrong servers', { timeout: 120000, concurrency: 8 }, () => {
+describe('wrong servers', { timeout: 240000, concurrency: 8 }, () => {
   const nobody = { SSL_CERT_FILE: '/dev/null', SSL_CERT_DIR: '/nowhere' };
   let dir, root, inner, good, chain, trusting, both;
   before(() => {
@@ -221,7 +221,7 @@ describe('wrong servers', { timeout: 120000, concurrency: 8 }, () => {
   wrong('no goodbye', behaving({ close: false }), { warn: ['close'] });
 });
 
-describe('a gateway without TLS', { timeout: 30000 }, () => {
+describe('a gateway without TLS', { timeout: 120000 }, () => {
   it('is told to get it', async () => {
     const cluster = await Cluster.start({ gateways: 1, redis: false, insecure: true });
     const r = await doctor([`https://${HOST}:${cluster.gateways[0].port}`, '--doctor-address', '127.0.0.1']);
@@ -231,7 +231,7 @@ describe('a gateway without TLS', { timeout: 30000 }, () => {
   });
 });
 
-describe('what makes no sense', { timeout: 30000 }, () => {
+describe('what makes no sense', { timeout: 120000 }, () => {
   it('is said on stderr, with status 2 and no verdict', async () => {
     const ok = 'https://im.example.com';
     for (const [args, says] of [[[], /--doctor needs a value: URL/], [[''], /needs a value/], [['nonsense'], /must begin with https/], [['https://'], /no host/], [['https://a.example:0'], /:PORT/], [['https://a.example:99999'], /:PORT/],

@@ -6,7 +6,7 @@ import { unique } from './lib/client.mjs';
 import { Raw, upgrade } from './lib/raw.mjs';
 
 for (const broker of ['memory', 'redis']) {
-  describe(`the door, ${broker} broker`, { timeout: 120000 }, () => {
+  describe(`the door, ${broker} broker`, { timeout: 240000 }, () => {
     let cluster, gw, open, gather;
 
     before(async () => {
@@ -222,7 +222,7 @@ for (const broker of ['memory', 'redis']) {
   });
 }
 
-describe('protocol, behind a proxy that ends TLS', { timeout: 30000 }, () => {
+describe('protocol, behind a proxy that ends TLS', { timeout: 120000 }, () => {
   it('speaks plain ws when asked to', async () => {
     const cluster = await Cluster.start({ redis: false, insecure: true });
     try {

@@ -9,15 +9,15 @@ import { Refused, unique } from './lib/client.mjs';
 import { Sentinels } from './lib/sentinels.mjs';
 import { sleep, until } from './lib/wait.mjs';
 
-const TIMEOUT_MS = 2000;
+const TIMEOUT_MS = 4000;
 
-describe('durability', { timeout: 60000 }, () => {
+describe('durability', { timeout: 120000 }, () => {
   let cluster;
   const replicas = [];
   const everyReplica = signal => { for (const r of replicas) process.kill(r.process.pid, signal); };
 
   before(async () => {
-    cluster = await Cluster.start({ gateways: 2, flags: ['--redis-timeout', `${TIMEOUT_MS}ms`, '--lease', '6s',
+    cluster = await Cluster.start({ gateways: 2, flags: ['--redis-timeout', `${TIMEOUT_MS}ms`, '--lease', '9s',
       '--policy', 'strict.* durability=replicated:2', '--policy', 'mild.* durability=replicated:1'] });
     await cluster.redis.cli('CONFIG', 'SET', 'repl-diskless-sync-delay', '0');
     for (const name of ['replica1', 'replica2']) {
@@ -72,13 +72,13 @@ describe('durability', { timeout: 60000 }, () => {
         assert.equal((await a.publish(mild, i)).replicas, 1);
         took.push(Date.now() - asked);
       }
-      assert.ok(Math.max(...took) < 700, `publishes elsewhere took ${took} ms`);
+      assert.ok(Math.max(...took) < TIMEOUT_MS / 2, `publishes elsewhere took ${took} ms`);
       const { e, ms } = await refused;
       assert.equal(e.code, 'not_replicated');
       assert.equal(e.retry, true);
       assert.equal(e.room, strict);
       assert.equal(e.message, 'published at offset 1, but only 1 of 2 replicas have it; publish it again with the same key');
-      assert.ok(ms > TIMEOUT_MS / 2 && ms < TIMEOUT_MS + 500, `${ms} ms`);
+      assert.ok(ms > TIMEOUT_MS / 2 && ms < 2 * TIMEOUT_MS, `${ms} ms`);
       const next = Date.now();
       assert.match((await a.refused({ type: 'publish', room: strict, data: 'twice' })).message, /published at offset 2, .* without a key a repetition is another message/);
       assert.ok(Date.now() - next < TIMEOUT_MS / 2, 'known to be missing: no long wait again');
@@ -134,12 +134,12 @@ describe('durability', { timeout: 60000 }, () => {
   });
 });
 
-describe('durability and failover', { timeout: 90000 }, () => {
+describe('durability and failover', { timeout: 180000 }, () => {
   let cluster, sentinels, dir;
   before(async () => {
     dir = mkdtempSync(join(tmpdir(), 'xd-durable-'));
     sentinels = await Sentinels.start(dir);
-    cluster = await Cluster.start({ redis: false, broker: ['--broker', sentinels.url()], flags: ['--redis-timeout', `${TIMEOUT_MS}ms`, '--lease', '6s', '--policy', 'strict.* durability=replicated:1'] });
+    cluster = await Cluster.start({ redis: false, broker: ['--broker', sentinels.url()], flags: ['--redis-timeout', `${TIMEOUT_MS}ms`, '--lease', '9s', '--policy', 'strict.* durability=replicated:1'] });
   });
   after(async () => {
     try { await cluster?.stop(); } finally { await sentinels?.stop(); rmSync(dir, { recursive: true, force: true }); }
@@ -149,7 +149,7 @@ describe('durability and failover', { timeout: 90000 }, () => {
   async function persist(client, room, data, refused) {
     for (;;) {
       try {
-        return await client.publish(room, data, { key: data }, 15000);
+        return await client.publish(room, data, { key: data }, 60000);
       } catch (e) {
         if (!(e instanceof Refused) || e.retry !== true) throw e;
         refused.push(e.code);

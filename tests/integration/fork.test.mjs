@@ -24,9 +24,9 @@ function follow(client, room) {
   return seen;
 }
 
-const has = (seen, n, what) => until(() => seen.length >= n, { what: () => `${what}: ${JSON.stringify(seen)} to have ${n}`, ms: 8000 });
+const has = (seen, n, what) => until(() => seen.length >= n, { what: () => `${what}: ${JSON.stringify(seen)} to have ${n}`, ms: 40000 });
 
-describe('a failover that loses the end of a log', { timeout: 60000 }, () => {
+describe('a failover that loses the end of a log', { timeout: 120000 }, () => {
   let cluster, dirs = 0, stores = [], links = [];
   before(async () => { cluster = await Cluster.start({ gateways: 0, redis: false }); });
   after(async () => {
@@ -64,7 +64,7 @@ describe('a failover that loses the end of a log', { timeout: 60000 }, () => {
 
   const back = (gateway, store_) => {
     gateway.link.turn(store_.port);
-    return until(async () => (await gateway.get('/readyz')).status === 200, { what: `${gateway.name} to be back`, ms: 8000 });
+    return until(async () => (await gateway.get('/readyz')).status === 200, { what: `${gateway.name} to be back`, ms: 40000 });
   };
 
   /** The log: [data, was] of each entry. */

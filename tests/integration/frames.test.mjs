@@ -8,7 +8,7 @@ import { OP, Raw, frame } from './lib/raw.mjs';
 const recent = ms => assert.ok(Math.abs(ms - Date.now()) < 60000, `${ms} is not now in Unix milliseconds`);
 
 for (const broker of ['memory', 'redis']) {
-  describe(`frames, ${broker} broker`, { timeout: 60000 }, () => {
+  describe(`frames, ${broker} broker`, { timeout: 120000 }, () => {
     let cluster, gw, open, gather;
 
     before(async () => {

@@ -12,7 +12,7 @@ import { until } from './lib/wait.mjs';
 
 const bearer = token => ({ Authorization: `Bearer ${token}` });
 
-describe('clients with tokens', { timeout: 60000 }, () => {
+describe('clients with tokens', { timeout: 120000 }, () => {
   let cluster, a, b, keys;
   const ALGS = ['HS256', 'HS384', 'HS512', 'RS256', 'ES256', 'EdDSA'], spoken = [];
 
@@ -170,7 +170,7 @@ describe('clients with tokens', { timeout: 60000 }, () => {
   });
 });
 
-describe('a browser with a token', { timeout: 60000 }, () => {
+describe('a browser with a token', { timeout: 120000 }, () => {
   let cluster, gw, browser, key;
   before(async () => {
     cluster = await Cluster.start({ gateways: 0, redis: false });
@@ -202,7 +202,7 @@ describe('a browser with a token', { timeout: 60000 }, () => {
   });
 });
 
-describe('keys that change', { timeout: 60000 }, () => {
+describe('keys that change', { timeout: 120000 }, () => {
   let cluster, gw, conf, one, two, three;
   const write = options => writeFileSync(conf, JSON.stringify({ auth: 'jwt', ...options }));
   const hup = async () => {

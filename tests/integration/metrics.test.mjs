@@ -8,7 +8,7 @@ import { unique } from './lib/client.mjs';
 import { Raw } from './lib/raw.mjs';
 import { until } from './lib/wait.mjs';
 
-describe('operations', { timeout: 60000 }, () => {
+describe('operations', { timeout: 120000 }, () => {
   let cluster, gw;
   before(async () => { cluster = await Cluster.start({ gateways: 1 }); [gw] = cluster.gateways; });
   after(() => cluster.stop());

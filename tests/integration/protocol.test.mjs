@@ -9,7 +9,7 @@ const position = p => { assert.ok(Number.isInteger(p.offset) && p.offset >= 1, J
 const recent = ms => assert.ok(Math.abs(ms - Date.now()) < 60000, `${ms} is not now in Unix milliseconds`);
 
 for (const broker of ['memory', 'redis']) {
-  describe(`protocol, ${broker} broker`, { timeout: 120000 }, () => {
+  describe(`protocol, ${broker} broker`, { timeout: 240000 }, () => {
     let cluster, gw, open, gather;
 
     before(async () => {

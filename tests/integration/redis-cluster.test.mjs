@@ -36,7 +36,7 @@ async function heard(reader, room, n) {
   return all;
 }
 
-describe('Redis Cluster', { timeout: 120000 }, () => {
+describe('Redis Cluster', { timeout: 240000 }, () => {
   let cluster, redis, runs = 0;
 
   before(async () => {
@@ -139,7 +139,7 @@ describe('Redis Cluster', { timeout: 120000 }, () => {
       const hit = writers[0], said = hit.last;
       await victim.node.process.kill();
       const killed = Date.now();
-      await until(() => hit.last > said + 3, { what: 'the rooms of the dead primary to go on', ms: 20000 });
+      await until(() => hit.last > said + 3, { what: 'the rooms of the dead primary to go on', ms: 40000 });
       took = Date.now() - killed;
       assert.ok(others.length > 0);
     });

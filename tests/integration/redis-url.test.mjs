@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { Cluster } from './lib/cluster.mjs';
 import { until } from './lib/wait.mjs';
 
-describe('one Redis, several tenants', { timeout: 60000 }, () => {
+describe('one Redis, several tenants', { timeout: 120000 }, () => {
   let cluster, url;
   const PASSWORD = 'p@ss/w:rd%';
   const at = (db, password = PASSWORD) => ['--broker', `redis://:${encodeURIComponent(password)}@127.0.0.1:${cluster.redis.port}/${db}`];

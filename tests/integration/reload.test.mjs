@@ -9,7 +9,7 @@ import { Cluster, ROOT } from './lib/cluster.mjs';
 import { unique } from './lib/client.mjs';
 import { until } from './lib/wait.mjs';
 
-describe('SIGHUP', { timeout: 60000 }, () => {
+describe('SIGHUP', { timeout: 120000 }, () => {
   let cluster, gw, conf;
   const write = options => writeFileSync(conf, JSON.stringify(options));
 

@@ -43,7 +43,7 @@ async function pair(gateways, room) {
 }
 
 function common(where, gateways, redis) {
-  describe(`coming back: ${where}`, { timeout: 120000 }, () => {
+  describe(`coming back: ${where}`, { timeout: 240000 }, () => {
     let cluster;
     before(async () => { cluster = await Cluster.start({ gateways, redis, flags: flags('60s') }); });
     after(() => cluster.stop());
@@ -184,7 +184,7 @@ function common(where, gateways, redis) {
     });
   });
 
-  describe(`not coming back: ${where}`, { timeout: 60000 }, () => {
+  describe(`not coming back: ${where}`, { timeout: 120000 }, () => {
     let cluster;
     before(async () => { cluster = await Cluster.start({ gateways, redis, flags: flags('2s') }); });
     after(() => cluster.stop());
@@ -221,7 +221,7 @@ function common(where, gateways, redis) {
 common('the embedded broker', 1, false);
 common('two nodes on Redis', 2, true);
 
-describe('a node that dies with sessions that may come back', { timeout: 120000 }, () => {
+describe('a node that dies with sessions that may come back', { timeout: 240000 }, () => {
   let cluster;
   before(async () => { cluster = await Cluster.start({ gateways: 2, flags: flags('8s') }); });
   after(() => cluster.stop());
@@ -250,16 +250,16 @@ describe('a node that dies with sessions that may come back', { timeout: 120000 
       const c = await comeBack(cluster.gateways[i % 2], old, [at(room, old.last.position)]);
       await sequence(c, room, 6, 1);
       const took = Date.now() - started;
-      assert.ok(took < 1000, `the first missed message after ${took} ms`);
+      assert.ok(took < 5000, `the first missed message after ${took} ms`);
       await sequence(c, room, 7, 2);
       c.i = i;
       clients[i] = c;
     }));
-    const s = await a.next('suspend', 15000);
+    const s = await a.next('suspend');
     assert.equal(s.session, gone.session, 'only who has not come back is suspended');
     await until(async () => (await cluster.redis.hash(`xd:session:{${gone.session}}`)).state === 'parked', { what: 'the session to be parked' });
     assert.equal((await cluster.redis.cli('ZRANGE', 'xd:parked', '0', '-1')), gone.session);
-    const exit = await a.next('exit', 20000);
+    const exit = await a.next('exit', 60000);
     assert.deepEqual([exit.session, exit.reason, exit.total], [gone.session, 'disconnect', 11]);
     await a.publish(room, 9);
     for (const c of clients) await sequence(c, room, 9, 1);
@@ -295,14 +295,14 @@ describe('a node that dies with sessions that may come back', { timeout: 120000 
     process.kill(sleeper.process.pid, 'SIGSTOP');
     let c;
     try {
-      const suspended = [(await a.next('suspend', 15000)).session, (await a.next('suspend', 15000)).session];
+      const suspended = [(await a.next('suspend')).session, (await a.next('suspend')).session];
       assert.deepEqual(suspended.sort(), [s.session, stays.session].sort());
       c = await comeBack(cluster.gateways[1], s, [at(room, joined.position)]);
       await a.publish(room, 1);
       await sequence(c, room, 1, 1);
     } finally { process.kill(sleeper.process.pid, 'SIGCONT'); }
     assert.equal((await s.closed).code, 4002);
-    await a.next(f => f.type === 'enter' && f.session === stays.session, 15000);
+    await a.next(f => f.type === 'enter' && f.session === stays.session);
     await a.publish(room, 2);
     await sequence(c, room, 2, 1);
     await stays.next(m => m.type === 'message' && m.data === 2);

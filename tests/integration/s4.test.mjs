@@ -18,7 +18,7 @@ class ChatApp {
   close() { this.ws.close(); return new Promise(yes => { this.ws.onclose = yes; }); }
 }
 
-describe('S4, the ws chat room', { timeout: 60000 }, () => {
+describe('S4, the ws chat room', { timeout: 120000 }, () => {
   let cluster;
   before(async () => { cluster = await Cluster.start({ gateways: 2, proxy: true }); });
   after(() => cluster.stop());

@@ -36,7 +36,7 @@ class GlobalSocket {
   stop() { this.done = true; this.ws.close(); clearInterval(this.timer); clearTimeout(this.deadline); }
 }
 
-describe('S5, one global socket with a custom heartbeat', { timeout: 60000 }, () => {
+describe('S5, one global socket with a custom heartbeat', { timeout: 120000 }, () => {
   let cluster;
   before(async () => { cluster = await Cluster.start({ gateways: 2 }); });
   after(() => cluster.stop());

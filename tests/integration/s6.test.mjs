@@ -5,7 +5,7 @@ import { Cluster } from './lib/cluster.mjs';
 import { unique } from './lib/client.mjs';
 import { until } from './lib/wait.mjs';
 
-describe('S6, a turn-based board game', { timeout: 60000 }, () => {
+describe('S6, a turn-based board game', { timeout: 120000 }, () => {
   let cluster;
   before(async () => { cluster = await Cluster.start({ gateways: 2 }); });
   after(() => cluster.stop());

@@ -11,7 +11,7 @@ import { sleep, until } from './lib/wait.mjs';
 
 const FLAGS = ['--lease', '6s', '--redis-timeout', '2s'];
 
-const ready = (cluster, what, ms = 20000) => until(async () => (await Promise.all(cluster.gateways.map(g => g.get('/readyz')))).every(r => r.status === 200), { what, ms });
+const ready = (cluster, what, ms = 60000) => until(async () => (await Promise.all(cluster.gateways.map(g => g.get('/readyz')))).every(r => r.status === 200), { what, ms });
 
 /** Publishes until told to stop, one message after the other, each repeated with its key until it is acknowledged. */
 function traffic(client, room) {
@@ -21,7 +21,7 @@ function traffic(client, room) {
       const began = Date.now(), data = `${room}-${i}`;
       for (let acked = false; !acked;) {
         try {
-          await client.publish(room, data, { key: data }, 15000);
+          await client.publish(room, data, { key: data }, 60000);
           acked = true;
         } catch (e) {
           if (!(e instanceof Refused) || e.retry !== true) throw e;
@@ -42,10 +42,10 @@ function traffic(client, room) {
 async function talks(room, a, b) {
   const mark = unique('mark');
   await a.publish(room, mark);
-  for (const c of new Set([a, b])) await until(async () => (await c.message(room)).data === mark, { what: `${mark} to arrive`, ms: 5000 });
+  for (const c of new Set([a, b])) await until(async () => (await c.message(room)).data === mark, { what: `${mark} to arrive`, ms: 40000 });
 }
 
-describe('Sentinel', { timeout: 120000 }, () => {
+describe('Sentinel', { timeout: 240000 }, () => {
   let cluster, sentinels, dir, room, a, b;
   before(async () => {
     dir = mkdtempSync(join(tmpdir(), 'xd-sentinel-'));
@@ -90,12 +90,12 @@ describe('Sentinel', { timeout: 120000 }, () => {
     return { old, now };
   }
 
-  it('a primary that is killed is replaced, under traffic', t => failsOver(t, old => old.process.kill(), { within: 10000 }));
+  it('a primary that is killed is replaced, under traffic', t => failsOver(t, old => old.process.kill(), { within: 30000 }));
 
-  it('an ordered failover is followed at once', t => failsOver(t, () => sentinels.failover(), { within: 5000 }));
+  it('an ordered failover is followed at once', t => failsOver(t, () => sentinels.failover(), { within: 10000 }));
 
   it('a primary that stands still is left, and is not gone back to when it runs again', async t => {
-    const { old, now } = await failsOver(t, p => p.process.signal('SIGSTOP'), { within: 10000 });
+    const { old, now } = await failsOver(t, p => p.process.signal('SIGSTOP'), { within: 30000 });
     old.process.signal('SIGCONT');
     // For some seconds it still calls itself a primary.
     for (let i = 0; i < 8; i++) { await talks(room, a, b); await sleep(200); }
@@ -109,12 +109,12 @@ describe('Sentinel', { timeout: 120000 }, () => {
 
   it('a name that the sentinels do not know is told by /readyz', async () => {
     const g = await cluster.add('lost', { flags: FLAGS, broker: ['--broker', sentinels.url().replace(/\/main$/, '/other')], wait: false });
-    await until(async () => /no primary of that name/.test((await g.get('/readyz')).text), { what: '/readyz to say it', ms: 5000 });
+    await until(async () => /no primary of that name/.test((await g.get('/readyz')).text), { what: '/readyz to say it', ms: 40000 });
     await g.stop();
   });
 });
 
-describe('TLS to Redis', { timeout: 120000 }, () => {
+describe('TLS to Redis', { timeout: 240000 }, () => {
   let cluster, sentinels, dir;
   before(async () => {
     dir = mkdtempSync(join(tmpdir(), 'xd-redis-tls-'));
@@ -140,7 +140,7 @@ describe('TLS to Redis', { timeout: 120000 }, () => {
     await one.stop();
     await sentinels.failover();
     await sentinels.moved(first);
-    await until(async () => (await two.metrics()).sum('xindao_redis_failovers_total') === 1, { what: 'the failover to be counted', ms: 10000 });
+    await until(async () => (await two.metrics()).sum('xindao_redis_failovers_total') === 1, { what: 'the failover to be counted', ms: 40000 });
     await ready({ gateways: [two] }, 'the gateway to be ready again');
     await talks(room, b, b);
     await b.close();
@@ -148,7 +148,7 @@ describe('TLS to Redis', { timeout: 120000 }, () => {
 
   it('a certificate by somebody else is refused, and the log says why', async () => {
     const g = await cluster.add('stranger', { broker: ['--broker', `rediss://127.0.0.1:${sentinels.servers[0].announced}`], wait: false });
-    await until(() => /its certificate is refused: .*(self-signed|issuer)/.test(g.log), { what: 'the log to say why', ms: 5000 });
+    await until(() => /its certificate is refused: .*(self-signed|issuer)/.test(g.log), { what: 'the log to say why', ms: 40000 });
     assert.equal((await g.get('/readyz')).status, 503);
     await g.stop();
   });

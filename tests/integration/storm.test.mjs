@@ -6,7 +6,7 @@ import { unique } from './lib/client.mjs';
 
 const median = list => list.sort((a, b) => a - b)[list.length >> 1];
 
-describe('a storm of clients', { timeout: 60000 }, () => {
+describe('a storm of clients', { timeout: 120000 }, () => {
   let cluster, gw;
   before(async () => {
     cluster = await Cluster.start({ insecure: true, flags: ['--resume-window', '60s', '--max-starts', '2', '--policy', '* notices=off'] });

@@ -30,7 +30,7 @@ function visit(cluster, gw, session, { version = 'TLSv1.3' } = {}) {
 
 const key = redis => redis.cli('ZRANGE', 'xd:tickets', '0', '-1', 'WITHSCORES').then(x => x.split('\n').filter(Boolean));
 
-describe('TLS sessions', { timeout: 90000 }, () => {
+describe('TLS sessions', { timeout: 180000 }, () => {
   let cluster, a, b;
   before(async () => {
     cluster = await Cluster.start({ gateways: 2, flags: ['--redis-timeout', '500ms', '--lease', '3s'] });
@@ -101,7 +101,7 @@ describe('TLS sessions', { timeout: 90000 }, () => {
   });
 });
 
-describe('the keys of TLS sessions', { timeout: 60000 }, () => {
+describe('the keys of TLS sessions', { timeout: 120000 }, () => {
   let cluster;
   before(async () => { cluster = await Cluster.start({ gateways: 2, flags: ['--ticket-rotation', `${ROTATION_S}s`, '--tls-tickets', 'all'] }); });
   after(() => cluster.stop());
@@ -134,7 +134,7 @@ describe('the keys of TLS sessions', { timeout: 60000 }, () => {
   });
 });
 
-describe('TLS sessions without Redis', { timeout: 60000 }, () => {
+describe('TLS sessions without Redis', { timeout: 120000 }, () => {
   let cluster;
   before(async () => { cluster = await Cluster.start({ redis: false }); });
   after(() => cluster.stop());

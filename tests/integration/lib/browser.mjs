@@ -92,7 +92,7 @@ class Page {
     return r.result.value;
   }
 
-  until(fn, what, ms = 15000, ...args) { return until(() => this.run(fn, ...args), { what, ms }); }
+  until(fn, what, ms = 40000, ...args) { return until(() => this.run(fn, ...args), { what, ms }); }
 
   /** Clicks where the element is, once it has stopped moving. */
   async click(selector) {

@@ -1,6 +1,6 @@
 // client.mjs: the native protocol over npm ws, with promises: as thin as it can be
 import WebSocket from 'ws';
-import { within } from './wait.mjs';
+import { PATIENCE_MS, within } from './wait.mjs';
 
 export class Refused extends Error {
   constructor(frame) { super(`${frame.code}: ${frame.message}`); this.frame = frame; this.code = frame.code; this.retry = frame.retry; }
@@ -20,7 +20,7 @@ export class Client {
     const c = new Client();
     c.inbox = []; c.waiting = []; c.pending = new Map(); c.seq = 0; c.texts = 0;
     const where = path ?? (id === undefined ? '/ws' : `/ws/${encodeURIComponent(id)}`);
-    c.ws = new WebSocket(url + where, protocols, { ca, headers, origin, perMessageDeflate: false, handshakeTimeout: 15000, ...rest });
+    c.ws = new WebSocket(url + where, protocols, { ca, headers, origin, perMessageDeflate: false, handshakeTimeout: PATIENCE_MS, ...rest });
     c.ws.on('message', (data, binary) => c.#receive(data, binary));
     c.ws.on('pong', d => c.#push({ type: 'ws.pong', data: d.toString() }));
     c.closed = new Promise(yes => c.ws.on('close', (code, reason) => {
@@ -67,7 +67,7 @@ export class Client {
   }
 
   /** The first frame not yet taken that matches a type or a predicate. */
-  next(what, ms = 10000) {
+  next(what, ms = PATIENCE_MS) {
     const match = matcher(what), i = this.inbox.findIndex(match);
     if (i >= 0) return Promise.resolve(this.inbox.splice(i, 1)[0]);
     const w = { match, what: String(what) };
@@ -93,12 +93,12 @@ export class Client {
   binary(head, bytes) { this.ws.send(Buffer.concat([Buffer.from(JSON.stringify(head)), Buffer.from([0]), bytes]), { binary: true }); }
 
   /** Sends with an id of its own and resolves with the ack or pong; an error frame rejects as Refused. */
-  call(frame, ms = 10000) {
+  call(frame, ms = PATIENCE_MS) {
     const id = `c${++this.seq}`;
     return this.#answer(id, ms, JSON.stringify(frame.type), () => this.send({ id, ...frame }));
   }
 
-  callBinary(head, bytes, ms = 10000) {
+  callBinary(head, bytes, ms = PATIENCE_MS) {
     const id = `c${++this.seq}`;
     return this.#answer(id, ms, JSON.stringify(head.type), () => this.binary({ id, ...head }, bytes));
   }
@@ -127,7 +127,7 @@ export class Client {
   leave(room) { return this.call({ type: 'leave', room }); }
   publish(room, data, more = {}, ms = undefined) { return this.call({ type: 'publish', room, data, ...more }, ms); }
 
-  async close(code = 1000) { this.ws.close(code); return within(this.closed, 10000, 'the close handshake'); }
+  async close(code = 1000) { this.ws.close(code); return within(this.closed, PATIENCE_MS, 'the close handshake'); }
   async drop() { this.ws.terminate(); return this.closed; }
 }
 

@@ -8,13 +8,13 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { freePort, until, within } from './wait.mjs';
+import { PATIENCE_MS, freePort, until, within } from './wait.mjs';
 import { Metrics } from './metrics.mjs';
 import { Client, unique } from './client.mjs';
 
 export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
 const LOCAL = { host: '127.0.0.1', exec: [] };
-const START_MS = 20000, STOP_MS = 20000;
+const START_MS = 40000, STOP_MS = 40000;
 const DISEASES = [/(?:Address|Leak|Thread|Memory|UndefinedBehavior)Sanitizer/, /runtime error:/, /Assertion [`'].*failed/, /\bSIGSEGV\b|\bSIGABRT\b/];
 
 export function gatewayBinary() {
@@ -100,7 +100,7 @@ export class Redis {
   /** What an operator would type: redis-cli's raw output. */
   async cli(...args) {
     const [command, ...rest] = [...this.machine.exec, 'redis-cli', '-h', '127.0.0.1', '-p', String(this.port), '--raw', ...args];
-    const { stdout } = await promisify(execFile)(command, rest, { timeout: 10000 });
+    const { stdout } = await promisify(execFile)(command, rest, { timeout: PATIENCE_MS });
     return stdout.replace(/\n$/, '');
   }
 
@@ -164,7 +164,7 @@ export class Gateway {
   /** Waits until a counter has grown by at least `by` since `before` (Metrics). */
   counted(before, name, labels = {}, by = 1) {
     return until(async () => (await this.metrics()).sum(name, labels) >= before.sum(name, labels) + by,
-      { what: `${name}${JSON.stringify(labels)} to grow by ${by}`, ms: 10000 });
+      { what: `${name}${JSON.stringify(labels)} to grow by ${by}` });
   }
 
   client(id, options = {}) { return Client.open(this.url, { id, ca: this.cluster.ca, ...options }); }
@@ -194,7 +194,7 @@ export class Gateway {
 
 export function request(port, path, { method = 'GET', headers = {}, body, insecure = false, ca, host = '127.0.0.1' } = {}) {
   return new Promise((yes, no) => {
-    const req = (insecure ? http : https).request({ host, port, path, method, headers, ca, agent: false, timeout: 10000 }, res => {
+    const req = (insecure ? http : https).request({ host, port, path, method, headers, ca, agent: false, timeout: PATIENCE_MS }, res => {
       const parts = [];
       res.on('data', d => parts.push(d));
       res.on('end', () => {
@@ -203,7 +203,7 @@ export function request(port, path, { method = 'GET', headers = {}, body, insecu
       });
       res.on('error', no);
     });
-    req.on('timeout', () => req.destroy(new Error(`${path}: no answer in 10 s`)));
+    req.on('timeout', () => req.destroy(new Error(`${path}: no answer in ${PATIENCE_MS / 1000} s`)));
     req.on('error', no);
     req.end(body);
   });

@@ -2,7 +2,7 @@
 import tls from 'node:tls';
 import net from 'node:net';
 import { randomBytes } from 'node:crypto';
-import { within } from './wait.mjs';
+import { PATIENCE_MS, within } from './wait.mjs';
 
 export const OP = { cont: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 };
 
@@ -61,7 +61,7 @@ export class Raw {
       r.socket.once(secure ? 'secureConnect' : 'connect', yes);
       r.socket.once('error', no);
       r.socket.once('close', () => no(new Error('closed while connecting')));
-    }), 10000, 'a connection');
+    }), PATIENCE_MS, 'a connection');
     r.socket.on('data', d => { if (r.reader) r.reader.push(d); else r.received = Buffer.concat([r.received, d]); r.#wake(); });
     return r;
   }
@@ -86,7 +86,7 @@ export class Raw {
   send(opcode, payload, options) { this.write(frame(opcode, payload, options)); }
 
   /** Resolves with the first true value of ask(), tried whenever something happens on the socket. */
-  async wait(ask, what, ms = 10000) {
+  async wait(ask, what, ms = PATIENCE_MS) {
     const end = Date.now() + ms;
     for (;;) {
       const answer = ask();
@@ -101,14 +101,14 @@ export class Raw {
   }
 
   /** How the server ended it: the close frame's code and reason, or null when the socket just closed. */
-  async end(ms = 15000) {
+  async end(ms = PATIENCE_MS) {
     await within(this.gone, ms, 'the server to close the connection');
     const close = this.reader?.frames.find(f => f.opcode === OP.close);
     return close ? { code: close.payload.length >= 2 ? close.payload.readUInt16BE() : 1005, reason: close.payload.subarray(2).toString() } : null;
   }
 
   /** The complete response to plain HTTP, when the server has closed or its body is whole. */
-  async response(ms = 15000) {
+  async response(ms = PATIENCE_MS) {
     const text = await this.wait(() => {
       const s = this.received.toString('latin1'), at = s.indexOf('\r\n\r\n');
       if (at < 0) return null;

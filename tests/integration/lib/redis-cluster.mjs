@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { Process } from './cluster.mjs';
 import { freePort, until } from './wait.mjs';
 
-const START_MS = 30000;
+const START_MS = 60000;
 
 /** CRC16 (XMODEM) of what stands between the braces, modulo 16384. */
 export function slotOf(tag) {
@@ -39,12 +39,12 @@ export class RedisCluster {
   get url() { return `redis+cluster://${this.nodes.slice(0, 3).map(n => `127.0.0.1:${n.port}`).join(',')}`; }
 
   async cli(node, ...args) {
-    const { stdout } = await promisify(execFile)('redis-cli', ['-h', '127.0.0.1', '-p', String(node.port), '--raw', ...args], { timeout: 10000 });
+    const { stdout } = await promisify(execFile)('redis-cli', ['-h', '127.0.0.1', '-p', String(node.port), '--raw', ...args], { timeout: 30000 });
     return stdout.replace(/\n$/, '');
   }
 
   async manage(command, ...args) {
-    return promisify(execFile)('redis-cli', ['--cluster', command, ...args, '--cluster-yes'], { timeout: 60000 });
+    return promisify(execFile)('redis-cli', ['--cluster', command, ...args, '--cluster-yes'], { timeout: 120000 });
   }
 
   living() { return this.nodes.find(n => !n.process.ended); }

@@ -17,12 +17,12 @@ export class Sentinels {
     s.sentinels = [];
     await s.#server('first');
     await s.#server('second', ['--replicaof', HOST, String(s.servers[0].announced)]);
-    await until(async () => /state=online/.test(await s.servers[0].cli('INFO', 'replication')), { what: 'the replica to follow', ms: 15000 });
+    await until(async () => /state=online/.test(await s.servers[0].cli('INFO', 'replication')), { what: 'the replica to follow' });
     for (let i = 0; i < 3; i++) s.sentinels.push(await s.#sentinel(i));
     await until(async () => {
       const known = await Promise.all(s.sentinels.map(x => s.#ask(x, 'SENTINEL', 'MASTER', SERVICE)));
       return known.every(k => /num-slaves\n1\nnum-other-sentinels\n2/.test(k));
-    }, { what: 'the sentinels to know each other and the replica', ms: 20000 });
+    }, { what: 'the sentinels to know each other and the replica', ms: 60000 });
     return s;
   }
 
@@ -53,7 +53,7 @@ export class Sentinels {
 
   async #ask(sentinel, ...command) {
     const tls = this.tls ? ['--tls', '--cacert', this.tls.ca] : [];
-    const { stdout } = await promisify(execFile)('redis-cli', ['-h', HOST, '-p', String(sentinel.port), ...tls, '--raw', ...command], { timeout: 10000 }).catch(e => ({ stdout: String(e) }));
+    const { stdout } = await promisify(execFile)('redis-cli', ['-h', HOST, '-p', String(sentinel.port), ...tls, '--raw', ...command], { timeout: 30000 }).catch(e => ({ stdout: String(e) }));
     return stdout;
   }
 
@@ -71,13 +71,13 @@ export class Sentinels {
   other(server) { return this.servers.find(s => s !== server); }
 
   /** Orders one, as soon as the sentinel thinks that the replica will do. */
-  async failover(ms = 15000) {
+  async failover(ms = 40000) {
     let said;
     await until(async () => (said = await this.#ask(this.sentinels[0], 'SENTINEL', 'FAILOVER', SERVICE)) === 'OK\n', { what: () => `the sentinel to agree to a failover; it said ${said}`, ms });
   }
 
   /** Until all sentinels name a server other than this one, which is a primary then. */
-  async moved(from, ms = 20000) {
+  async moved(from, ms = 60000) {
     return until(async () => {
       const now = await this.primary();
       return now && now !== from && /^master/.test(await now.cli('ROLE')) && now;
@@ -85,7 +85,7 @@ export class Sentinels {
   }
 
   /** Until every server runs and the other one follows the primary: another failover is possible. */
-  async healed(ms = 20000) {
+  async healed(ms = 60000) {
     for (const s of this.servers) {
       if (!s.process.ended) continue;
       const args = s.args; // a sentinel would make it a replica too, but only after eight seconds

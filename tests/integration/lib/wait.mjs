@@ -1,10 +1,14 @@
 // wait.mjs: waiting for something with a deadline, and free ports
+import { randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
 
 export const sleep = ms => new Promise(yes => setTimeout(yes, ms));
 
+/** How long something may take that is to happen, whatever the machine has to do besides: when it must be quick, a test measures that itself. */
+export const PATIENCE_MS = 30000;
+
 /** Asks again and again until the answer is true; the error says what was waited for. An error marked final ends it at once. */
-export async function until(ask, { what, ms = 10000, every = 25 }) {
+export async function until(ask, { what, ms = PATIENCE_MS, every = 25 }) {
   const end = Date.now() + ms;
   let last;
   for (;;) {
@@ -30,14 +34,15 @@ export function within(promise, ms, what) {
 
 const given = new Set();
 
-/** A port nobody listens on now, and which this process has not handed out before. */
+/** A port nobody listens on now, and which this process has not handed out before; below those that the system gives to outgoing connections, which would
+ *  otherwise be in the way of a server that is to come back to its port. */
 export async function freePort() {
   for (;;) {
     const port = await new Promise((yes, no) => {
-      const s = createServer();
-      s.on('error', no);
-      s.listen(0, '127.0.0.1', () => { const { port: p } = s.address(); s.close(() => yes(p)); });
+      const s = createServer(), p = randomInt(11000, 32000);
+      s.on('error', e => (e.code === 'EADDRINUSE' ? yes(null) : no(e)));
+      s.listen(p, '127.0.0.1', () => s.close(() => yes(p)));
     });
-    if (!given.has(port)) { given.add(port); return port; }
+    if (port !== null && !given.has(port)) { given.add(port); return port; }
   }
 }
