@@ -226,8 +226,8 @@ static void a_replica_is_not_used(void **state)
     freeReplyObject(redis_fixture_command(&first, "REPLICAOF 127.0.0.1 %d", second.port));
     log_catch_start();
     connect_by(t, "", SENTINELS, "main");
-    static const char text[] = "the sentinels name it, but it is a replica";
-    bool told = loop_fake_until(&t->loop, is_told, (void *)(uintptr_t)text, 20000);
+    static char text[] = "the sentinels name it, but it is a replica";
+    bool told = loop_fake_until(&t->loop, is_told, text, 20000);
     assert_false(t->w.up);
     log_catch_stop(!told);
     assert_true(told);
