@@ -74,6 +74,15 @@ export class RedisCluster {
     return (await this.primaries()).find(p => p.ranges.some(([a, b]) => a <= slot && slot <= b));
   }
 
+  /** Holds back what would write to this primary until its replica has everything that was written: killed now, it takes nothing with it that was acknowledged. */
+  async level(node) {
+    await this.cli(node, 'CLIENT', 'PAUSE', '60000', 'WRITE');
+    const [, port] = /^slave0:ip=[^,]+,port=(\d+)/m.exec(await this.cli(node, 'INFO', 'replication')), replica = this.nodes.find(n => n.port === Number(port));
+    const offset = async n => Number(/master_repl_offset:(\d+)/.exec(await this.cli(n, 'INFO', 'replication'))[1]);
+    const end = await offset(node);
+    await until(async () => (await offset(replica)) >= end, { what: 'the replica to have everything' });
+  }
+
   /** Moves so many slots, the lowest first. */
   move(from, to, slots) {
     return this.manage('reshard', `127.0.0.1:${from.port}`, '--cluster-from', from.id, '--cluster-to', to.id, '--cluster-slots', String(slots));
