@@ -42,7 +42,7 @@ function traffic(client, room) {
 async function talks(room, a, b) {
   const mark = unique('mark');
   await a.publish(room, mark);
-  for (const c of new Set([a, b])) await until(async () => (await c.message(room)).data === mark, { what: `${mark} to arrive`, ms: 40000 });
+  for (const c of new Set([a, b])) await until(async () => (await c.message(room)).data === mark, { what: `${mark} to arrive`, ms: 40000, every: 0 });
 }
 
 describe('Sentinel', { timeout: 240000 }, () => {
