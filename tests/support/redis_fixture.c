@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -23,15 +24,24 @@ static void die(const char *what)
     exit(2);
 }
 
+/* Below those that the system gives to outgoing connections: one of these could be in the way of a server that is to come back to its port. */
 int redis_fixture_free_port(void)
 {
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t n = sizeof a;
-    if (fd < 0 || bind(fd, (struct sockaddr *)&a, n) != 0 || getsockname(fd, (struct sockaddr *)&a, &n) != 0)
-        die("free port");
-    close(fd);
-    return ntohs(a.sin_port);
+    for (int left = 1000; left > 0; left--) {
+        uint16_t random;
+        if (getrandom(&random, sizeof random, 0) != sizeof random)
+            break;
+        uint16_t port = (uint16_t)(11000 + random % 21000);
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        struct sockaddr_in a = {
+            .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        bool free = fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0;
+        (void)close(fd);
+        if (free)
+            return port;
+    }
+    die("free port");
+    return 0;
 }
 
 static void nap(void)
