@@ -226,6 +226,23 @@ describe('a node that dies with sessions that may come back', { timeout: 240000 
   before(async () => { cluster = await Cluster.start({ gateways: 2, flags: flags('8s') }); });
   after(() => cluster.stop());
 
+  it('asked for by a client that is gone before the answer: it can still be had', async () => {
+    const room = unique(), a = await cluster.client(0, 'hasty'), { redis } = cluster, gateway = cluster.gateways[0];
+    await a.join(room);
+    await a.drop();
+    for (let i = 0; i < 20; i++) {
+      const c = await cluster.client(0, 'hasty');
+      c.send({ id: 1, ...ticket(a) });
+      redis.process.signal('SIGSTOP');
+      await c.drop();
+      await sleep(10 + 5 * (i % 4));
+      redis.process.signal('SIGCONT');
+    }
+    const back = await comeBack(gateway, a, [], [room]);
+    assert.equal(back.back.resumed, true);
+    await back.close();
+  });
+
   it('kill -9: back on another node at once, without a gap; who does not come back leaves once', async () => {
     const room = unique(), victim = await cluster.add('victim', { flags: flags('8s') });
     const a = await cluster.client(0, 'alice'), gone = await victim.client('gone'), clients = [];

@@ -1,4 +1,6 @@
 // world.mjs: one run: a cluster, its clients, the faults of one seed, and the verdict
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Client } from '../lib/client.mjs';
 import { Cluster } from '../lib/cluster.mjs';
 import { sleep, until } from '../lib/wait.mjs';
@@ -135,6 +137,7 @@ export class World {
       acks: writers.flatMap(w => w.acks), logs,
       readers: readers.map(r => ({ name: r.name, rooms: r.rooms })), notices: readers.flatMap(r => r.notices), deaf: this.deaf, promise: this.store.promise,
     };
+    if (this.dump) writeFileSync(join(this.dump, `chaos-${this.seed}.json`), JSON.stringify(record));
     const sum = f => readers.reduce((n, r) => n + f(r), 0), resumeMs = readers.flatMap(r => r.resumeMs).sort((a, b) => a - b);
     return {
       ...this.#about(), acknowledged: record.acks.length, retried: writers.reduce((n, w) => n + w.retries, 0),
