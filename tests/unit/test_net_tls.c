@@ -55,7 +55,7 @@ static void both_versions_are_spoken_and_no_older(void **state)
     unsigned n;
     SSL_get0_alpn_selected(f->other.ssl, &alpn, &n);
     assert_slice(((struct slice){(const char *)alpn, n}), "http/1.1");
-    assert_int_equal(client_upgrade(&f->other, "/ws"), 101); /* the server has counted its end of the handshake by now */
+    assert_int_equal(client_upgrade(&f->other, "/ws"), 101); /* its end of the handshake is counted by now */
     client_close(&f->other);
     client_connect(&f->other, f->server.port);
     assert_false(client_tls(&f->other, TLS1_1_VERSION));
