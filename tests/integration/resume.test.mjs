@@ -3,7 +3,7 @@ import { after, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
 import { Cluster } from './lib/cluster.mjs';
 import { unique } from './lib/client.mjs';
-import { sleep, until } from './lib/wait.mjs';
+import { sleep, Stalls, until } from './lib/wait.mjs';
 
 const flags = window => ['--resume-window', window, '--lease', '2s', '--redis-timeout', '1s', '--policy', 'brief-* retain-count=3', '--policy', 'loose-* retain-count=0', '--policy', '* retain-count=300'];
 
@@ -262,20 +262,24 @@ describe('a node that dies with sessions that may come back', { timeout: 240000 
     await victim.kill();
     await Promise.all(clients.map(c => c.closed));
     for (let i = 6; i <= 8; i++) await a.publish(room, i);
+    const stalls = new Stalls(), waits = [];
     await Promise.all(clients.map(async (old, i) => {
       const started = Date.now();
       const c = await comeBack(cluster.gateways[i % 2], old, [at(room, old.last.position)]);
       await sequence(c, room, 6, 1);
-      const took = Date.now() - started;
-      assert.ok(took < 5000, `the first missed message after ${took} ms`);
+      waits.push(Date.now() - started);
       await sequence(c, room, 7, 2);
       c.i = i;
       clients[i] = c;
     }));
+    const allowed = stalls.allowing(1000);
+    assert.ok(Math.max(...waits) < allowed, `the first missed messages after ${waits} ms, ${allowed} ms allowed`);
     const s = await a.next('suspend');
     assert.equal(s.session, gone.session, 'only who has not come back is suspended');
     await until(async () => (await cluster.redis.hash(`xd:session:{${gone.session}}`)).state === 'parked', { what: 'the session to be parked' });
-    assert.equal((await cluster.redis.cli('ZRANGE', 'xd:parked', '0', '-1')), gone.session);
+    const parked = (await cluster.redis.cli('ZRANGE', 'xd:parked', '0', '-1')).split('\n'); // those of other tests too
+    assert.ok(parked.includes(gone.session));
+    assert.deepEqual(clients.filter(c => parked.includes(c.session)), [], 'who came back is not parked');
     const exit = await a.next('exit', 60000);
     assert.deepEqual([exit.session, exit.reason, exit.total], [gone.session, 'disconnect', 11]);
     await a.publish(room, 9);

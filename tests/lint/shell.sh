@@ -3,5 +3,5 @@
 source "$(dirname "$0")/lib.sh"
 
 need shellcheck shellcheck
-mapfile -t files < <(find tests deploy sdk -name node_modules -prune -o -name '*.sh' -print | LC_ALL=C sort)
+mapfile -t files < <(find tests deploy -name node_modules -prune -o -name '*.sh' -print | LC_ALL=C sort)
 shellcheck --severity=warning --external-sources --source-path=SCRIPTDIR "${files[@]}"

@@ -10,5 +10,5 @@ while IFS= read -r file; do
     echo "$file:1: $lines lines, at most $max: split it"
     status=1
   fi
-done < <(c_files; find sdk tests deploy gateway -name node_modules -prune -o \( -name '*.sh' -o -name '*.mjs' -o -name '*.js' -o -name '*.lua' -o -name '*.py' \) -print | LC_ALL=C sort)
+done < <(c_files; find tests deploy gateway -name node_modules -prune -o \( -name '*.sh' -o -name '*.mjs' -o -name '*.js' -o -name '*.lua' -o -name '*.py' \) -print | LC_ALL=C sort)
 exit $status

@@ -7,6 +7,25 @@ export const sleep = ms => new Promise(yes => setTimeout(yes, ms));
 /** How long something may take that is to happen, whatever the machine has to do besides: when it must be quick, a test measures that itself. */
 export const PATIENCE_MS = 30000;
 
+/** Notices how long the machine keeps us waiting: for promises in milliseconds, which are about an idle one. */
+export class Stalls {
+  constructor(every = 10) {
+    let last = performance.now();
+    this.longest = 0;
+    this.timer = setInterval(() => {
+      const now = performance.now();
+      this.longest = Math.max(this.longest, now - last - every);
+      last = now;
+    }, every);
+  }
+
+  /** What is promised within ms, on this machine as it was since the beginning: nothing is added where nothing stalled. */
+  allowing(ms) {
+    clearInterval(this.timer);
+    return ms + 20 * Math.round(Math.max(0, this.longest - 5));
+  }
+}
+
 /** Asks again and again until the answer is true; the error says what was waited for. An error marked final ends it at once. */
 export async function until(ask, { what, ms = PATIENCE_MS, every = 25 }) {
   const end = Date.now() + ms;
