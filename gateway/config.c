@@ -3,14 +3,14 @@
 
 #include <assert.h>
 #include <ctype.h>
-#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/mem.h"
 #include "gateway/config_table.h"
 
-#define FILE_MAX (1u << 20)
+#define FILE_MAX ((size_t)1024 * 1024)
 
 /* --- flags --- */
 
@@ -196,29 +196,11 @@ static enum err apply_env(char *(*getenv_fn)(const char *), const struct config_
 
 /* --- file --- */
 
-static enum err read_file(const char *path, struct buf *ret, struct error *reterr)
-{
-    FILE *f = fopen(path, "re");
-    if (f == NULL)
-        return fail(reterr, ERR_NOT_FOUND, "--config %.120s: %s", path,
-                    strerror(errno)); // NOLINT(concurrency-mt-unsafe)
-    size_t n;
-    errno = 0;
-    while (ret->n <= FILE_MAX && (n = fread(buf_reserve(ret, 4096), 1, 4096, f)) != 0)
-        ret->n += n;
-    int why = ferror(f) ? errno : 0;
-    (void)fclose(f);
-    if (why != 0)
-        return fail(reterr, ERR_NOT_FOUND, "--config %.120s: %s", path, strerror(why)); // NOLINT(concurrency-mt-unsafe)
-    if (ret->n > FILE_MAX)
-        return fail(reterr, ERR_TOO_LARGE, "--config %.120s: larger than 1 MiB, not a configuration", path);
-    return OK;
-}
-
 static enum err apply_file(const char *path, struct config *c, struct error *reterr)
 {
     struct buf text = BUF_INIT;
-    enum err e = read_file(path, &text, reterr);
+    const char *why = file_read(path, FILE_MAX, &text);
+    enum err e = why == NULL ? OK : fail(reterr, ERR_NOT_FOUND, "--config %.120s: %s", path, why);
     if (e == OK)
         e = config_parse_json(buf_slice(&text), path, c, reterr);
     buf_fini(&text);

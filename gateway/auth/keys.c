@@ -1,5 +1,4 @@
 /* gateway/auth/keys.c: key files: what is in them, what it is good for, and what is wrong with it. */
-#include <errno.h>
 #include <stdio.h>
 
 #include <openssl/core_names.h>
@@ -7,6 +6,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
+#include "base/file.h"
 #include "base/mem.h"
 #include "gateway/auth/private.h"
 
@@ -158,26 +158,6 @@ enum err auth_keys_add(struct auth_keys *keys, struct auth_key *k, const struct 
 
 /* --- one file --- */
 
-static enum err read_file(const char *path, struct buf *ret, struct error *reterr)
-{
-    FILE *f = fopen(path, "re");
-    if (f == NULL)
-        return fail(reterr, ERR_BAD_REQUEST, "jwt-key %.120s: %s", path,
-                    strerror(errno)); // NOLINT(concurrency-mt-unsafe)
-    size_t n;
-    errno = 0;
-    while (ret->n <= FILE_MAX && (n = fread(buf_reserve(ret, 4096), 1, 4096, f)) != 0)
-        ret->n += n;
-    int why = ferror(f) ? errno : 0;
-    (void)fclose(f);
-    if (why != 0)
-        return fail(reterr, ERR_BAD_REQUEST, "jwt-key %.120s: %s", path,
-                    strerror(why)); // NOLINT(concurrency-mt-unsafe)
-    if (ret->n > FILE_MAX)
-        return fail(reterr, ERR_BAD_REQUEST, "jwt-key %.120s: larger than %zu KiB, no key file", path, FILE_MAX / 1024);
-    return OK;
-}
-
 static const char *find(struct slice text, const char *what)
 {
     return text.n != 0 ? memmem(text.p, text.n, what, strlen(what)) : NULL;
@@ -272,7 +252,8 @@ enum err auth_keys_load(struct auth_keys *keys, const char *option, struct error
     AUTO_FREE char *kid = NULL;
     const char *file = split_option(option, &kid);
     struct buf bytes = BUF_INIT;
-    enum err err = read_file(file, &bytes, reterr);
+    const char *why = file_read(file, FILE_MAX, &bytes);
+    enum err err = why == NULL ? OK : fail(reterr, ERR_BAD_REQUEST, "jwt-key %.120s: %s", file, why);
     struct slice text = buf_slice(&bytes), begin = skip_blanks(text);
     if (err == OK && find(text, "-----BEGIN ") != NULL)
         err = load_pem(keys, text, file, kid, reterr);

@@ -362,7 +362,7 @@ static void missing_or_strange_files_are_refused(void **state)
     (void)state;
     config_refused("--insecure --config /nonexistent/x.json", "--config /nonexistent/x.json: No such file");
     config_refused("--insecure --config /tmp", "--config /tmp: Is a directory");
-    config_refused("--insecure --config /dev/zero", "--config /dev/zero: larger than 1 MiB");
+    config_refused("--insecure --config /dev/zero", "--config /dev/zero: larger than 1024 KiB");
 }
 
 /* --- do they fit together? --- */
