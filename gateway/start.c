@@ -69,6 +69,8 @@ void starts_fini(struct starts *s)
 void starts_tick(struct starts *s)
 {
     uint64_t now = loop_now_ms(s->gw->loop), patience = s->gw->cfg->redis_timeout_ms;
+    if (now < patience)
+        return; /* the machine has just started, and so has its clock */
     give_up(&s->returning, now - patience);
     give_up(&s->fresh, now - patience);
 }
