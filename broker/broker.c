@@ -45,13 +45,7 @@ void broker_destroy(struct broker **b)
 
 void broker_tag(char ret[TAG_LEN + 1])
 {
-    unsigned char raw[TAG_LEN / 2];
-    random_bytes(raw, sizeof raw);
-    for (size_t i = 0; i < sizeof raw; i++) {
-        ret[2 * i] = "0123456789abcdef"[raw[i] >> 4];
-        ret[2 * i + 1] = "0123456789abcdef"[raw[i] & 15];
-    }
-    ret[TAG_LEN] = '\0';
+    random_id(ret, TAG_LEN);
 }
 
 struct slice broker_once_key(const struct publish *p, char scratch[ONCE_SCRATCH])

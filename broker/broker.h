@@ -15,7 +15,7 @@
 #include "base/slice.h"
 #include "proto/envelope.h"
 
-#define SID_LEN   22 /* letters of base64url: 132 random bits */
+#define SID_LEN   16 /* letters of base64url: 96 random bits; a name, not a secret */
 #define TOKEN_LEN 32
 
 #define REPLICAS_MAX 8 /* that a publish may wait for */

@@ -166,7 +166,11 @@ static json_t *position_json(const struct position *p)
 {
     if (p->offset == 0)
         return json_null();
-    return json_pack("{s:I, s:s}", "offset", (json_int_t)p->offset, "tag", p->tag);
+    struct buf b = BUF_INIT;
+    position_append(&b, p);
+    json_t *json = text(buf_slice(&b));
+    buf_fini(&b);
+    return json;
 }
 
 static json_t *member_json(const struct member_record *m)

@@ -61,11 +61,9 @@ static void put_member(struct buf *b, const char *label, struct slice text)
 
 static void put_position(struct buf *b, const struct position *p)
 {
-    buf_append_str(b, "{\"offset\":");
-    buf_append_u64(b, p->offset);
-    buf_append_str(b, ",\"tag\":");
-    json_quote(b, slice_str(p->tag));
-    buf_append_char(b, '}');
+    buf_append_char(b, '"');
+    position_append(b, p);
+    buf_append_char(b, '"');
 }
 
 /* Whoever may write to the store may have written anything there; it must not break the answer. */

@@ -113,18 +113,6 @@ static struct slice slice_of(ProtobufCBinaryData b)
     return (struct slice){(const char *)b.data, b.len};
 }
 
-static bool is_tag(struct slice s)
-{
-    if (s.n != TAG_LEN)
-        return false;
-    for (size_t i = 0; i < s.n; i++) {
-        char c = s.p[i];
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
-            return false;
-    }
-    return true;
-}
-
 static void tag_copy(char to[TAG_LEN + 1], struct slice from)
 {
     if (from.n != 0)
@@ -151,11 +139,11 @@ static const char *bad_text(const Xd__Envelope *pb)
     struct slice event = slice_of(pb->event);
     if (event.n > EVENT_MAX || !utf8_valid(event))
         return "event";
-    if (pb->tag.len != 0 && !is_tag(slice_of(pb->tag)))
+    if (pb->tag.len != 0 && !tag_valid(slice_of(pb->tag)))
         return "tag";
-    if (pb->prev.len != 0 && !is_tag(slice_of(pb->prev)))
+    if (pb->prev.len != 0 && !tag_valid(slice_of(pb->prev)))
         return "prev";
-    if (pb->was_tag.len != 0 && !is_tag(slice_of(pb->was_tag)))
+    if (pb->was_tag.len != 0 && !tag_valid(slice_of(pb->was_tag)))
         return "was_tag";
     return NULL;
 }

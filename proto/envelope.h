@@ -8,16 +8,7 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/slice.h"
-
-#define TAG_LEN 16 /* hex digits: 64 random bits */
-
-/* Where a message stands in its room: offset counts 1, 2, 3…; 0 means "before the first". */
-#define OFFSET_MAX ((1ull << 53) - 1) /* what JavaScript and Lua count exactly */
-
-struct position {
-    uint64_t offset;
-    char tag[TAG_LEN + 1]; /* NUL-terminated; empty when offset is 0 */
-};
+#include "proto/position.h"
 
 /* Where a message stood before the store lost it and a node appended it again (docs/reliability.md, "Forks"). at.offset is 0 for all others. The
  * tag names the message, however often that happens to it. */

@@ -24,17 +24,6 @@ bool reply_u64(const redisReply *r, uint64_t *ret)
     return text_u64(reply_slice(r), UINT64_MAX, ret);
 }
 
-static bool is_tag(struct slice s)
-{
-    if (s.n != TAG_LEN)
-        return false;
-    for (size_t i = 0; i < s.n; i++) {
-        if (!((s.p[i] >= '0' && s.p[i] <= '9') || (s.p[i] >= 'a' && s.p[i] <= 'f')))
-            return false;
-    }
-    return true;
-}
-
 bool reply_position(const redisReply *r, size_t at, struct position *ret)
 {
     struct position p = {0};
@@ -45,7 +34,7 @@ bool reply_position(const redisReply *r, size_t at, struct position *ret)
         *ret = (struct position){0};
         return true;
     }
-    if (p.offset == 0 || !is_tag(reply_slice(tag)))
+    if (p.offset == 0 || !tag_valid(reply_slice(tag)))
         return false;
     memcpy(p.tag, tag->str, TAG_LEN);
     *ret = p;
@@ -85,8 +74,8 @@ static bool was_parse(struct slice value, struct was *ret)
 {
     struct slice offset, tag;
     struct was w = {0};
-    if (!word(&value, &offset) || !word(&value, &tag) || !text_u64(offset, OFFSET_MAX, &w.at.offset) || !is_tag(tag) ||
-        !text_u64(value, OFFSET_MAX, &w.since) || w.since >= w.at.offset)
+    if (!word(&value, &offset) || !word(&value, &tag) || !text_u64(offset, OFFSET_MAX, &w.at.offset) ||
+        !tag_valid(tag) || !text_u64(value, OFFSET_MAX, &w.since) || w.since >= w.at.offset)
         return false;
     memcpy(w.at.tag, tag.p, TAG_LEN);
     *ret = w;
@@ -98,7 +87,7 @@ static bool message_field(struct message_record *m, struct slice name, struct sl
     if (slice_eq(name, SLICE("time")))
         return text_u64(value, UINT64_MAX, &m->time_ms);
     if (slice_eq(name, SLICE("tag"))) {
-        if (!is_tag(value))
+        if (!tag_valid(value))
             return false;
         memcpy(m->position.tag, value.p, TAG_LEN);
     } else if (slice_eq(name, SLICE("event"))) {

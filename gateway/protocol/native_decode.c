@@ -220,26 +220,13 @@ static enum err read_before(struct decoding *d, struct json_value v)
     return read_offset(d, v, "before", &d->command->before);
 }
 
-/* The position in an object, and the room beside it unless ret_room is NULL. */
-static enum err read_position_of(struct decoding *d, struct json_value v, struct slice *ret_room, struct position *ret)
+static enum err read_position_of(struct decoding *d, struct json_value v, struct position *ret)
 {
-    static const char *const part_names[] = {"offset", "tag", "room"};
-    struct json_value parts[ARRAY_LEN(part_names)];
-    struct slice tag = SLICE_NONE;
-    if (v.kind != JSON_KIND_OBJECT)
-        return fail(d->reterr, ERR_BAD_REQUEST, "a position must be an object");
-    enum err err = json_members(v.raw, part_names, ARRAY_LEN(parts), parts, d->reterr);
-    if (err == OK)
-        err = read_offset(d, parts[0], "offset", &ret->offset);
-    if (err == OK)
-        err = read_string(d, parts[1], "tag", TAG_LEN, &tag);
-    if (err == OK && ret_room != NULL)
-        err = read_name(d, parts[2], "room", NAME_MAX_ROOM, ret_room);
-    if (err != OK)
-        return err;
-    memcpy(ret->tag, tag.n != 0 ? tag.p : "", tag.n);
-    ret->tag[tag.n] = '\0';
-    return OK;
+    struct slice s = SLICE_NONE;
+    enum err err = read_string(d, v, "position", POSITION_MAX, &s);
+    if (err == OK && !position_parse(s, ret))
+        return fail(d->reterr, ERR_BAD_REQUEST, "\"position\" is not one that was given out");
+    return err;
 }
 
 static enum err read_position(struct decoding *d, struct json_value v)
@@ -247,7 +234,22 @@ static enum err read_position(struct decoding *d, struct json_value v)
     if (v.kind == JSON_KIND_NULL)
         return OK;
     d->command->has_position = true;
-    return read_position_of(d, v, NULL, &d->command->position);
+    return read_position_of(d, v, &d->command->position);
+}
+
+/* {room, position} */
+static enum err read_place(struct decoding *d, struct json_value v, struct command_position *ret)
+{
+    static const char *const part_names[] = {"room", "position"};
+    struct json_value parts[ARRAY_LEN(part_names)];
+    if (v.kind != JSON_KIND_OBJECT)
+        return fail(d->reterr, ERR_BAD_REQUEST, "an element of \"positions\" must be an object");
+    enum err err = json_members(v.raw, part_names, ARRAY_LEN(parts), parts, d->reterr);
+    if (err == OK)
+        err = read_name(d, parts[0], "room", NAME_MAX_ROOM, &ret->room);
+    if (err == OK)
+        err = read_position_of(d, parts[1], &ret->position);
+    return err;
 }
 
 static enum err read_session(struct decoding *d, struct json_value v)
@@ -277,7 +279,7 @@ static enum err read_positions(struct decoding *d, struct json_value v)
         return fail(d->reterr, ERR_TOO_LARGE, "%zu positions, at most %d allowed", n, POSITIONS_MAX);
     at = 0;
     for (size_t i = 0; json_next(v, &at, &element); i++) {
-        enum err err = read_position_of(d, element, &positions[i].room, &positions[i].position);
+        enum err err = read_place(d, element, &positions[i]);
         if (err != OK)
             return err;
     }

@@ -68,9 +68,9 @@ static void put_position(struct buf *b, const struct position *p)
 {
     if (p == NULL)
         return;
-    put_number(b, SLICE(",\"position\":{\"offset\":"), p->offset);
-    put_string(b, SLICE(",\"tag\":"), slice_str(p->tag));
-    APPEND(b, "}");
+    APPEND(b, ",\"position\":\"");
+    position_append(b, p);
+    APPEND(b, "\"");
 }
 
 static void put_id(struct buf *b, struct slice id)

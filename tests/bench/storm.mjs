@@ -10,6 +10,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { Cluster } from '../integration/lib/cluster.mjs';
+import { offsetOf } from '../integration/lib/position.mjs';
 import { sleep, until } from '../integration/lib/wait.mjs';
 
 const options = parseArgs({ options: { sessions: { type: 'string', default: '10000' }, rooms: { type: 'string', default: '100' }, missed: { type: 'string', default: '50' }, tls: { type: 'boolean', default: false } } }).values;
@@ -79,7 +80,7 @@ class Client {
     } else if (f.type === 'recovered') {
       if (!f.recovered) this.problem = `not recovered: ${f.reason}`;
     } else if (f.type === 'message') {
-      if (this.position && f.position.offset !== this.position.offset + 1) this.problem = `after ${this.position.offset} came ${f.position.offset}`;
+      if (this.position && offsetOf(f.position) !== offsetOf(this.position) + 1) this.problem = `after ${this.position} came ${f.position}`;
       this.position = f.position;
       this.firstAt ??= performance.now();
       if (++this.seen === MISSED) this.done?.();
@@ -159,7 +160,7 @@ try {
     c.startedAt = performance.now();
     await c.connect(second, ca);
     c.connectedAt = performance.now();
-    c.send({ type: 'resume', id: 1, session: told.session, token: told.token, positions: [{ room: c.room, ...position }] });
+    c.send({ type: 'resume', id: 1, session: told.session, token: told.token, positions: [{ room: c.room, position }] });
     await all;
     c.doneAt = performance.now();
   }));

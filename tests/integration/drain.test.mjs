@@ -5,6 +5,7 @@ import { Cluster } from './lib/cluster.mjs';
 import { Refused, unique } from './lib/client.mjs';
 import { Raw } from './lib/raw.mjs';
 import { until, within } from './lib/wait.mjs';
+import { offsetOf } from './lib/position.mjs';
 
 describe('draining', { timeout: 180000 }, () => {
   let cluster;
@@ -18,7 +19,7 @@ describe('draining', { timeout: 180000 }, () => {
     const clients = await Promise.all(Array.from({ length: 40 }, (_, i) => gw.client(`c${i}`)));
     for (const c of clients) await c.join(room);
     const node = clients[0].welcome.node;
-    const sent = Array.from({ length: 100 }, (_, i) => clients[0].publish(room, i).then(a => a.position.offset, e => e));
+    const sent = Array.from({ length: 100 }, (_, i) => clients[0].publish(room, i).then(a => offsetOf(a.position), e => e));
     gw.process.expected = true;
     const began = Date.now();
     gw.process.signal('SIGTERM');
@@ -40,7 +41,7 @@ describe('draining', { timeout: 180000 }, () => {
     const acked = answers.filter(Number.isInteger);
     for (const x of answers) if (!Number.isInteger(x)) assert.ok(!(x instanceof Refused) || ['draining', 'unavailable', 'not_member'].includes(x.code), String(x));
     await stay.settle();
-    const heard = stay.take('message').map(m => m.position.offset);
+    const heard = stay.take('message').map(m => offsetOf(m.position));
     for (const offset of acked) assert.ok(heard.includes(offset), `acknowledged message ${offset} was not delivered`);
     const exits = await until(() => { const x = stay.inbox.filter(f => f.type === 'exit'); return x.length >= 40 && x; }, { what: '40 exits' });
     assert.equal(new Set(exits.map(e => e.session)).size, 40);

@@ -153,7 +153,7 @@ describe('clients with tokens', { timeout: 120000 }, () => {
     assert.equal((await alice.closed).code, 4001);
     await bob.next('suspend');
     await bob.publish(room, 'missed');
-    const back = { type: 'resume', session: alice.session, token: alice.welcome.token, positions: [{ room, ...position }] };
+    const back = { type: 'resume', session: alice.session, token: alice.welcome.token, positions: [{ room, position }] };
     const nobody = await b.client(undefined, { welcome: false });
     assert.equal((await nobody.refused(back)).code, 'unauthorized', 'without a token');
     await nobody.drop();

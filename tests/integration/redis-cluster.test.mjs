@@ -109,7 +109,7 @@ describe('Redis Cluster', { timeout: 240000 }, () => {
     await a.next('suspend');
     await a.publish('back', 2);
     const c = await cluster.client(1);
-    c.send({ id: 'r', type: 'resume', session: b.session, token: b.welcome.token, positions: [{ room: 'back', ...seen.position }] });
+    c.send({ id: 'r', type: 'resume', session: b.session, token: b.welcome.token, positions: [{ room: 'back', position: seen.position }] });
     assert.equal((await c.next(f => f.type === 'welcome' && f.id === 'r')).resumed, true);
     assert.equal((await c.message('back')).data, 2);
     await a.call({ type: 'send', to: { session: b.session }, data: 'here?' });

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import WebSocket from 'ws';
 import { Cluster } from './lib/cluster.mjs';
 import { sleep, until, within } from './lib/wait.mjs';
+import { offsetOf } from './lib/position.mjs';
 
 const CLIENTS = 500, ROOMS = 10, DRAIN_S = 4, BUCKET_MS = 100;
 const SPREAD_MS = DRAIN_S * 1000 / 2; // docs/operations.md: goodbyes take half of --drain-time
@@ -50,7 +51,7 @@ class Traveller {
       this.token = f.token;
       this.#send({ type: 'join', id: 'join', room: this.room });
     } else {
-      this.#send({ type: 'resume', id: 'resume', session: this.session, token: this.token, positions: [{ room: this.room, ...this.last }] });
+      this.#send({ type: 'resume', id: 'resume', session: this.session, token: this.token, positions: [{ room: this.room, position: this.last }] });
     }
   }
 
@@ -62,7 +63,7 @@ class Traveller {
   }
 
   #message(f) {
-    if (f.position.offset !== this.last.offset + 1) this.problems.push(`${f.position.offset} after ${this.last.offset}`);
+    if (offsetOf(f.position) !== offsetOf(this.last) + 1) this.problems.push(`${offsetOf(f.position)} after ${offsetOf(this.last)}`);
     this.last = f.position;
     this.seen.push(f.data);
   }
@@ -109,7 +110,7 @@ describe('a rolling restart', { timeout: 180000 }, () => {
     const writers = all.slice(0, 2 * ROOMS).map(async (c, i) => {
       for (let n = 0; running; n++, await sleep(200)) {
         const data = `${i}.${n}`, { position } = await c.publish(data);
-        acked.set(data, { room: c.room, offset: position.offset });
+        acked.set(data, { room: c.room, offset: offsetOf(position) });
       }
     });
 
@@ -138,7 +139,7 @@ describe('a rolling restart', { timeout: 180000 }, () => {
     await Promise.all(writers);
     const heads = new Map();
     for (const { room, offset } of acked.values()) heads.set(room, Math.max(heads.get(room) ?? 0, offset));
-    await until(() => all.every(c => c.last.offset >= heads.get(c.room)), { what: 'everybody to have heard everything', ms: 40000 });
+    await until(() => all.every(c => offsetOf(c.last) >= heads.get(c.room)), { what: 'everybody to have heard everything', ms: 40000 });
     for (const c of all) assert.deepEqual(c.problems, [], c.name);
     for (let r = 0; r < ROOMS; r++) {
       const room = `r${r}`, members = all.filter(c => c.room === room), told = members[0].seen;

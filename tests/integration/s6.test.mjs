@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { Cluster } from './lib/cluster.mjs';
 import { unique } from './lib/client.mjs';
 import { until } from './lib/wait.mjs';
+import { offsetOf } from './lib/position.mjs';
 
 describe('S6, a turn-based board game', { timeout: 120000 }, () => {
   let cluster;
@@ -28,7 +29,7 @@ describe('S6, a turn-based board game', { timeout: 120000 }, () => {
       let turn = 0;
       const board = [];
       for (const m of moves) if (m.data.player === turn) { board.push(m.data); turn = (turn + 1) % 3; }
-      return { offsets: moves.map(m => m.position.offset), board, last: moves.at(-1).position };
+      return { offsets: moves.map(m => offsetOf(m.position)), board, last: moves.at(-1).position };
     }));
     assert.deepEqual(games[0].offsets, Array.from({ length: 30 }, (_, i) => i + 1));
     assert.deepEqual(games[1], games[0]);
@@ -37,7 +38,7 @@ describe('S6, a turn-based board game', { timeout: 120000 }, () => {
 
     // Somebody who has no socket yet reads the whole game over https, from another node.
     const record = (await gw2.get(`/api/v1/rooms/${room}/history?after=0`)).json;
-    assert.deepEqual([record.messages.map(m => m.position.offset), record.more], [games[0].offsets, false]);
+    assert.deepEqual([record.messages.map(m => offsetOf(m.position)), record.more], [games[0].offsets, false]);
     assert.deepEqual(record.messages.at(-1).position, games[0].last);
 
     await players[1].drop();
@@ -47,7 +48,7 @@ describe('S6, a turn-based board game', { timeout: 120000 }, () => {
     await until(async () => (await gw2.get(`/api/v1/rooms/${room}`)).json.total === 2, { what: 'two players' });
     const back = await gw1.client('p2'), again = await back.join(room);
     assert.equal(again.total, 3);
-    assert.equal(again.position.offset, games[0].last.offset + 1, 'the player sees from the position what it has missed');
+    assert.equal(offsetOf(again.position), offsetOf(games[0].last) + 1, 'the player sees from the position what it has missed');
     assert.deepEqual((await gw2.get(`/api/v1/rooms/${room}`)).json.position, again.position);
     for (const p of [players[0], players[2], back]) await p.close();
   });

@@ -22,7 +22,7 @@ describe('a storm of clients', { timeout: 120000 }, () => {
     const calm = await gw.metrics(), from = performance.now();
     const back = async c => {
       const n = await gw.client(undefined, { path: '/ws?resume' }), welcomed = performance.now() - from;
-      n.send({ type: 'resume', id: 'back', session: c.session, token: c.welcome.token, positions: [{ room, offset: 0, tag: '' }] });
+      n.send({ type: 'resume', id: 'back', session: c.session, token: c.welcome.token, positions: [{ room, position: '0' }] });
       const w = await n.next(f => f.id === 'back', 20000);
       assert.equal(w.resumed, true, JSON.stringify(w));
       assert.equal(w.session, c.session);

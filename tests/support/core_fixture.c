@@ -317,7 +317,7 @@ void lobby_expect(struct client *cl, int from, int to)
     char data[32], offset[32];
     for (int i = from; i <= to; i++) {
         (void)snprintf(data, sizeof data, "\"data\":%d}", i);
-        (void)snprintf(offset, sizeof offset, "\"offset\":%d,", i);
+        (void)snprintf(offset, sizeof offset, "\"position\":\"%d.", i);
         client_expect(cl, "\"message\"", data, offset);
     }
 }
@@ -330,4 +330,14 @@ void lobby_open_pair(struct core *c, struct client *cl, const char *const *args)
     lobby_join(&cl[0]);
     lobby_join(&cl[1]);
     client_expect(&cl[0], "\"enter\"", cl[1].sid, "\"total\":2");
+}
+
+const char *position_text(const struct position *p, char ret[POSITION_MAX + 1])
+{
+    struct buf b = BUF_INIT;
+    position_append(&b, p);
+    memcpy(ret, b.p, b.n);
+    ret[b.n] = '\0';
+    buf_fini(&b);
+    return ret;
 }

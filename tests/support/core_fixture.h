@@ -66,4 +66,7 @@ void lobby_say(struct client *cl, int i);
 /* Expects these numbers, each at the offset of the same number. */
 void lobby_expect(struct client *cl, int from, int to);
 
+/* p as clients write it. Returns ret. */
+const char *position_text(const struct position *p, char ret[POSITION_MAX + 1]);
+
 #endif

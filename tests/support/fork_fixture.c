@@ -67,14 +67,14 @@ struct position last_of(const struct core *c)
 void expect_fork(struct client *cl, int at)
 {
     char offset[32];
-    (void)snprintf(offset, sizeof offset, "\"offset\":%d,", at);
+    (void)snprintf(offset, sizeof offset, "\"position\":\"%d%c", at, at == 0 ? '"' : '.');
     client_expect(cl, "\"recovered\":false", "\"reason\":\"fork\"", offset);
 }
 
 void expect_mark(struct client *cl, int at)
 {
     char offset[32];
-    (void)snprintf(offset, sizeof offset, "\"offset\":%d,", at);
+    (void)snprintf(offset, sizeof offset, "\"position\":\"%d.", at);
     client_expect(cl, "\"recovered\":true", offset);
 }
 
@@ -82,16 +82,15 @@ void expect_message(struct client *cl, int data, int at)
 {
     char text[32], offset[32];
     (void)snprintf(text, sizeof text, "\"data\":%d}", data);
-    (void)snprintf(offset, sizeof offset, "\"offset\":%d,", at);
+    (void)snprintf(offset, sizeof offset, "\"position\":\"%d.", at);
     client_expect(cl, "\"message\"", text, offset);
 }
 
 void join_at(struct client *cl, const struct position *at)
 {
-    char frame[160];
-    (void)snprintf(frame, sizeof frame,
-                   "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\",\"position\":{\"offset\":%llu,\"tag\":\"%s\"}}",
-                   (unsigned long long)at->offset, at->tag);
+    char frame[160], position[POSITION_MAX + 1];
+    (void)snprintf(frame, sizeof frame, "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\",\"position\":\"%s\"}",
+                   position_text(at, position));
     client_send(cl, frame);
 }
 

@@ -63,13 +63,13 @@ static void expect_page(struct core *c, const char *query, int from, int to, con
     const char *text = at;
     for (int i = from; from != 0 && i <= to; i++) {
         char message[40];
-        (void)snprintf(message, sizeof message, "{\"position\":{\"offset\":%d,", i);
+        (void)snprintf(message, sizeof message, "{\"position\":\"%d.", i);
         at = strstr(at, message);
         if (at == NULL)
             fail_msg("%s: no %d in `%s`", query, i, text);
     }
     size_t count = 0;
-    for (const char *p = text; (p = strstr(p, "{\"position\":{")) != NULL; p++)
+    for (const char *p = text; (p = strstr(p, "{\"position\":\"")) != NULL; p++)
         count++;
     assert_int_equal(count, from == 0 ? 0 : to - from + 1);
     size_t n = strlen(text);
@@ -142,7 +142,7 @@ static void messages_are_told_as_they_were_written(void **state)
     client_send(&cl, "{\"type\":\"publish\",\"room\":\"lobby\",\"event\":\"\\\"e\",\"data\":{ \"a\" : 1.50 }}");
     loop_fake_run(&c.loop);
     const char *text = get(&c, "/api/v1/rooms/lobby/history", 200);
-    has(text, "{\"room\":\"lobby\",\"position\":{\"offset\":1,\"tag\":\"");
+    has(text, "{\"room\":\"lobby\",\"position\":\"1.");
     has(text, "\"event\":\"\\\"e\",\"from\":{\"session\":\"");
     has(text, "\"user\":\"alice\"},\"time\":");
     has(text, ",\"data\":{ \"a\" : 1.50 }}],\"more\":false,");

@@ -74,9 +74,9 @@ static void members_hear_each_other_in_one_order(void **state)
     loop_fake_run(&c.loop);
     for (int i = 0; i < 2; i++) {
         if (i == 0)
-            client_expect(&cl[i], "\"ack\"", "\"id\":\"p\"", "\"offset\":1");
-        client_expect(&cl[i], "\"message\"", "\"offset\":1", "\"data\":{ \"a\" : [1.50e3] }", "\"alice\"");
-        client_expect(&cl[i], "\"message\"", "\"offset\":2", "\"data\":2", "\"event\":\"x\"");
+            client_expect(&cl[i], "\"ack\"", "\"id\":\"p\"", "\"position\":\"1.");
+        client_expect(&cl[i], "\"message\"", "\"position\":\"1.", "\"data\":{ \"a\" : [1.50e3] }", "\"alice\"");
+        client_expect(&cl[i], "\"message\"", "\"position\":\"2.", "\"data\":2", "\"event\":\"x\"");
         client_expect_nothing(&cl[i]);
     }
     hang_up(&c, cl, 2);

@@ -8,8 +8,8 @@
 
 #include "base/mem.h"
 
-#define TAG_A "0123456789abcdef"
-#define TAG_B "fedcba9876543210"
+#define TAG_A "01234567"
+#define TAG_B "fedcba98"
 
 static const struct envelope message = {.kind = ENVELOPE_MESSAGE,
                                         .data_type = DATA_BINARY,
@@ -94,8 +94,8 @@ static void pieces_fit_together(void **state)
         buf_append(&b, e.data);
         buf_append(&b, SLICE("\x61\x07\0\0\0\0\0\0\0"));
         buf_append(&b, SLICE("\x69\x7b\x68\xe5\xcf\x8b\x01\0\0"));
-        buf_append(&b, SLICE("\x72\x10" TAG_A));
-        buf_append(&b, SLICE("\x7a\x10" TAG_B));
+        buf_append(&b, SLICE("\x72\x08" TAG_A));
+        buf_append(&b, SLICE("\x7a\x08" TAG_B));
         assert_int_equal(unpack(buf_slice(&b), &a, &got), OK);
         assert_same(&got, &e);
         arena_reset(&a);
@@ -193,12 +193,12 @@ static void malformed_fields_are_refused(void **state)
         {"\x10\x07", 2},     /* a kind of the future */
         {"\x50\x02", 2},     /* data_type 2 */
         {"\x80\x01\x04", 3}, /* reason 4 */
-        {"\x7a\x10"
-         "0123456789ABCDEF",
-         18}, /* tag in capitals */
-        {"\x7a\x0f"
-         "0123456789abcde",
-         17},            /* a short tag */
+        {"\x7a\x08"
+         "0123+567",
+         10}, /* a tag of other letters */
+        {"\x7a\x07"
+         "0123456",
+         9},             /* a short tag */
         {"\x7a\x00", 2}, /* an offset without a tag */
         {"\x72\x01"
          "x",

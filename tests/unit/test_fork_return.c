@@ -61,12 +61,12 @@ static void a_node_that_was_not_there_learns_from_the_log(void **state)
     core_init(&c, ALL_KEPT);
     for (int i = 1; i <= 9; i++)
         elsewhere_say(&c, i < 8 ? "1" : "100");
-    struct publish again = {.data = SLICE("8"), .was = {.at = {8, "00000000000000a8"}, .since = 7}};
+    struct publish again = {.data = SLICE("8"), .was = {.at = {8, "000000a8"}, .since = 7}};
     elsewhere(&c, &again);
-    again = (struct publish){.data = SLICE("9"), .was = {.at = {9, "00000000000000a9"}, .since = 7}};
+    again = (struct publish){.data = SLICE("9"), .was = {.at = {9, "000000a9"}, .since = 7}};
     elsewhere(&c, &again);
     elsewhere_say(&c, "12");
-    come_back(&cl[0], &c, &(struct position){8, "00000000000000a8"});
+    come_back(&cl[0], &c, &(struct position){8, "000000a8"});
     expect_fork(&cl[0], 7);
     expect_message(&cl[0], 100, 8);
     expect_message(&cl[0], 100, 9);
@@ -74,11 +74,11 @@ static void a_node_that_was_not_there_learns_from_the_log(void **state)
     expect_message(&cl[0], 9, 11);
     expect_message(&cl[0], 12, 12);
     /* It may take a while until all of it is back. */
-    again = (struct publish){.data = SLICE("8"), .was = {.at = {8, "00000000000000b8"}, .since = 7}};
+    again = (struct publish){.data = SLICE("8"), .was = {.at = {8, "000000b8"}, .since = 7}};
     elsewhere(&c, &again);
     expect_mark(&cl[0], 13);
     /* A position that nobody knows: from now on. */
-    come_back(&cl[1], &c, &(struct position){9, "00000000000000c9"});
+    come_back(&cl[1], &c, &(struct position){9, "000000c9"});
     expect_fork(&cl[1], 13);
     client_expect_nothing(&cl[1]);
     fork_close(&c, cl, 2);
@@ -118,8 +118,7 @@ static void a_fork_while_a_client_is_being_caught_up(void **state)
     client_open(&cl[2], &c, "/ws/carol");
     cl[2].window = 0;
     char frame[160];
-    (void)snprintf(frame, sizeof frame,
-                   "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\",\"position\":{\"offset\":1,\"tag\":\"%s\"}}",
+    (void)snprintf(frame, sizeof frame, "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\",\"position\":\"1.%s\"}",
                    one.tag);
     c.cfg.max_queue_bytes = 120000; /* some way into what will be lost */
     client_send(&cl[2], frame);
@@ -132,7 +131,7 @@ static void a_fork_while_a_client_is_being_caught_up(void **state)
     outage_ends(&c);
     client_take(&cl[2], SIZE_MAX);
     client_expect(&cl[2], "\"ack\"");
-    client_expect(&cl[2], "\"recovered\":true", "\"offset\":1,");
+    client_expect(&cl[2], "\"recovered\":true", "\"position\":\"1.");
     bool seen[1001] = {false};
     unsigned forks = 0, messages = 0;
     struct slice text;
@@ -177,7 +176,7 @@ static void a_page_from_another_history_is_noticed(void **state)
     c.deaf = false;
     client_take(&cl[2], SIZE_MAX);
     client_expect(&cl[2], "\"ack\"");
-    client_expect(&cl[2], "\"recovered\":true", "\"offset\":1,");
+    client_expect(&cl[2], "\"recovered\":true", "\"position\":\"1.");
     unsigned new_ones = 0, old_ones = 0;
     struct slice text;
     loop_fake_run(&c.loop);
@@ -200,7 +199,7 @@ static void who_was_caught_up_has_seen_it_too(void **state)
     for (int i = 6; i <= 10; i++)
         lobby_say(&cl[0], i);
     come_back(&cl[2], &c, &five);
-    client_expect(&cl[2], "\"recovered\":true", "\"offset\":5,");
+    client_expect(&cl[2], "\"recovered\":true", "\"position\":\"5.");
     lobby_expect(&cl[2], 6, 10);
     lose_three(&c);
     expect_fork(&cl[2], 7);

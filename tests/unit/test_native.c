@@ -31,9 +31,8 @@ static struct command decoded(struct slice frame, bool binary)
 static void decodes_every_command(void **state)
 {
     (void)state;
-    struct command c = decoded(
-        SLICE("{\"type\":\"join\",\"id\":\"1\",\"room\":\"lobby\",\"position\":{\"offset\":1,\"tag\":\"00ff\"}}"),
-        false);
+    struct command c =
+        decoded(SLICE("{\"type\":\"join\",\"id\":\"1\",\"room\":\"lobby\",\"position\":\"1.Qn4wXk2_\"}"), false);
     assert_int_equal(c.kind, CMD_JOIN);
     assert_slice(c.id, "\"1\"");
     assert_slice(c.room, "lobby");
@@ -149,17 +148,16 @@ static void positions_are_read(void **state)
     struct error error;
     (void)state;
     arena_init(&own, 4096);
+    assert_int_equal(protocol_native.decode(SLICE("{\"type\":\"join\",\"room\":\"r\",\"position\":\"7.Qn4wXk2_\"}"),
+                                            false, &own, &c, &error),
+                     OK);
+    assert_true(c.has_position && c.position.offset == 7);
+    assert_string_equal(c.position.tag, "Qn4wXk2_");
     assert_int_equal(
-        protocol_native.decode(SLICE("{\"type\":\"join\",\"room\":\"r\",\"position\":{\"tag\":\"00ff\",\"offset\":7}}"),
+        protocol_native.decode(SLICE("{\"type\":\"resume\",\"session\":\"s\",\"token\":\"t\",\"positions\":[ {\"room\":"
+                                     "\"a\",\"position\":\"1.-bcdefg_\"} , {\"position\":\"0\",\"room\":\"b]\"}]}"),
                                false, &own, &c, &error),
         OK);
-    assert_true(c.has_position && c.position.offset == 7);
-    assert_string_equal(c.position.tag, "00ff");
-    assert_int_equal(protocol_native.decode(
-                         SLICE("{\"type\":\"resume\",\"session\":\"s\",\"token\":\"t\",\"positions\":[ {\"room\":"
-                               "\"a\",\"offset\":1,\"tag\":\"0\"} , {\"offset\":0,\"tag\":\"\",\"room\":\"b]\"}]}"),
-                         false, &own, &c, &error),
-                     OK);
     assert_int_equal(c.position_count, 2);
     assert_slice(c.positions[0].room, "a");
     assert_slice(c.positions[1].room, "b]");
@@ -196,11 +194,14 @@ static const struct {
     {SLICE("{\"id\":3,\"type\":\"resume\",\"session\":\"s\",\"token\":\"t\",\"positions\":{}}"), false, ERR_BAD_REQUEST,
      "member \"positions\" must be an array", "3", ""},
     {SLICE("{\"id\":3,\"type\":\"resume\",\"session\":\"s\",\"token\":\"t\",\"positions\":[1]}"), false,
-     ERR_BAD_REQUEST, "a position must be an object", "3", ""},
-    {SLICE(
-         "{\"id\":3,\"type\":\"resume\",\"session\":\"s\",\"token\":\"t\",\"positions\":[{\"room\":\"r\",\"offset\":1,"
-         "\"tag\":\"0123456789abcdef0\"}]}"),
-     false, ERR_INVALID_NAME, "\"tag\" has 17 bytes, at most 16 allowed", "3", ""},
+     ERR_BAD_REQUEST, "an element of \"positions\" must be an object", "3", ""},
+    {SLICE("{\"id\":3,\"type\":\"resume\",\"session\":\"s\",\"token\":\"t\",\"positions\":[{\"room\":\"r\","
+           "\"position\":\"1\"}]}"),
+     false, ERR_BAD_REQUEST, "\"position\" is not one that was given out", "3", ""},
+    {SLICE("{\"id\":3,\"type\":\"join\",\"room\":\"r\",\"position\":{\"offset\":1}}"), false, ERR_BAD_REQUEST,
+     "member \"position\" must be a string", "3", "r"},
+    {SLICE("{\"id\":3,\"type\":\"join\",\"room\":\"r\",\"position\":\"9007199254740993.abcdefgh1\"}"), false,
+     ERR_INVALID_NAME, "\"position\" has 26 bytes, at most 25 allowed", "3", "r"},
     /* id */
     {SLICE("{\"type\":\"ping\",\"id\":null}"), false, ERR_BAD_REQUEST, "member \"id\" must be a string or a number", "",
      ""},

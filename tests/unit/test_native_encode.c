@@ -36,7 +36,7 @@ static void check_encoded(const struct event *e, const char *want)
     buf_fini(&b);
 }
 
-static const struct position position = {42, "0123456789abcdef"};
+static const struct position position = {42, "01234567"};
 
 static void encodes_every_event(void **state)
 {
@@ -65,8 +65,8 @@ static void encodes_every_event(void **state)
                                   .data = SLICE("{ \"a\":1.0 }"),
                                   .position = &position,
                                   .time_ms = 1700000000123},
-                  "{\"type\":\"message\",\"room\":\"lob\\nby\",\"position\":{\"offset\":42,\"tag\":"
-                  "\"0123456789abcdef\"},\"event\":\"chat\",\"from\":{\"session\":\"s1\",\"user\":\"bob\"},\"time\":"
+                  "{\"type\":\"message\",\"room\":\"lob\\nby\",\"position\":\"42.01234567\","
+                  "\"event\":\"chat\",\"from\":{\"session\":\"s1\",\"user\":\"bob\"},\"time\":"
                   "1700000000123,\"data\":{ \"a\":1.0 }}");
     check_encoded(&(struct event){.kind = EVENT_MESSAGE,
                                   .room = SLICE("r"),
@@ -74,16 +74,16 @@ static void encodes_every_event(void **state)
                                   .sid = SLICE("s1"),
                                   .data = SLICE("null"),
                                   .position = &position},
-                  "{\"type\":\"message\",\"room\":\"r\",\"position\":{\"offset\":42,\"tag\":\"0123456789abcdef\"},"
+                  "{\"type\":\"message\",\"room\":\"r\",\"position\":\"42.01234567\","
                   "\"event\":\"e\",\"from\":{\"session\":\"s1\"},\"time\":0,\"data\":null}");
     check_encoded(
         &(struct event){.kind = EVENT_MESSAGE, .room = SLICE("r"), .data = SLICE("{}"), .position = &position},
-        "{\"type\":\"message\",\"room\":\"r\",\"position\":{\"offset\":42,\"tag\":\"0123456789abcdef\"},"
+        "{\"type\":\"message\",\"room\":\"r\",\"position\":\"42.01234567\","
         "\"from\":null,\"time\":0,\"data\":{}}");
     check_encoded(
         &(struct event){
             .kind = EVENT_MESSAGE, .room = SLICE("r"), .name = SLICE("e"), .data = SLICE("[]"), .position = &position},
-        "{\"type\":\"message\",\"room\":\"r\",\"position\":{\"offset\":42,\"tag\":\"0123456789abcdef\"},\"event\":"
+        "{\"type\":\"message\",\"room\":\"r\",\"position\":\"42.01234567\",\"event\":"
         "\"e\",\"from\":null,\"time\":0,\"data\":[]}");
     check_encoded(
         &(struct event){
@@ -118,13 +118,12 @@ static void encodes_acks(void **state)
     check_encoded(
         &(struct event){
             .kind = EVENT_ACK, .id = SLICE("7"), .room = SLICE("r"), .position = &head, .total = 1, .has_total = true},
-        "{\"type\":\"ack\",\"id\":7,\"room\":\"r\",\"position\":{\"offset\":0,\"tag\":\"\"},\"total\":1}");
-    check_encoded(
-        &(struct event){.kind = EVENT_ACK, .id = SLICE("7"), .room = SLICE("r"), .position = &position},
-        "{\"type\":\"ack\",\"id\":7,\"room\":\"r\",\"position\":{\"offset\":42,\"tag\":\"0123456789abcdef\"}}");
+        "{\"type\":\"ack\",\"id\":7,\"room\":\"r\",\"position\":\"0\",\"total\":1}");
+    check_encoded(&(struct event){.kind = EVENT_ACK, .id = SLICE("7"), .room = SLICE("r"), .position = &position},
+                  "{\"type\":\"ack\",\"id\":7,\"room\":\"r\",\"position\":\"42.01234567\"}");
     check_encoded(
         &(struct event){.kind = EVENT_ACK, .id = SLICE("7"), .room = SLICE("r"), .position = &position, .replicas = 2},
-        "{\"type\":\"ack\",\"id\":7,\"room\":\"r\",\"position\":{\"offset\":42,\"tag\":\"0123456789abcdef\"},"
+        "{\"type\":\"ack\",\"id\":7,\"room\":\"r\",\"position\":\"42.01234567\","
         "\"replicas\":2}");
     check_encoded(&(struct event){.kind = EVENT_ACK,
                                   .id = SLICE("7"),
@@ -178,8 +177,8 @@ static void encodes_binary_messages(void **state)
     assert_memory_equal(b.p, "before", at);
     struct buf frame = {b.p + at, b.n - at, 0};
     assert_slices_eq(payload_of(&frame, WS_BINARY),
-                     SLICE("{\"type\":\"message\",\"room\":\"r\",\"position\":{\"offset\":42,\"tag\":"
-                           "\"0123456789abcdef\"},\"event\":\"e\",\"from\":null,\"time\":1}\0"
+                     SLICE("{\"type\":\"message\",\"room\":\"r\",\"position\":\"42.01234567\","
+                           "\"event\":\"e\",\"from\":null,\"time\":1}\0"
                            "\0\xff\0"));
     buf_fini(&b);
 }

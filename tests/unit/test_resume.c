@@ -51,12 +51,12 @@ static void open_pair(struct core *c, struct client *cl, const char *const *args
 
 static void ask(struct client *cl, const struct ticket *t)
 {
-    char frame[300];
+    char frame[300], position[POSITION_MAX + 1];
     (void)snprintf(
         frame, sizeof frame,
         "{\"type\":\"resume\",\"id\":9,\"session\":\"%s\",\"token\":\"%s\",\"positions\":[{\"room\":\"lobby\","
-        "\"offset\":%llu,\"tag\":\"%s\"}]}",
-        t->sid, t->token, (unsigned long long)t->at.offset, t->at.tag);
+        "\"position\":\"%s\"}]}",
+        t->sid, t->token, position_text(&t->at, position));
     client_send(cl, frame);
 }
 
@@ -86,7 +86,7 @@ static void a_client_comes_back_and_missed_nothing(void **state)
     client_open(&cl[2], &c, "/ws");
     ask(&cl[2], &t);
     client_expect(&cl[2], "\"type\":\"welcome\"", "\"id\":9", t.sid, t.token, "\"user\":\"bob\"", "\"resumed\":true");
-    client_expect(&cl[2], "\"type\":\"recovered\"", "\"recovered\":true", "\"offset\":1,", "\"total\":2");
+    client_expect(&cl[2], "\"type\":\"recovered\"", "\"recovered\":true", "\"position\":\"1.", "\"total\":2");
     lobby_expect(&cl[2], 2, 250);
     client_expect(&cl[0], "\"enter\"", t.sid);
     say(&cl[0], 251);
@@ -323,7 +323,7 @@ static void losses_are_told(void **state, const char *const *args, uint64_t offs
     client_open(&cl[2], &c, "/ws");
     ask(&cl[2], &t);
     client_expect(&cl[2], "\"welcome\"");
-    client_expect(&cl[2], "\"recovered\":false", reason, "\"offset\":9,");
+    client_expect(&cl[2], "\"recovered\":false", reason, "\"position\":\"9.");
     client_expect(&cl[0], "\"enter\"");
     say(&cl[0], 10);
     lobby_expect(&cl[2], 10, 10);
@@ -339,7 +339,7 @@ static void an_expired_position_is_told(void **state)
 
 static void a_fork_is_told(void **state)
 {
-    losses_are_told(state, PARKING, 0, "0000000000000000", "\"reason\":\"fork\"");
+    losses_are_told(state, PARKING, 0, "00000000", "\"reason\":\"fork\"");
     losses_are_told(state, PARKING, 40, NULL, "\"reason\":\"fork\"");
 }
 
@@ -352,24 +352,22 @@ static void joining_with_a_position_replays_too(void **state)
 {
     struct core c;
     struct client cl[3];
-    char frame[160];
+    char frame[160], position[POSITION_MAX + 1];
     open_pair(&c, cl, PARKING);
     struct position at = room_find(c.gw, SLICE("lobby"))->stream.last;
     say(&cl[0], 2);
     say(&cl[0], 3);
     client_open(&cl[2], &c, "/ws/carol");
-    (void)snprintf(frame, sizeof frame,
-                   "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\",\"position\":{\"offset\":%llu,\"tag\":\"%s\"}}",
-                   (unsigned long long)at.offset, at.tag);
+    (void)snprintf(frame, sizeof frame, "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\",\"position\":\"%s\"}",
+                   position_text(&at, position));
     client_send(&cl[2], frame);
-    client_expect(&cl[2], "\"ack\"", "\"offset\":3,");
+    client_expect(&cl[2], "\"ack\"", "\"position\":\"3.");
     client_expect(&cl[2], "\"recovered\":true");
     lobby_expect(&cl[2], 2, 3);
     client_expect_nothing(&cl[2]);
     client_send(&cl[2], "{\"type\":\"leave\",\"room\":\"lobby\"}");
     loop_fake_run(&c.loop);
-    (void)snprintf(frame, sizeof frame,
-                   "{\"type\":\"join\",\"room\":\"lobby\",\"position\":{\"offset\":0,\"tag\":\"\"}}");
+    (void)snprintf(frame, sizeof frame, "{\"type\":\"join\",\"room\":\"lobby\",\"position\":\"0\"}");
     client_send(&cl[2], frame);
     client_expect(&cl[2], "\"recovered\":true");
     lobby_expect(&cl[2], 1, 3);
@@ -390,7 +388,7 @@ static void a_slow_reader_is_not_read_ahead_for(void **state)
         say(&cl[0], i);
     client_open(&cl[1], &c, "/ws/bob");
     client_take(&cl[1], 300);
-    client_send(&cl[1], "{\"type\":\"join\",\"room\":\"lobby\",\"position\":{\"offset\":0,\"tag\":\"\"}}");
+    client_send(&cl[1], "{\"type\":\"join\",\"room\":\"lobby\",\"position\":\"0\"}");
     client_expect(&cl[0], "\"enter\"");
     loop_fake_advance(&c.loop, 5000);
     assert_false(cl[1].close_asked);
@@ -428,13 +426,13 @@ static void vanishing_while_being_caught_up(void **state)
         say(&cl[0], i);
     client_open(&cl[2], &c, "/ws/carol");
     client_take(&cl[2], 0);
-    client_send(&cl[2], "{\"type\":\"join\",\"room\":\"lobby\",\"position\":{\"offset\":0,\"tag\":\"\"}}");
+    client_send(&cl[2], "{\"type\":\"join\",\"room\":\"lobby\",\"position\":\"0\"}");
     loop_fake_run(&c.loop);
     client_vanish(&cl[2]);
     loop_fake_run(&c.loop);
     assert_true(list_empty(&c.gw->catchup_turns));
     client_open(&cl[2], &c, "/ws/carol");
-    client_send(&cl[2], "{\"type\":\"join\",\"room\":\"lobby\",\"position\":{\"offset\":0,\"tag\":\"\"}}");
+    client_send(&cl[2], "{\"type\":\"join\",\"room\":\"lobby\",\"position\":\"0\"}");
     client_vanish(&cl[2]); /* before anything was answered */
     hang_up(&c, cl, 2);
     (void)state;
@@ -452,7 +450,7 @@ static void history_comes_in_pages(void **state)
     client_send(&cl[1], "{\"type\":\"history\",\"id\":1,\"room\":\"lobby\",\"after\":3,\"limit\":2}");
     client_expect(&cl[1], "\"message\"", "\"id\":1", "\"data\":4}");
     client_expect(&cl[1], "\"message\"", "\"id\":1", "\"data\":5}");
-    client_expect(&cl[1], "\"ack\"", "\"id\":1", "\"offset\":5,", "\"more\":true");
+    client_expect(&cl[1], "\"ack\"", "\"id\":1", "\"position\":\"5.", "\"more\":true");
     client_send(&cl[1], "{\"type\":\"history\",\"id\":2,\"room\":\"lobby\",\"before\":3,\"limit\":5}");
     client_expect(&cl[1], "\"data\":1}");
     client_expect(&cl[1], "\"data\":2}");
@@ -460,7 +458,7 @@ static void history_comes_in_pages(void **state)
     client_send(&cl[1], "{\"type\":\"history\",\"id\":3,\"room\":\"lobby\",\"limit\":2}");
     client_expect(&cl[1], "\"data\":9}");
     client_expect(&cl[1], "\"data\":10}");
-    client_expect(&cl[1], "\"ack\"", "\"offset\":10,");
+    client_expect(&cl[1], "\"ack\"", "\"position\":\"10.");
     client_send(&cl[1], "{\"type\":\"history\",\"id\":4,\"room\":\"nobody-was-here\"}");
     client_expect(&cl[1], "\"ack\"", "\"id\":4", "\"more\":false");
     hang_up(&c, cl, 2);

@@ -39,7 +39,7 @@ static void expect_all(struct client *cl, int from, int to, int recovered)
         }
         char data[32], offset[32];
         (void)snprintf(data, sizeof data, "\"data\":\"%d-", from);
-        (void)snprintf(offset, sizeof offset, "\"offset\":%d,", from);
+        (void)snprintf(offset, sizeof offset, "\"position\":\"%d.", from);
         if (strstr(payload.p, data) == NULL || strstr(payload.p, offset) == NULL)
             fail_msg("%d: %.160s", from, payload.p);
         from++;
@@ -165,7 +165,7 @@ static void further_behind_than_the_log_is_told(void **state)
             continue;
         }
         assert_non_null(strstr(payload.p, "\"recovered\":false,\"reason\":\"expired\""));
-        assert_non_null(strstr(payload.p, "\"offset\":60,"));
+        assert_non_null(strstr(payload.p, "\"position\":\"60."));
         expired++;
     }
     assert_true(last >= 10 && last < 40);

@@ -96,7 +96,7 @@ static void a_join_during_a_repair_begins_after_it(void **state)
     lobby_say(&cl[0], 2);
     c.deaf = false;
     client_send(&cl[2], "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\"}");
-    client_expect(&cl[2], "\"ack\"", "\"offset\":2");
+    client_expect(&cl[2], "\"ack\"", "\"position\":\"2.");
     client_expect(&cl[1], "\"data\":2");
     client_expect(&cl[1], "\"enter\"");
     lobby_say(&cl[0], 3);
@@ -158,23 +158,23 @@ static void duplicates_are_dropped_and_forks_followed(void **state)
     open_pair(&c, cl, FORGOTTEN);
     const struct broker_events *events = c.gw->broker->events;
     struct position last = room_find(c.gw, SLICE("lobby"))->stream.last;
-    struct envelope e = message(2, "aaaaaaaaaaaaaaaa", last.tag);
+    struct envelope e = message(2, "aaaaaaaa", last.tag);
     events->envelope(c.gw, &e);
-    client_expect(&cl[1], "\"offset\":2");
+    client_expect(&cl[1], "\"position\":\"2.");
     events->envelope(c.gw, &e);
     client_expect_nothing(&cl[1]);
     assert_int_equal(metrics->duplicates, 1);
     /* The store came back with an older state: offset 2 again, by another message. */
-    e = message(2, "bbbbbbbbbbbbbbbb", last.tag);
+    e = message(2, "bbbbbbbb", last.tag);
     events->envelope(c.gw, &e);
-    client_expect(&cl[1], "\"recovered\":false", "\"reason\":\"fork\"", "\"offset\":1", last.tag);
-    client_expect(&cl[1], "\"offset\":2", "bbbbbbbbbbbbbbbb");
+    client_expect(&cl[1], "\"recovered\":false", "\"reason\":\"fork\"", "\"position\":\"1.", last.tag);
+    client_expect(&cl[1], "\"position\":\"2.", "bbbbbbbb");
     assert_int_equal(metrics->forks, 1);
     /* And with none at all. */
-    e = message(1, "cccccccccccccccc", "");
+    e = message(1, "cccccccc", "");
     events->envelope(c.gw, &e);
-    client_expect(&cl[1], "\"recovered\":false", "\"offset\":0");
-    client_expect(&cl[1], "\"offset\":1", "cccccccccccccccc");
+    client_expect(&cl[1], "\"recovered\":false", "\"position\":\"0\"");
+    client_expect(&cl[1], "\"position\":\"1.", "cccccccc");
     assert_int_equal(metrics->forks, 2);
     hang_up(&c, cl);
     (void)state;
@@ -190,10 +190,10 @@ static void what_is_said_while_the_log_is_read_is_not_lost(void **state)
     for (int i = 2; i <= 3; i++)
         lobby_say(&cl[0], i);
     c.deaf = false;
-    struct envelope e = message(3, "aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb");
+    struct envelope e = message(3, "aaaaaaaa", "bbbbbbbb");
     events->envelope(c.gw, &e); /* a page is asked for … */
     client_send(&cl[0], "{\"type\":\"publish\",\"room\":\"lobby\",\"data\":4}");
-    e = message(4, "cccccccccccccccc", "aaaaaaaaaaaaaaaa");
+    e = message(4, "cccccccc", "aaaaaaaa");
     events->envelope(c.gw, &e); /* … and this overtakes its answer */
     loop_fake_run(&c.loop);
     expect_just(&cl[1], 2, 4);

@@ -9,7 +9,7 @@ local count, age, keep = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local once = ARGV[8] ~= '0' and KEYS[4]
 
 if once then
-    local o, t = string.match(redis.call('GET', once) or '', '^(%d+) (%x+)$')
+    local o, t = string.match(redis.call('GET', once) or '', '^(%d+) ([%w_-]+)$')
     if o then
         -- WAIT speaks of what its connection wrote last, and that must be here, not before the message.
         if tonumber(ARGV[8]) < 0 then redis.call('SET', once, o .. ' ' .. t, 'KEEPTTL') end

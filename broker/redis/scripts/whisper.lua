@@ -7,7 +7,7 @@
 local tag = ARGV[5]
 
 if KEYS[2] then
-    local o, t = string.match(redis.call('GET', KEYS[2]) or '', '^(%d+) (%x+)$')
+    local o, t = string.match(redis.call('GET', KEYS[2]) or '', '^(%d+) ([%w_-]+)$')
     if o then
         if tonumber(ARGV[6]) < 0 then redis.call('SET', KEYS[2], o .. ' ' .. t, 'KEEPTTL') end -- as in publish.lua
         return {tonumber(o), t, 1}

@@ -16,12 +16,12 @@ const commands = {
     const room = roomOf(name);
     ws.subscribe(name);
     room.total++;
-    ws.send(JSON.stringify({ type: "ack", id, room: name, position: { offset: room.offset, tag: room.tag }, total: room.total }));
+    ws.send(JSON.stringify({ type: "ack", id, room: name, position: room.offset === 0 ? "0" : `${room.offset}.${room.tag}`, total: room.total }));
   },
   publish(ws, { id, room: name, event = "message", data }) {
     const room = roomOf(name);
-    room.tag = crypto.getRandomValues(Buffer.alloc(8)).toString("hex");
-    const position = { offset: ++room.offset, tag: room.tag };
+    room.tag = letters(8);
+    const position = `${++room.offset}.${room.tag}`;
     server.publish(name, JSON.stringify({
       type: "message", room: name, position, event, from: { session: ws.data.session, user: null }, time: Date.now(), data,
     }));
@@ -34,7 +34,7 @@ const server = Bun.serve({
   port: Number(port),
   tls: cert === "-" ? undefined : { cert: Bun.file(cert), key: Bun.file(key) },
   fetch(request, server) {
-    if (!server.upgrade(request, { data: { session: letters(22) } })) return new Response("no", { status: 400 });
+    if (!server.upgrade(request, { data: { session: letters(16) } })) return new Response("no", { status: 400 });
   },
   websocket: {
     perMessageDeflate: false,

@@ -1,5 +1,6 @@
 // clients.mjs: publishers that insist on being acknowledged, and readers that come back
 import { Client, Refused } from '../lib/client.mjs';
+import { parts, written } from '../lib/position.mjs';
 import { sleep } from '../lib/wait.mjs';
 
 const OPEN_MS = 4000, ANSWER_MS = 3000, SILENT_MS = 1000, RECOVER_MS = 8000, TICK_MS = 20;
@@ -36,7 +37,7 @@ export class Writer {
       try {
         const c = await this.#client();
         const { position } = await c.publish(room, { key }, { key }, ANSWER_MS);
-        this.acks.push({ key, room, ...position, invoked, acked: performance.now() });
+        this.acks.push({ key, room, ...parts(position), invoked, acked: performance.now() });
         this.retries += tries;
         return;
       } catch (e) {
@@ -123,7 +124,7 @@ export class Reader {
     this.named = new Map(this.#positions().map(p => [p.room, p]));
     try {
       await Promise.race([c.next(f => f.type === 'welcome' && f.resumed, 2 * ANSWER_MS),
-        c.call({ type: 'resume', session: this.session, token: this.token, positions: [...this.named.values()] }, 2 * ANSWER_MS)]);
+        c.call({ type: 'resume', session: this.session, token: this.token, positions: [...this.named.values()].map(p => ({ room: p.room, position: written(p) })) }, 2 * ANSWER_MS)]);
     } catch (e) {
       if (e instanceof Refused && ['not_found', 'unsupported'].includes(e.code)) return false;
       if (e instanceof Refused && !e.retry) this.world.note('refused', `${this.name}: resume of ${this.session}: ${e.message}`);
@@ -154,9 +155,9 @@ export class Reader {
   async #join(c, room) {
     const r = this.rooms[room] ??= { seen: [], gaps: [], held: [] };
     this.named = new Map(this.#positions().map(p => [p.room, p]));
-    const ack = await c.call({ type: 'join', room, ...(r.last && { position: r.last }) }, 2 * ANSWER_MS);
+    const ack = await c.call({ type: 'join', room, ...(r.last && { position: written(r.last) }) }, 2 * ANSWER_MS);
     this.member.add(room);
-    if (!r.last) { r.start = ack.position; r.last = ack.position; return; }
+    if (!r.last) { r.start = r.last = parts(ack.position); return; }
     this.joins++;
     await this.#hear(c, () => this.recovered.has(room), () => this.world.note('membership', `${this.name}: joined ${room} with a position and heard no recovered within ${RECOVER_MS} ms`));
   }
@@ -202,8 +203,8 @@ export class Reader {
   #take(f) {
     const r = this.rooms[f.room];
     if (f.type === 'message' && r) {
-      r.seen.push({ ...f.position, key: f.data.key, via: `${this.client.welcome.node}#${this.connections}+${Date.now() - this.world.began}ms` });
-      r.last = f.position;
+      r.last = parts(f.position);
+      r.seen.push({ ...r.last, key: f.data.key, via: `${this.client.welcome.node}#${this.connections}+${Date.now() - this.world.began}ms` });
     } else if (f.type === 'recovered') {
       this.#recovered(f);
     } else if (['enter', 'exit', 'suspend'].includes(f.type)) {
@@ -214,20 +215,20 @@ export class Reader {
   }
 
   #recovered(f) {
-    const r = this.rooms[f.room] ??= { seen: [], gaps: [], held: [] }, named = this.named.get(f.room);
+    const r = this.rooms[f.room] ??= { seen: [], gaps: [], held: [] }, named = this.named.get(f.room), at = f.position && parts(f.position);
     // The first one after coming back is the answer; any other tells of a fork.
     const answer = !this.settled && !this.recovered.has(f.room);
     if (answer) this.recovered.add(f.room);
     else if (!f.recovered && f.reason !== 'fork') this.world.note('membership', `${this.name}: told ${JSON.stringify(f)} without having asked`);
     if (!f.recovered) {
-      if (r.last) r.gaps.push({ at: r.seen.length, from: r.last, to: f.position ?? r.last, reason: f.reason, named: named !== undefined, live: !answer });
-      r.start ??= f.position;
+      if (r.last) r.gaps.push({ at: r.seen.length, from: r.last, to: at ?? r.last, reason: f.reason, named: named !== undefined, live: !answer });
+      r.start ??= at;
     } else if (!answer) {
-      r.held.push({ at: r.seen.length, ...f.position });
-    } else if (!named || f.position.offset !== named.offset || f.position.tag !== named.tag) {
-      this.world.note('membership', `${this.name}: recovered ${f.room} from ${JSON.stringify(f.position)}, had named ${JSON.stringify(named)}`);
+      r.held.push({ at: r.seen.length, ...at });
+    } else if (!named || at.offset !== named.offset || at.tag !== named.tag) {
+      this.world.note('membership', `${this.name}: recovered ${f.room} from ${f.position}, had named ${JSON.stringify(named)}`);
     }
-    r.last = f.position ?? r.last;
+    r.last = at ?? r.last;
   }
 
   /** Leaves for good, the clean way or by being cut. */

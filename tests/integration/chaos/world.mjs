@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Client } from '../lib/client.mjs';
 import { Cluster } from '../lib/cluster.mjs';
+import { parts } from '../lib/position.mjs';
 import { sleep, until } from '../lib/wait.mjs';
 import { check } from './check.mjs';
 import { Reader, Writer } from './clients.mjs';
@@ -160,7 +161,7 @@ export class World {
       logs[room] = [];
       for (let after = 0, more = true; more;) {
         ({ more } = await c.call({ type: 'history', room, after, limit: 1000 }));
-        const page = c.take('message').map(m => ({ ...m.position, key: m.data.key }));
+        const page = c.take('message').map(m => ({ ...parts(m.position), key: m.data.key }));
         if (!page.length) break;
         logs[room].push(...page);
         after = page.at(-1).offset;
