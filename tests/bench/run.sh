@@ -34,13 +34,14 @@ met. Needs two cores and about 15 minutes on a machine that does nothing else.
   --servers LIST    of: xindao,xindao-redis,bun,ws,socketio,lws (default: all but lws)
   --runs N          medians over N runs (default 3)
   --duration S      measuring window in seconds (default 10)
-  --window N        messages under way in W1max (default 64)
+  --windows LIST    messages under way in W1max, one measurement for each (default 16,24,32,48,64,96,128)
   --check           exit status 1 when a target is missed
   --no-build        use build/release as it is
 EOF
 }
 
-runs=3 duration=10 warmup=2 handshakes=5000 window=64
+runs=3 duration=10 warmup=2 handshakes=5000
+windows=(16 24 32 48 64 96 128)
 workloads=("${all_workloads[@]}")
 servers=(xindao xindao-redis bun ws socketio)
 check=no build=yes
@@ -66,14 +67,14 @@ parse_arguments() {
             usage
             exit 0
             ;;
-        --only | --servers | --runs | --duration | --window)
+        --only | --servers | --runs | --duration | --windows)
             (($# > 1)) || die "$1 needs a value"
             case $1 in
             --only) IFS=, read -ra workloads <<<"$2" ;;
             --servers) IFS=, read -ra servers <<<"$2" ;;
             --runs) runs=$2 ;;
             --duration) duration=$2 ;;
-            --window) window=$2 ;;
+            --windows) IFS=, read -ra windows <<<"$2" ;;
             esac
             shift
             ;;
@@ -81,7 +82,7 @@ parse_arguments() {
         esac
         shift
     done
-    for item in "$runs" "$duration" "$window"; do
+    for item in "$runs" "$duration" "${windows[@]}"; do
         [[ $item =~ ^[1-9][0-9]*$ ]] || die "$item is not a whole number above 0"
     done
     for item in "${workloads[@]}"; do
@@ -187,29 +188,45 @@ wait_for_quiet() {
     done
 }
 
-# measure SERVER WORKLOAD RUN: again when it was disturbed.
+# measure_all WORKLOAD RUN: name=value lines into $results/SERVER.WORKLOAD.RUN; W1max, for each window, into …RUN-WINDOW. Interleaved: drift
+# of the machine hits all servers alike.
+measure_all() {
+    local server window
+    if [[ $1 != W1max ]]; then
+        for server in "${servers[@]}"; do
+            measure "$server" "$1" "$2" "$results/$server.$1.$2"
+        done
+        return
+    fi
+    for window in "${windows[@]}"; do
+        for server in "${servers[@]}"; do
+            measure "$server" "$1" "$2" "$results/$server.$1.$2-$window" --window "$window"
+        done
+    done
+}
+
+# measure SERVER WORKLOAD RUN FILE [LOADGEN-OPTION…]: again when it was disturbed.
 measure() {
     local attempt
     for ((attempt = 1; attempt <= attempts; attempt++)); do
         wait_for_quiet
         measure_once "$@"
-        if [[ ! -e $results/$1.$2.$3 ]] || ! is_disturbed "$results/$1.$2.$3"; then
+        if [[ ! -e $4 ]] || ! is_disturbed "$4"; then
             return 0
         fi
-        echo "           disturbed: other programs used $(value "$results/$1.$2.$3" server_core_others_percent) % of" \
-            "the server's core, $(value "$results/$1.$2.$3" loadgen_core_others_percent) % of the load generator's" >&2
+        echo "           disturbed: other programs used $(value "$4" server_core_others_percent) % of" \
+            "the server's core, $(value "$4" loadgen_core_others_percent) % of the load generator's" >&2
     done
     disturbed=$((disturbed + 1))
 }
 
-# measure_once SERVER WORKLOAD RUN: a fresh server for each; name=value lines into $results/SERVER.WORKLOAD.RUN.
+# measure_once SERVER WORKLOAD RUN FILE [LOADGEN-OPTION…]: a fresh server.
 measure_once() {
-    local server=$1 workload=$2 run=$3 port status=0
-    local out="$results/$server.$workload.$run"
-    local -a options=(--workload "${workload,,}" --warmup "$warmup" --duration "$duration" --handshakes "$handshakes")
+    local server=$1 workload=$2 run=$3 out=$4 port status=0
+    local -a options=(--workload "${workload,,}" --warmup "$warmup" --duration "$duration" --handshakes "$handshakes"
+        "${@:5}")
     port=$(free_port)
-    printf '%-10s %-13s run %s/%s ' "$workload" "$server" "$run" "$runs" >&2
-    [[ $workload != W1max ]] || options+=(--window "$window")
+    printf '%-10s %-13s run %s/%s %s ' "$workload" "$server" "$run" "$runs" "${*:5}" >&2
     start_server "$server" "$port" || status=1
     if ((status == 0)); then
         options+=(--dialect "$dialect" --connect "127.0.0.1:$port" --pid "$pid")
@@ -246,9 +263,10 @@ summary() {
     echo
 }
 
-# median SERVER WORKLOAD NAME: over the runs that succeeded; empty when there is none.
+# median SERVER WORKLOAD NAME [-WINDOW]: over the runs that succeeded (of W1max: over all windows or one of them); empty when there is none.
 median() {
     local files=("$results/$1.$2".[0-9]*)
+    [[ -z ${4:-} ]] || files=("$results/$1.$2".[0-9]"$4")
     [[ -e ${files[0]} ]] || return 0
     sed -sn "s/^$3=//p" "${files[@]}" | sort -g | awk '
         { v[NR] = $1 }
@@ -266,11 +284,11 @@ show() {
     fi
 }
 
-# ratio SERVER WORKLOAD NAME: to Bun, empty when either is missing.
+# ratio SERVER WORKLOAD NAME [-WINDOW]: to Bun, empty when either is missing.
 ratio() {
     local a b
-    a=$(median "$1" "$2" "$3")
-    b=$(median bun "$2" "$3")
+    a=$(median "$1" "$2" "$3" "${4:-}")
+    b=$(median bun "$2" "$3" "${4:-}")
     [[ -z $a || -z $b ]] || awk -v a="$a" -v b="$b" 'BEGIN { printf "%.2f", a / b }'
 }
 
@@ -319,6 +337,31 @@ table() {
     fi
 }
 
+# W1max by messages under way: what is overall one figure is the median of these.
+window_table() {
+    local s w v r
+    echo "| W1max µs/delivery, messages under way: |$(printf ' %s |' "${windows[@]}")"
+    echo "|---|$(printf -- '---|%.0s' "${windows[@]}")"
+    for s in "${servers[@]}"; do
+        printf '| %s |' "$s"
+        for w in "${windows[@]}"; do
+            v=$(median "$s" W1max cpu_us_per_delivery "-$w")
+            printf ' %s |' "${v:+$(printf %.3f "$v")}"
+        done
+        echo
+    done
+    has_server bun || return 0
+    for s in "${servers[@]}"; do
+        [[ $s != bun ]] || continue
+        printf '| *%s ÷ bun* |' "$s"
+        for w in "${windows[@]}"; do
+            r=$(ratio "$s" W1max cpu_us_per_delivery "-$w")
+            printf ' %s |' "${r:-–}"
+        done
+        echo
+    done
+}
+
 missed=0
 
 # target NAME MEASURED LIMIT UNIT
@@ -357,7 +400,7 @@ environment() {
     os=$(. /etc/os-release && echo "$PRETTY_NAME")
     echo "$(date -u +%Y-%m-%d), $model ($(nproc) cores), $os, Linux $(uname -r), $(openssl version | cut -d' ' -f1-2)," \
         "commit $(git -C "$root" rev-parse --short HEAD 2>/dev/null || echo unknown);" \
-        "medians of $runs run(s), windows of $duration s, W1max window $window, network namespace: $BENCH_NAMESPACE."
+        "medians of $runs run(s), windows of $duration s, network namespace: $BENCH_NAMESPACE."
 }
 
 # In a function, so that a run under way does not care when this file is edited.
@@ -383,18 +426,19 @@ main() {
     mkdir -p "$results"
     make_certificate "$work"
 
-    # Interleaved: drift of the machine hits all servers of a workload alike.
     for ((run = 1; run <= runs; run++)); do
         for workload in "${workloads[@]}"; do
-            for server in "${servers[@]}"; do
-                measure "$server" "$workload" "$run"
-            done
+            measure_all "$workload" "$run"
         done
     done
 
     environment
     echo
     table
+    if list_contains W1max "${workloads[@]}"; then
+        echo
+        window_table
+    fi
     if has_server xindao; then
         echo
         targets >"$work/targets"
