@@ -76,6 +76,15 @@ struct broker_result {
     uint64_t connected_ms;
 };
 
+/* A page of a log. may_lag: a replica's answer will do, if the log's head there has reached at_least (0: not known) and is anything at all. */
+struct log_page {
+    struct slice room;
+    uint64_t after; /* an offset, exclusive */
+    uint32_t limit;
+    bool may_lag;
+    uint64_t at_least;
+};
+
 typedef void broker_done(void *arg, const struct broker_result *r);
 
 struct publish {
@@ -116,6 +125,7 @@ struct broker_config {
     uint32_t queue_bytes, queue_commands; /* bound of what waits for the store */
     uint32_t once_ttl_ms;                 /* how long an idempotency key is remembered */
     uint32_t session_ttl_ms;
+    bool read_replicas; /* history that may lag is read from a replica, if there is one */
 };
 
 struct broker_stats { /* monotonic counters, and gauges marked (g) */
@@ -124,6 +134,8 @@ struct broker_stats { /* monotonic counters, and gauges marked (g) */
     uint64_t queued_bytes, queued_commands, subscriptions; /* (g) */
     uint64_t rtt_us_sum, rtt_count;                        /* round trip of the probe */
     uint64_t rtt_bucket[12]; /* cumulative not: count per bucket, bounds broker_rtt_bounds_us, last is above all */
+    uint64_t replica_reads,
+        replica_fallbacks; /* pages of logs that a replica gave, and that the primary had to give instead */
     uint64_t replicated, quorum_missed; /* publishes that enough replicas have, and that were published without */
     uint64_t wait_us_sum,
         wait_bucket[12]; /* from sending a batch of such publishes to the replicas' answer; as rtt_bucket */
@@ -154,12 +166,12 @@ struct broker_ops {
                   broker_done *done, void *arg);
 
     /* Pages of members (result: members, total, position), of rooms with members (rooms), of a log from a position on, exclusive (messages). What the log and
-     * its head are is taken for the truth about forks (gateway/stream.c), so it must not come from a replica that lags behind. */
+     * its head are is taken for the truth about forks (gateway/stream.c), so it must not come from a replica that lags behind; what is only shown to
+     * a client may: struct log_page. */
     void (*presence)(struct broker *b, struct slice room, struct slice cursor, uint32_t limit, broker_done *done,
                      void *arg);
     void (*rooms)(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg);
-    void (*history)(struct broker *b, struct slice room, const struct position *after, uint32_t limit,
-                    broker_done *done, void *arg);
+    void (*history)(struct broker *b, const struct log_page *page, broker_done *done, void *arg);
 
     /* Shows a member of this node as suspended and publishes SUSPEND, if it was active. A join makes it active again and publishes ENTER. */
     void (*suspend)(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done,

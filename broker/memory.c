@@ -293,12 +293,11 @@ static void memory_rooms(struct broker *b, struct slice cursor, uint32_t limit, 
     op->limit = limit;
 }
 
-static void memory_history(struct broker *b, struct slice room, const struct position *after, uint32_t limit,
-                           broker_done *done, void *arg)
+static void memory_history(struct broker *b, const struct log_page *page, broker_done *done, void *arg)
 {
-    struct op *op = memory_request(b, memory_run_history, &(struct publish){.room = room}, done, arg);
-    op->position = *after;
-    op->limit = limit;
+    struct op *op = memory_request(b, memory_run_history, &(struct publish){.room = page->room}, done, arg);
+    op->position = (struct position){.offset = page->after};
+    op->limit = page->limit;
 }
 
 static void memory_secrets(struct broker *b, struct slice fresh, uint64_t period_ms, uint64_t lead_ms,

@@ -7,6 +7,7 @@
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/protocol/protocol.h"
+#include "gateway/room.h"
 #include "gateway/uri.h"
 #include "proto/json.h"
 
@@ -25,6 +26,7 @@ struct reading {
     bool extra;              /* backward: its first message only tells that there is more */
     uint64_t newest, oldest; /* offsets of what was taken */
     struct position head;
+    uint64_t known; /* an offset that the room has reached: the reader or an earlier answer said so */
     uint32_t count;
     struct buf *messages; /* JSON, in the order of reading */
     size_t bytes;
@@ -239,6 +241,8 @@ static void on_chunk(void *arg, const struct broker_result *result)
         return;
     }
     r->head = result->position;
+    if (r->head.offset > r->known)
+        r->known = r->head.offset;
     if (r->backward ? take_before(r, result) : take_after(r, result))
         read_chunk(r);
     else
@@ -255,7 +259,12 @@ static void read_chunk(struct reading *r)
         r->extra = r->edge > n;
         r->base = r->extra ? r->edge - n - 1 : 0;
     }
-    b->ops->history(b, (struct slice){r->room, r->room_n}, &(struct position){.offset = r->base}, n, on_chunk, r);
+    struct log_page page = {
+        .room = {r->room, r->room_n}, .after = r->base, .limit = n, .may_lag = true, .at_least = r->known};
+    uint64_t delivered = room_delivered(r->gw, page.room);
+    if (delivered > page.at_least)
+        page.at_least = delivered;
+    b->ops->history(b, &page, on_chunk, r);
 }
 
 static void on_head(void *arg, const struct broker_result *result)
@@ -265,6 +274,7 @@ static void on_head(void *arg, const struct broker_result *result)
         failed(r, result->err, "the store did not answer");
         return;
     }
+    r->known = result->position.offset;
     r->asked = r->edge = result->position.offset + 1;
     read_chunk(r);
 }
@@ -320,6 +330,7 @@ static enum err parse(struct slice query, struct reading *r, bool *ret_newest, s
         return fail(reterr, ERR_BAD_REQUEST, "history takes after or before, not both");
     r->backward = !after;
     r->edge = r->asked;
+    r->known = r->backward && r->asked != 0 ? r->asked - 1 : r->asked;
     *ret_newest = !after && !before;
     return OK;
 }

@@ -254,12 +254,13 @@ static void on_page(void *arg, const struct broker_result *r)
 static void read_page(struct catchup *c)
 {
     const struct room *room = c->member->room;
-    struct position after = c->at;
-    if (!c->seeking && after.offset != 0)
-        after.offset--;
+    uint64_t after = c->at.offset;
+    if (!c->seeking && after != 0)
+        after--;
     c->reading = true;
     c->gw->catchup_reads++;
-    c->gw->broker->ops->history(c->gw->broker, room->name, &after, PAGE, on_page, c);
+    struct log_page page = {.room = room->name, .after = after, .limit = PAGE};
+    c->gw->broker->ops->history(c->gw->broker, &page, on_page, c);
 }
 
 /* The client has all that this node has delivered. */

@@ -43,6 +43,7 @@ struct config {
     uint32_t handshake_timeout_s, heartbeat_s, resume_window_s, drain_time_s, jwt_leeway_s;
     uint32_t tail_bytes, tail_total_bytes;
     uint32_t lease_ms, redis_timeout_ms, redis_queue_bytes;
+    bool redis_read_replicas;
     char *doctor; /* the URL of --doctor, which is no option; NULL: none */
     char *doctor_ca;
     struct strings doctor_addresses;

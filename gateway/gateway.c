@@ -202,6 +202,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
                                                           .lease_ms = cfg->lease_ms,
                                                           .timeout_ms = cfg->redis_timeout_ms,
                                                           .queue_bytes = cfg->redis_queue_bytes,
+                                                          .read_replicas = cfg->redis_read_replicas,
                                                           .queue_commands = QUEUE_COMMANDS,
                                                           .once_ttl_ms = ONCE_TTL_MS,
                                                           .session_ttl_ms = SESSION_TTL_MS},

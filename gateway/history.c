@@ -15,6 +15,7 @@ struct history {
     struct request *request;
     uint32_t limit;
     uint64_t before; /* exclusive; OFFSET_MAX: none */
+    uint64_t known;  /* an offset that the room has reached */
 };
 
 static void on_messages(void *arg, const struct broker_result *r)
@@ -42,7 +43,15 @@ static void on_messages(void *arg, const struct broker_result *r)
 static void read_after(struct history *h, uint64_t after)
 {
     struct gateway *g = h->request->session->gw;
-    g->broker->ops->history(g->broker, h->request->room, &(struct position){.offset = after}, h->limit, on_messages, h);
+    struct log_page page = {.room = h->request->room,
+                            .after = after,
+                            .limit = h->limit,
+                            .may_lag = true,
+                            .at_least = room_delivered(g, h->request->room)};
+    /* What the client has seen, or what the primary has just said, must be there too. */
+    if (h->known > page.at_least)
+        page.at_least = h->known;
+    g->broker->ops->history(g->broker, &page, on_messages, h);
 }
 
 /* The last `limit` messages before an offset: offsets have no holes, so that is where to begin. */
@@ -54,10 +63,12 @@ static void read_before(struct history *h, uint64_t before)
 static void on_head(void *arg, const struct broker_result *r)
 {
     struct history *h = arg;
-    if (request_failed(&h->request, r))
+    if (request_failed(&h->request, r)) {
         free(h);
-    else
-        read_before(h, r->position.offset + 1);
+        return;
+    }
+    h->known = r->position.offset;
+    read_before(h, r->position.offset + 1);
 }
 
 enum err history_run(struct session *s, const struct command *c, struct error *reterr)
@@ -75,6 +86,7 @@ enum err history_run(struct session *s, const struct command *c, struct error *r
     h->request = request_create(s, c);
     h->limit = c->limit;
     h->before = c->has_before ? c->before : OFFSET_MAX;
+    h->known = c->has_after ? c->after : c->has_before && c->before != 0 ? c->before - 1 : 0;
     if (c->has_after)
         read_after(h, c->after);
     else if (c->has_before)

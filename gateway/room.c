@@ -59,6 +59,12 @@ struct room *room_find(const struct gateway *g, struct slice name)
     return r;
 }
 
+uint64_t room_delivered(const struct gateway *g, struct slice name)
+{
+    const struct room *r = room_find(g, name);
+    return r != NULL ? r->stream.last.offset : 0;
+}
+
 struct room *room_get(struct gateway *g, struct slice name)
 {
     struct room *r = room_find(g, name);

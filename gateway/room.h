@@ -91,6 +91,8 @@ static inline bool member_is_in(const struct member *m)
 struct room *room_get(struct gateway *g, struct slice name);
 /* Borrowed, or NULL. */
 struct room *room_find(const struct gateway *g, struct slice name);
+/* The offset of the last message that this node has delivered of that room; 0: none. */
+uint64_t room_delivered(const struct gateway *g, struct slice name);
 void room_ref(struct room *r);
 /* The last reference unsubscribes and frees. */
 void room_unref(struct room *r);

@@ -255,13 +255,13 @@ static void on_page(void *arg, const struct broker_result *result)
 static void read_page(struct room *r)
 {
     struct stream *s = &r->stream;
-    struct position after = {.offset = s->last.offset != 0 ? s->last.offset - 1 : 0};
+    struct log_page page = {.room = r->name, .after = s->last.offset != 0 ? s->last.offset - 1 : 0, .limit = PAGE};
     if (s->seeking)
-        after.offset = s->sought;
+        page.after = s->sought;
     s->reading = true;
     s->asked = s->seen;
     room_ref(r);
-    r->gw->broker->ops->history(r->gw->broker, r->name, &after, PAGE, on_page, r);
+    r->gw->broker->ops->history(r->gw->broker, &page, on_page, r);
 }
 
 void stream_check(struct room *r)

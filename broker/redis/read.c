@@ -1,4 +1,4 @@
-/* broker/redis/read.c: pages of members, rooms and logs. Nothing here writes to a room, so it may go to a replica one day. */
+/* broker/redis/read.c: pages of members, rooms and logs. Nothing here writes to a room; logs may come from a replica. */
 #include <stdio.h>
 
 #include "base/mem.h"
@@ -16,6 +16,9 @@ struct page_call {
     struct room_record *rooms; /* filled in by one HLEN each */
     size_t room_at;
     char *names;
+    struct log_page page; /* of a log: what was asked */
+    char *room;           /* its name, page.room points here */
+    bool by_replica;
 };
 
 static struct page_call *page_new(struct redis *r, uint32_t limit, broker_done *done, void *arg)
@@ -56,14 +59,19 @@ static void on_head(void *arg, const redisReply *r, enum err err, const char *wh
         page_ok(p, ERR_INTERNAL, "the room's head is not readable");
 }
 
+static void head_args(struct args *a, const struct redis *r, struct slice room)
+{
+    args_init(a);
+    arg_str(a, "HMGET");
+    (void)arg_key(a, r->prefix, room, ":head");
+    arg_str(a, "offset");
+    arg_str(a, "tag");
+}
+
 static void ask_head(struct redis *r, struct slice room, struct page_call *p)
 {
     struct args a;
-    args_init(&a);
-    arg_str(&a, "HMGET");
-    (void)arg_key(&a, r->prefix, room, ":head");
-    arg_str(&a, "offset");
-    arg_str(&a, "tag");
+    head_args(&a, r, room);
     store_send(r->store, &a, REQUEST_REPEATABLE, on_head, p);
 }
 
@@ -245,13 +253,40 @@ void redis_rooms(struct broker *b, struct slice cursor, uint32_t limit, broker_d
 
 /* The log. */
 
+static void ask_log(struct page_call *p);
+
+/* An empty room may be one that the replica has not heard of: it is not believed. */
+static bool is_behind(const struct page_call *p)
+{
+    uint64_t head = p->result.position.offset;
+    return p->result.err != OK || head == 0 || head < p->page.at_least;
+}
+
+static void ask_primary(struct page_call *p)
+{
+    p->call.r->b.stats.replica_fallbacks++;
+    p->by_replica = false;
+    p->result = (struct broker_result){.err = OK};
+    ask_log(p);
+}
+
+static void log_end(struct page_call *p)
+{
+    free(p->room);
+    page_end(p);
+}
+
 static void on_entries(void *arg, const redisReply *r, enum err err, const char *why)
 {
     struct page_call *p = arg;
     if (page_ok(p, err, why) && r->type != REDIS_REPLY_ARRAY)
         page_ok(p, ERR_INTERNAL, "the room's log is not readable");
+    if (p->by_replica && is_behind(p)) {
+        ask_primary(p);
+        return;
+    }
     if (p->result.err != OK) {
-        page_end(p);
+        log_end(p);
         return;
     }
     AUTO_FREE struct message_record *messages = xcalloc(p->limit, sizeof *messages);
@@ -261,30 +296,50 @@ static void on_entries(void *arg, const redisReply *r, enum err err, const char 
         else
             p->call.r->b.stats.undecodable++;
     }
+    p->call.r->b.stats.replica_reads += p->by_replica ? 1 : 0;
     p->result.messages = messages;
-    bool more = r->elements > p->limit;
-    p->result.more = more;
-    p->result.err = OK;
+    p->result.more = r->elements > p->limit;
     broker_complete(p->call.done, p->call.arg, &p->result);
-    buf_fini(&p->cursor);
+    free(p->room);
     free(p);
 }
 
-void redis_history(struct broker *b, struct slice room, const struct position *after, uint32_t limit, broker_done *done,
-                   void *arg)
+static void send_read(struct page_call *p, struct args *a, redis_done *done)
 {
-    struct redis *r = redis_of(b);
-    struct page_call *p = page_new(r, limit, done, arg);
-    ask_head(r, room, p);
+    struct redis *r = p->call.r;
+    if (p->by_replica)
+        replica_send(r->replica, a, done, p);
+    else
+        store_send(r->store, a, REQUEST_REPEATABLE, done, p);
+}
+
+static void ask_log(struct page_call *p)
+{
     struct args a;
     char from[32];
-    (void)snprintf(from, sizeof from, "%lu-0", (unsigned long)after->offset + 1);
+    (void)snprintf(from, sizeof from, "%lu-0", (unsigned long)p->page.after + 1);
+    head_args(&a, p->call.r, p->page.room);
+    send_read(p, &a, on_head);
     args_init(&a);
     arg_str(&a, "XRANGE");
-    (void)arg_key(&a, r->prefix, room, ":log");
+    (void)arg_key(&a, p->call.r->prefix, p->page.room, ":log");
     arg_str(&a, from);
     arg_str(&a, "+");
     arg_str(&a, "COUNT");
     arg_u64(&a, (uint64_t)p->limit + 1);
-    store_send(r->store, &a, REQUEST_REPEATABLE, on_entries, p);
+    send_read(p, &a, on_entries);
+}
+
+void redis_history(struct broker *b, const struct log_page *page, broker_done *done, void *arg)
+{
+    struct redis *r = redis_of(b);
+    struct page_call *p = page_new(r, page->limit, done, arg);
+    bool may_lag = page->may_lag && r->replica != NULL;
+    p->page = *page;
+    p->page.room.p = p->room = xstrndup(page->room.p, page->room.n);
+    p->by_replica = may_lag && replica_is_ready(r->replica);
+    if (may_lag && !p->by_replica)
+        ask_primary(p);
+    else
+        ask_log(p);
 }

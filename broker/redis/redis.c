@@ -99,10 +99,12 @@ static void redis_destroy(struct broker *b)
     lease_fini(r);
     bool any = true;
     for (int i = 0; any && i < CLOSE_ROUNDS; i++) { /* completions may ask for more */
-        any = store_close(r->store);
+        any = replica_close(r->replica);            /* first: the primary is asked then */
+        any = store_close(r->store) || any;
         any = pubsub_close(r->pubsub) || any;
         any = deferred_run(r) || any;
     }
+    replica_destroy(&r->replica);
     store_destroy(&r->store);
     pubsub_destroy(&r->pubsub);
     task_cancel(&r->task);
@@ -262,6 +264,8 @@ struct broker *broker_redis_create(struct loop *loop, const struct broker_config
     r->store = store_create(loop, &r->link_cfg, &store_events, r, &r->b.stats);
     r->cluster = r->pubsub_cfg.cluster = store_cluster(r->store);
     r->pubsub = pubsub_create(loop, &r->pubsub_cfg, &pubsub_events, r, &r->b.stats);
+    if (cfg->read_replicas)
+        r->replica = replica_create(loop, &r->link_cfg, &r->b.stats);
     inbox_open(r);
     pubsub_subscribe(r->pubsub, SLICE("$all"), NULL, NULL);
     return &r->b;

@@ -5,6 +5,7 @@
 #include "base/table.h"
 #include "broker/internal.h"
 #include "broker/redis/pubsub.h"
+#include "broker/redis/replica.h"
 #include "broker/redis/scripts.h"
 #include "broker/redis/sentinel.h"
 #include "broker/redis/store.h"
@@ -58,6 +59,7 @@ struct redis {
     struct redis_store *store;
     struct cluster *cluster; /* the store's; NULL: there is one Redis */
     struct pubsub *pubsub;
+    struct replica *replica; /* NULL: everything is read from the primary */
     bool told_up, closing;
     struct turns *turns;  /* turns.c */
     struct link deferred; /* completions that need no Redis */
@@ -162,8 +164,7 @@ void redis_suspend(struct broker *b, struct slice room, struct slice sid, struct
 void redis_presence(struct broker *b, struct slice room, struct slice cursor, uint32_t limit, broker_done *done,
                     void *arg);
 void redis_rooms(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg);
-void redis_history(struct broker *b, struct slice room, const struct position *after, uint32_t limit, broker_done *done,
-                   void *arg);
+void redis_history(struct broker *b, const struct log_page *page, broker_done *done, void *arg);
 
 /* sessions.c */
 void sessions_init(struct redis *r);

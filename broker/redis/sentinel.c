@@ -46,6 +46,8 @@ struct sentinel {
     bool known;
     struct named_host primary;
     uint64_t epoch;
+    struct named_host replicas[WATCHER_REPLICAS];
+    size_t replica_count;
 };
 
 static bool same(const struct named_host *a, const struct named_host *b)
@@ -109,6 +111,7 @@ static void adopt(struct sentinel *s, const struct watcher_answer *a)
     }
     s->known = true;
     s->primary = a->primary;
+    s->replica_count = 0; /* they were the old one's */
 }
 
 static void tell(struct sentinel *s)
@@ -193,6 +196,30 @@ void sentinel_ask(struct sentinel *s)
         timer_start(&s->patience, ASK_MS);
     }
     ask_all(s);
+}
+
+/* Replicas. A sentinel that was cut off may think of another primary. */
+
+static void on_replicas(void *owner, const struct named_host *primary, const struct named_host *hosts, size_t n)
+{
+    struct sentinel *s = owner;
+    if (!s->known || !same(primary, &s->primary))
+        return;
+    s->replica_count = n;
+    for (size_t i = 0; i < n; i++)
+        s->replicas[i] = hosts[i];
+}
+
+const struct named_host *sentinel_replicas(const struct sentinel *s, size_t *ret_n)
+{
+    *ret_n = s->replica_count;
+    return s->replicas;
+}
+
+void sentinel_ask_replicas(struct sentinel *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        watcher_ask_replicas(s->entries[i].watcher);
 }
 
 /* Other sentinels. */
@@ -291,7 +318,7 @@ void sentinel_forget(struct sentinel_listener *l)
     list_del(&l->link);
 }
 
-static const struct watcher_events watcher_events = {.answered = on_answered, .peer = on_peer};
+static const struct watcher_events watcher_events = {.answered = on_answered, .replicas = on_replicas, .peer = on_peer};
 
 struct sentinel *sentinel_create(struct loop *loop, const struct sentinel_config *cfg, struct broker_stats *stats)
 {

@@ -37,7 +37,11 @@ void sentinel_ask(struct sentinel *s);
 
 /* NULL while none is known. Borrowed, for a moment. */
 const struct named_host *sentinel_primary(const struct sentinel *s);
-/* Why none is known. */
+/* The primary's replicas that are in order, as the sentinel said that answered last. Borrowed, for a moment. */
+const struct named_host *sentinel_replicas(const struct sentinel *s, size_t *ret_n);
+/* Asks all sentinels for them. */
+void sentinel_ask_replicas(struct sentinel *s);
+/* Why no primary is known. */
 const char *sentinel_trouble(const struct sentinel *s);
 
 #endif

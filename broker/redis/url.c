@@ -179,7 +179,7 @@ static enum err parse_path(struct slice path, struct redis_url *u, struct error 
     return OK;
 }
 
-enum { FOR_TLS = 1, FOR_SENTINEL = 2 };
+enum { FOR_TLS = 1, FOR_SENTINEL = 2, FOR_ONE = 3 };
 
 static const struct parameter {
     const char *name;
@@ -192,6 +192,7 @@ static const struct parameter {
     {"server_name", offsetof(struct redis_url, server_name), FOR_TLS},
     {"sentinel_user", offsetof(struct redis_url, sentinel_user), FOR_SENTINEL},
     {"sentinel_password", offsetof(struct redis_url, sentinel_password), FOR_SENTINEL},
+    {"replica", offsetof(struct redis_url, replica_text), FOR_ONE},
 };
 
 static enum err unknown_parameter(struct slice name, struct error *reterr)
@@ -200,7 +201,8 @@ static enum err unknown_parameter(struct slice name, struct error *reterr)
     if (name.n == 0 || name.n > 32 || !letters(name, "-_"))
         return fail(reterr, ERR_BAD_REQUEST, "what follows the ? must be name=value, several with & between them");
     return fail(reterr, ERR_BAD_REQUEST,
-                "unknown parameter \"%.*s\"; there are ca, cert, key, server_name, sentinel_user, sentinel_password",
+                "unknown parameter \"%.*s\"; there are ca, cert, key, server_name, sentinel_user, sentinel_password, "
+                "replica",
                 SLICE_FMT(name));
 }
 
@@ -217,6 +219,8 @@ static enum err parse_parameter(struct slice s, struct redis_url *u, struct erro
         return fail(reterr, ERR_BAD_REQUEST, "%s is for TLS: it goes with rediss://, with two s", p->name);
     if (p->needs == FOR_SENTINEL && u->topology != REDIS_SENTINEL)
         return fail(reterr, ERR_BAD_REQUEST, "%s goes with redis+sentinel:// only", p->name);
+    if (p->needs == FOR_ONE && u->topology != REDIS_STANDALONE)
+        return fail(reterr, ERR_BAD_REQUEST, "%s goes with redis:// and rediss:// only", p->name);
     char **field = (char **)(void *)((char *)u + p->offset);
     if (!has_value || value.n == 0)
         return fail(reterr, ERR_BAD_REQUEST, "%s has no value", p->name);
@@ -226,6 +230,15 @@ static enum err parse_parameter(struct slice s, struct redis_url *u, struct erro
     if (*field == NULL)
         return fail(reterr, ERR_BAD_REQUEST, "%s has a %% that is not followed by two hex digits (other than 00)",
                     p->name);
+    return OK;
+}
+
+static enum err parse_replica(struct redis_url *u, struct error *reterr)
+{
+    struct error ignored;
+    u->replica.port = PORT_REDIS;
+    if (parse_host(slice_str(u->replica_text), 1, &u->replica, &ignored) != OK)
+        return fail(reterr, ERR_BAD_REQUEST, "replica is not host or host:port ([IPv6] in brackets)");
     return OK;
 }
 
@@ -248,7 +261,7 @@ static enum err parse_query(struct slice s, struct redis_url *u, struct error *r
         return fail(reterr, ERR_BAD_REQUEST, "server_name is not a name or an address");
     if (u->sentinel_user != NULL && u->sentinel_password == NULL)
         return fail(reterr, ERR_BAD_REQUEST, "sentinel_user without sentinel_password");
-    return OK;
+    return u->replica_text != NULL ? parse_replica(u, reterr) : OK;
 }
 
 static enum err parse(struct slice s, struct redis_url *u, struct error *reterr)
@@ -304,5 +317,7 @@ void redis_url_fini(struct redis_url *url)
     free(url->cert);
     free(url->key);
     free(url->server_name);
+    free(url->replica.host);
+    free(url->replica_text);
     *url = (struct redis_url){0};
 }

@@ -5,7 +5,8 @@
  *   redis+cluster://[user:password@]host[:6379],host…               a Redis Cluster, these are some of its nodes
  *
  * With rediss instead of redis all connections are TLS. IPv6 addresses stand in brackets; special letters of user, password and of the
- * parameters' values as %XX. Parameters, ?name=value&…: ca, cert, key (PEM files), server_name (for TLS); sentinel_user, sentinel_password. */
+ * parameters' values as %XX. Parameters, ?name=value&…: ca, cert, key (PEM files), server_name (for TLS); sentinel_user, sentinel_password; replica
+ * (host or host:port, of one server). */
 #ifndef XD_BROKER_REDIS_URL_H
 #define XD_BROKER_REDIS_URL_H
 
@@ -26,6 +27,8 @@ struct redis_url {
     char *service;                           /* Sentinel's name for the primary; NULL without Sentinel */
     char *user, *password;                   /* for Redis; each NULL when not given */
     char *sentinel_user, *sentinel_password; /* for the sentinels; each NULL when not given */
+    struct redis_host replica;               /* of the one server, to read from; host NULL when not given */
+    char *replica_text;                      /* the same as it was written */
     uint32_t db;
     bool tls;
     char *ca, *cert, *key; /* files: whom to trust, NULL: the system's authorities; our own certificate, both or none */

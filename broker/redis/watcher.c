@@ -178,6 +178,44 @@ void watcher_ask_peers(struct watcher *w)
         ask(w, "SENTINELS", w->cfg->service, on_peers);
 }
 
+/* It is connected to by its sentinel, and to its primary. */
+static bool is_in_order(const redisReply *r)
+{
+    static const char *const bad[] = {"s_down", "o_down", "disconnected"};
+    const redisReply *flags = value_of(r, "flags"), *link = value_of(r, "master-link-status");
+    if (flags == NULL || flags->type != REDIS_REPLY_STRING || link == NULL || !slice_eq(text_of(link), SLICE("ok")))
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        if (strstr(flags->str, bad[i]) != NULL)
+            return false;
+    }
+    return true;
+}
+
+static void on_replicas(void *arg, const redisReply *r, enum err err, const char *why)
+{
+    struct watcher *w = arg;
+    struct named_host hosts[WATCHER_REPLICAS];
+    size_t n = 0;
+    if (r == NULL)
+        return;
+    complain(w, err, why);
+    if (r->type != REDIS_REPLY_ARRAY || !w->answer.known)
+        return;
+    for (size_t i = 0; i < r->elements && n < WATCHER_REPLICAS; i++) {
+        const redisReply *one = r->element[i], *host = value_of(one, "ip"), *port = value_of(one, "port");
+        if (is_in_order(one) && host != NULL && port != NULL && named_host_set(&hosts[n], host, port))
+            n++;
+    }
+    w->cfg->events->replicas(w->cfg->owner, &w->answer.primary, hosts, n);
+}
+
+void watcher_ask_replicas(struct watcher *w)
+{
+    if (watcher_is_up(w))
+        ask(w, "REPLICAS", w->cfg->service, on_replicas);
+}
+
 static void on_questions_up(void *owner)
 {
     struct watcher *w = owner;

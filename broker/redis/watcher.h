@@ -8,6 +8,7 @@
 
 #define WATCHER_HOST_MAX 256
 #define WATCHER_ID_MAX   64
+#define WATCHER_REPLICAS 16 /* of which one is chosen */
 
 struct watcher;
 
@@ -26,6 +27,8 @@ struct watcher_answer {
 
 struct watcher_events {
     void (*answered)(void *owner, const struct watcher_answer *answer);
+    /* Replicas of that primary which it thinks are in order. */
+    void (*replicas)(void *owner, const struct named_host *primary, const struct named_host *hosts, size_t n);
     /* It knows of another sentinel; id may be empty. Not to be answered by creating or destroying watchers. */
     void (*peer)(void *owner, const struct named_host *host, struct slice id);
 };
@@ -47,9 +50,10 @@ struct watcher *watcher_create(struct loop *loop, const struct watcher_config *c
 /* Not from within one of its events. NULL-safe, clears the pointer. */
 void watcher_destroy(struct watcher **w);
 
-/* Asks, when it can be reached: for the primary; for the other sentinels. */
+/* Asks, when it can be reached: for the primary; for the other sentinels; for the replicas. */
 void watcher_ask(struct watcher *w);
 void watcher_ask_peers(struct watcher *w);
+void watcher_ask_replicas(struct watcher *w);
 
 bool watcher_is_up(const struct watcher *w);
 bool watcher_is_at(const struct watcher *w, const char *host, int port);

@@ -15,10 +15,10 @@ const ready = (cluster, what, ms = 60000) => until(async () => (await Promise.al
 
 /** Publishes until told to stop, one message after the other, each repeated with its key until it is acknowledged. */
 function traffic(client, room) {
-  const t = { acked: [], refusals: 0, longest: 0, running: true };
+  const t = { acked: [], refusals: 0, longest: 0, running: true }, mark = unique('traffic'); // keys are remembered for minutes
   t.done = (async () => {
     for (let i = 0; t.running; i++) {
-      const began = Date.now(), data = `${room}-${i}`;
+      const began = Date.now(), data = `${mark}-${i}`;
       for (let acked = false; !acked;) {
         try {
           await client.publish(room, data, { key: data }, 60000);
@@ -50,7 +50,7 @@ describe('Sentinel', { timeout: 240000 }, () => {
   before(async () => {
     dir = mkdtempSync(join(tmpdir(), 'xd-sentinel-'));
     sentinels = await Sentinels.start(dir);
-    cluster = await Cluster.start({ gateways: 2, redis: false, flags: FLAGS, broker: ['--broker', sentinels.url()] });
+    cluster = await Cluster.start({ gateways: 2, redis: false, flags: [...FLAGS, '--redis-read-replicas', 'on'], broker: ['--broker', sentinels.url()] });
     room = unique();
     a = await cluster.client(0, 'a'); b = await cluster.client(1, 'b');
     await a.join(room); await b.join(room);
@@ -58,6 +58,25 @@ describe('Sentinel', { timeout: 240000 }, () => {
   after(async () => {
     try { await cluster?.stop(); } finally { await sentinels?.stop(); rmSync(dir, { recursive: true, force: true }); }
   });
+
+  /** The newest of these are in what a client is shown of the past, wherever it is read. */
+  async function remembers(acked) {
+    await a.call({ type: 'history', room, limit: 20 });
+    const shown = new Set(a.take(f => f.type === 'message' && f.id !== undefined).map(m => m.data));
+    for (const data of acked.slice(-10)) assert.ok(shown.has(data), `${data} is not in the history`);
+  }
+
+  /** Until a page of history comes from the server that is the replica now. */
+  async function readsFrom(replica) {
+    const asked = async () => Number(/cmdstat_xrange:calls=(\d+)/.exec(await replica.cli('INFO', 'commandstats'))?.[1] ?? 0);
+    await until(async () => {
+      const before = await cluster.gateways[0].metrics(), calls = await asked();
+      const data = unique('past');
+      await a.publish(room, data);
+      await remembers([data]);
+      return (await cluster.gateways[0].metrics()).sum('xindao_redis_replica_reads_total') > before.sum('xindao_redis_replica_reads_total') && await asked() > calls;
+    }, { what: 'the history to be read from the replica', ms: 60000, every: 250 });
+  }
 
   /** Hurts the primary under traffic, and checks that everything is with the other server afterwards. */
   async function failsOver(test, hurt, { within }) {
@@ -86,13 +105,19 @@ describe('Sentinel', { timeout: 240000 }, () => {
       assert.match(g.log, new RegExp(`redis failover.* old=127.0.0.1:${old.announced} new=127.0.0.1:${now.announced}`));
     }
     assert.equal((await a.call({ type: 'presence', room })).total, 2);
+    await remembers(acked);
     test.diagnostic(`the longest publish took ${longest} ms, ${refusals} were refused and repeated, ${acked.length} acknowledged`);
     return { old, now };
   }
 
+  it('the history is read from the replica that the sentinels name', async () => readsFrom(sentinels.other(await sentinels.healed())));
+
   it('a primary that is killed is replaced, under traffic', t => failsOver(t, old => old.process.kill(), { within: 30000 }));
 
-  it('an ordered failover is followed at once', t => failsOver(t, () => sentinels.failover(), { within: 10000 }));
+  it('an ordered failover is followed at once', async t => {
+    const { old } = await failsOver(t, () => sentinels.failover(), { within: 10000 });
+    await readsFrom(old);
+  });
 
   it('a primary that stands still is left, and is not gone back to when it runs again', async t => {
     const { old, now } = await failsOver(t, p => p.process.signal('SIGSTOP'), { within: 30000 });

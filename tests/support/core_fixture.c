@@ -89,6 +89,17 @@ static void fake_session_remove(struct broker *b, struct slice sid, struct slice
         memory_ops->session_remove(b, sid, user, done, arg);
 }
 
+static void fake_history(struct broker *b, const struct log_page *page, broker_done *done, void *arg)
+{
+    if (page->may_lag) {
+        core_now->lagging++;
+        core_now->at_least = page->at_least;
+    } else {
+        core_now->exact++;
+    }
+    memory_ops->history(b, page, done, arg);
+}
+
 static struct broker_events events;
 static const struct broker_events *gateway_events;
 
@@ -113,6 +124,7 @@ static void intercept(struct core *c)
     ops.leave = fake_leave;
     ops.session_put = fake_session_put;
     ops.session_remove = fake_session_remove;
+    ops.history = fake_history;
     c->gw->broker->ops = &ops;
 }
 

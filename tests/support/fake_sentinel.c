@@ -48,6 +48,20 @@ static void append_id(struct buf *b, const struct fake_sentinel *s)
     append_bulk(b, id);
 }
 
+static void append_replicas(struct buf *b, const struct fake_sentinel *s)
+{
+    buf_printf(b, "*%zu\r\n", s->replica_count);
+    for (size_t i = 0; i < s->replica_count; i++) {
+        const struct fake_replica *r = &s->replicas[i];
+        buf_append_str(b, "*8\r\n$2\r\nip\r\n$9\r\n127.0.0.1\r\n$4\r\nport\r\n");
+        append_number(b, (uint64_t)r->port);
+        append_bulk(b, "flags");
+        append_bulk(b, r->flags);
+        append_bulk(b, "master-link-status");
+        append_bulk(b, r->link);
+    }
+}
+
 static void answer_sentinel(struct fake_sentinel *s, const char *what, const char *about, struct buf *b)
 {
     bool known = s->service != NULL && about != NULL && strcmp(about, s->service) == 0;
@@ -65,6 +79,8 @@ static void answer_sentinel(struct fake_sentinel *s, const char *what, const cha
     } else if (strcasecmp(what, "MASTER") == 0) {
         buf_append_str(b, "*4\r\n$4\r\nname\r\n$1\r\nm\r\n$12\r\nconfig-epoch\r\n");
         append_number(b, s->epoch);
+    } else if (strcasecmp(what, "REPLICAS") == 0) {
+        append_replicas(b, s);
     } else if (s->peer == NULL) { /* SENTINELS */
         buf_append_str(b, "*0\r\n");
     } else {

@@ -7,6 +7,12 @@
 
 #include "base/loop.h"
 
+/* What it says of a replica. */
+struct fake_replica {
+    int port;
+    const char *flags, *link; /* "slave", "slave,s_down"; master-link-status: "ok", "err" */
+};
+
 struct fake_sentinel {
     struct loop *loop;
     struct io listener;
@@ -19,8 +25,10 @@ struct fake_sentinel {
     uint64_t epoch;
     const char *password;             /* NULL: none is needed */
     const struct fake_sentinel *peer; /* whom it tells of, or NULL */
-    bool mute;                        /* takes questions, answers none */
-    size_t asked;                     /* questions for the primary */
+    struct fake_replica replicas[4];
+    size_t replica_count;
+    bool mute;    /* takes questions, answers none */
+    size_t asked; /* questions for the primary */
 };
 
 /* Listens on a port of its own. */

@@ -352,8 +352,13 @@ struct answer *do_rooms(struct world *w, struct slice cursor, uint32_t limit)
 
 struct answer *do_history(struct world *w, const char *room, uint64_t after, uint32_t limit)
 {
-    struct position p = {.offset = after};
-    return ASK(w, history, slice_str(room), &p, limit);
+    struct log_page page = {.room = slice_str(room), .after = after, .limit = limit};
+    return ASK(w, history, &page);
+}
+
+struct answer *do_read(struct world *w, const struct log_page *page)
+{
+    return ASK(w, history, page);
 }
 
 struct mark {

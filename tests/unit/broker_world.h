@@ -93,6 +93,8 @@ struct answer *do_remove(struct world *w, const char *sid, const char *user);
 struct answer *do_presence(struct world *w, const char *room, struct slice cursor, uint32_t limit);
 struct answer *do_rooms(struct world *w, struct slice cursor, uint32_t limit);
 struct answer *do_history(struct world *w, const char *room, uint64_t after, uint32_t limit);
+/* A page of a log that may come from a replica. */
+struct answer *do_read(struct world *w, const struct log_page *page);
 struct answer *answer_new(void);
 
 #endif

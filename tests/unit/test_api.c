@@ -117,6 +117,34 @@ static void pages_go_forwards_and_backwards(void **state)
     (void)state;
 }
 
+/* A replica may answer that is not behind what was delivered here, what the reader knows, and its own earlier chunks. */
+static void every_page_may_lag_so_far(void **state)
+{
+    struct core c;
+    struct client cl;
+    open_lobby(&c, &cl, ARGS("--policy", "* retain-count=1000"), 350);
+    assert_int_equal(c.lagging, 0);
+    unsigned exact = c.exact;
+    expect_page(&c, "?after=10&limit=250", 11, 260, "\"next\":260}");
+    assert_int_equal(c.lagging, 3);
+    assert_int_equal(c.at_least, 350);
+    expect_page(&c, "?after=1000", 0, 0, "\"next\":1000}");
+    assert_int_equal(c.at_least, 1000);
+    expect_page(&c, "?before=1001&limit=5", 0, 0, "\"next\":1000}");
+    assert_int_equal(c.at_least, 1000);
+    client_vanish(&cl);
+    loop_fake_run(&c.loop);
+    expect_page(&c, "?after=200&limit=10", 201, 210, "\"next\":210}"); /* nobody is there any more */
+    assert_int_equal(c.at_least, 200);
+    expect_page(&c, "?after=0&limit=250", 1, 250, "\"next\":250}");
+    assert_int_equal(c.at_least, 350);
+    expect_page(&c, "?limit=1", 350, 350, "\"next\":350}");
+    assert_int_equal(c.at_least, 350);
+    assert_int_equal(c.exact, exact);
+    core_fini(&c);
+    (void)state;
+}
+
 static void what_is_gone_is_not_offered(void **state)
 {
     struct core c;
@@ -263,13 +291,10 @@ static void what_makes_no_sense_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pages_go_forwards_and_backwards),
-        cmocka_unit_test(what_is_gone_is_not_offered),
-        cmocka_unit_test(messages_are_told_as_they_were_written),
-        cmocka_unit_test(bytes_are_told_as_base64),
-        cmocka_unit_test(an_answer_is_bounded),
-        cmocka_unit_test(policy_decides_who_reads),
-        cmocka_unit_test(what_makes_no_sense_is_refused),
+        cmocka_unit_test(pages_go_forwards_and_backwards), cmocka_unit_test(every_page_may_lag_so_far),
+        cmocka_unit_test(what_is_gone_is_not_offered),     cmocka_unit_test(messages_are_told_as_they_were_written),
+        cmocka_unit_test(bytes_are_told_as_base64),        cmocka_unit_test(an_answer_is_bounded),
+        cmocka_unit_test(policy_decides_who_reads),        cmocka_unit_test(what_makes_no_sense_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

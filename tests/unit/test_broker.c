@@ -305,7 +305,6 @@ static void destroying_completes_what_is_left(void **state)
         a[i] = answer_new();
     const struct broker_ops *ops = w->broker->ops;
     struct session_record s = {.sid = SLICE("s1")};
-    struct position zero = {0};
     ops->publish(w->broker, &(struct publish){.room = SLICE("r"), .data = SLICE("1")}, answered, a[0]);
     ops->publish(w->broker, &(struct publish){.room = SLICE("$user:u"), .data = SLICE("1")}, answered, a[1]);
     ops->subscribe(w->broker, SLICE("r"), answered, a[2]);
@@ -315,7 +314,7 @@ static void destroying_completes_what_is_left(void **state)
     ops->session_remove(w->broker, SLICE("s1"), SLICE_NONE, answered, a[6]);
     ops->presence(w->broker, SLICE("r"), SLICE_NONE, 1, answered, a[7]);
     ops->rooms(w->broker, SLICE_NONE, 1, answered, a[8]);
-    ops->history(w->broker, SLICE("r"), &zero, 1, answered, a[9]);
+    ops->history(w->broker, &(struct log_page){.room = SLICE("r"), .limit = 1}, answered, a[9]);
     struct chain c = {.w = w, .left = 3};
     ops->subscribe(w->broker, SLICE("r2"), chain_on, &c);
     broker_destroy(&w->broker);

@@ -39,6 +39,15 @@ static void one_server(void **state)
     assert_null(u.service);
     redis_url_fini(&u);
     assert_null(u.hosts);
+    u = parsed("redis://h:1/2?replica=r");
+    assert_string_equal(u.replica.host, "r");
+    assert_int_equal(u.replica.port, 6379);
+    redis_url_fini(&u);
+    assert_null(u.replica.host);
+    u = parsed("rediss://h?server_name=x&replica=%5B::1%5d:7");
+    assert_string_equal(u.replica.host, "::1");
+    assert_int_equal(u.replica.port, 7);
+    redis_url_fini(&u);
     u = parsed("rediss://us%65r:p%40s%2Fs%3a@[::1]:7/15");
     assert_host(&u, 0, "::1", 7);
     assert_true(u.tls);
@@ -155,6 +164,13 @@ static void errors_say_what_is_wrong(void **state)
         {"rediss://h?ca=a&", "must be name=value"},
         {"rediss://h?cert=a", "cert without key"},
         {"rediss://h?key=a", "key without cert"},
+        {"redis://h?replica=", "replica has no value"},
+        {"redis://h?replica=a:x", "replica is not host"},
+        {"redis://h?replica=a b", "replica is not host"},
+        {"redis://h?replica=a%00b", "replica has a %"},
+        {"redis://h?replica=a&replica=b", "replica is given twice"},
+        {"redis+sentinel://h/m?replica=a", "replica goes with redis://"},
+        {"redis+cluster://h?replica=a", "replica goes with redis://"},
         {"rediss://h?server_name=a/b", "server_name is not a name"},
         {"rediss://h?sentinel_user=a", "sentinel_user goes with redis+sentinel://"},
         {"redis+sentinel://a/m?sentinel_user=a", "sentinel_user without sentinel_password"},

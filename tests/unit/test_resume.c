@@ -465,6 +465,59 @@ static void history_comes_in_pages(void **state)
     (void)state;
 }
 
+/* Asks, takes `messages` and the ack; the page could have been a replica's that has at least so much. */
+static void ask_history(struct core *c, struct client *cl, const char *what, int messages, uint64_t at_least)
+{
+    char frame[120];
+    unsigned lagging = c->lagging, exact = c->exact;
+    (void)snprintf(frame, sizeof frame, "{\"type\":\"history\",\"id\":1,\"room\":\"lobby\"%s}", what);
+    client_send(cl, frame);
+    while (messages-- > 0)
+        client_expect(cl, "\"message\"", "\"id\":1");
+    client_expect(cl, "\"ack\"", "\"id\":1");
+    assert_int_equal(c->lagging, lagging + 1);
+    assert_int_equal(c->exact, exact);
+    assert_int_equal(c->at_least, at_least);
+}
+
+/* What a client asks for may come from a replica, if it is not behind what has been shown to anybody here. */
+static void which_pages_may_lag(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    open_pair(&c, cl, PARKING);
+    struct ticket t = ticket_of(&cl[1], "lobby");
+    client_vanish(&cl[1]);
+    client_expect(&cl[0], "\"suspend\"");
+    for (int i = 2; i <= 10; i++)
+        say(&cl[0], i);
+    unsigned exact = c.exact;
+    client_open(&cl[2], &c, "/ws");
+    ask(&cl[2], &t);
+    client_expect(&cl[2], "\"resumed\":true");
+    client_expect(&cl[2], "\"recovered\":true");
+    lobby_expect(&cl[2], 2, 10);
+    client_expect(&cl[0], "\"enter\"");
+    assert_true(c.exact > exact);
+    c.deaf = true;
+    lobby_say(&cl[0], 11);
+    c.deaf = false;
+    exact = c.exact;
+    lobby_say(&cl[0], 12);
+    assert_true(c.exact > exact); /* repairing the gap */
+    lobby_expect(&cl[0], 11, 12);
+    lobby_expect(&cl[2], 11, 12);
+    assert_int_equal(c.lagging, 0);
+    ask_history(&c, &cl[2], ",\"after\":3,\"limit\":2", 2, 12);
+    ask_history(&c, &cl[2], ",\"before\":3", 2, 12);
+    ask_history(&c, &cl[2], ",\"limit\":1", 1, 12);
+    /* It says itself what it has seen. */
+    ask_history(&c, &cl[2], ",\"after\":40", 0, 40);
+    ask_history(&c, &cl[2], ",\"before\":40,\"limit\":30", 3, 39);
+    hang_up(&c, (struct client[]){cl[0], cl[2]}, 2);
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -485,6 +538,7 @@ int main(void)
         cmocka_unit_test(a_slow_reader_is_not_read_ahead_for),
         cmocka_unit_test(vanishing_while_being_caught_up),
         cmocka_unit_test(history_comes_in_pages),
+        cmocka_unit_test(which_pages_may_lag),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,6 +28,10 @@ export class TcpLink {
     for (const { from, to } of [...this.pairs]) { from.destroy(); to.destroy(); }
   }
 
+  /** What the target says is kept back, and told after release(). */
+  hold() { for (const { from, to } of this.pairs) to.unpipe(from).pause(); }
+  release() { for (const { from, to } of this.pairs) to.pipe(from); }
+
   async stop() {
     this.turn(null);
     await new Promise(yes => this.server.close(yes));
