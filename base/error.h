@@ -18,6 +18,7 @@
     X(ERR_LIMIT_EXCEEDED, "limit_exceeded", false, 429, 1013) \
     X(ERR_UNAUTHORIZED,   "unauthorized",   false, 401, 4001) \
     X(ERR_FORBIDDEN,      "forbidden",      false, 403, 4003) \
+    X(ERR_BANNED,         "banned",         false, 403, 4004) \
     X(ERR_NOT_MEMBER,     "not_member",     false, 403, 1008) \
     X(ERR_NOT_FOUND,      "not_found",      false, 404, 1008) \
     X(ERR_CONFLICT,       "conflict",       false, 409, 1008) \

@@ -57,6 +57,29 @@ struct secret_record {
     int64_t age_ms; /* for how long it has been in use; negative: not yet */
 };
 
+/* A user whom nobody lets in. Reason and by may be empty. */
+#define BAN_REASON_MAX 255 /* bytes */
+struct ban_record {
+    struct slice user, reason, by;
+    uint64_t since_ms; /* the store says when it began */
+    uint64_t until_ms; /* 0: for ever */
+};
+
+/* Tokens that count no longer: the one of this name or, where there is none, those of the user that were issued before a time. */
+struct revocation {
+    struct slice jti, user, by;
+    uint64_t before_s; /* Unix seconds; of a user */
+    uint64_t until_ms; /* then it is forgotten: such tokens are over anyway */
+};
+
+/* Who asks to be let in. Revocations count for tokens alone. */
+struct admission {
+    struct slice user; /* empty: nobody in particular */
+    bool by_token;
+    struct slice jti;  /* empty: the token has no name */
+    uint64_t issued_s; /* 0: it does not say; then it was before any time */
+};
+
 /* What a completion is told. err is OK or why not; the rest is set as the operation says, borrowed until it returns. */
 struct broker_result {
     enum err err;
@@ -72,6 +95,7 @@ struct broker_result {
     const struct room_record *rooms;
     const struct message_record *messages;
     const struct secret_record *secrets;
+    const struct ban_record *bans;
     struct slice user; /* session_resume: whose session it is; its rooms are in `rooms` */
     uint64_t connected_ms;
 };
@@ -186,6 +210,16 @@ struct broker_ops {
     void (*session_park)(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg);
     void (*session_resume)(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done, void *arg);
     void (*session_remove)(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg);
+
+    /* Bans. ban takes the place of an older ban of that user; unban: ERR_NOT_FOUND when there was none. bans: a page of them, those that end first first.
+     * revoke: what was revoked before stays revoked; of two times the later one counts.
+     * admit: OK; ERR_BANNED, and `bans` has the ban; ERR_UNAUTHORIZED: the token is revoked; else it is not known. Whoever is told OK was neither when the
+     * store was asked, which is after the call. */
+    void (*ban)(struct broker *b, const struct ban_record *ban, broker_done *done, void *arg);
+    void (*unban)(struct broker *b, struct slice user, broker_done *done, void *arg);
+    void (*bans)(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg);
+    void (*revoke)(struct broker *b, const struct revocation *what, broker_done *done, void *arg);
+    void (*admit)(struct broker *b, const struct admission *who, broker_done *done, void *arg);
 
     /* Secrets that all nodes share (for TLS session tickets), at most SECRETS_MAX, oldest first. `fresh` (text) becomes one of them when it is time: each is
      * used for one period, known lead_ms before that to all who ask often enough, and dropped after two. */

@@ -352,6 +352,7 @@ static void on_sweep(struct timer *t)
     struct memory *m = container_of(t, struct memory, sweep);
     memory_sweep(m);
     memory_sessions_expire(m);
+    memory_bans_sweep(m);
     timer_start(t, SWEEP_MS);
 }
 
@@ -377,6 +378,7 @@ static void memory_destroy(struct broker *b)
     memory_sessions_clear(m);
     memory_once_clear(m);
     memory_secrets_clear(m);
+    memory_bans_clear(m);
     free(m->node);
     free(m);
 }
@@ -396,6 +398,11 @@ static const struct broker_ops memory_ops = {
     .session_park = memory_session_park,
     .session_resume = memory_session_resume,
     .session_remove = memory_session_remove,
+    .ban = memory_ban,
+    .unban = memory_unban,
+    .bans = memory_bans,
+    .revoke = memory_revoke,
+    .admit = memory_admit,
     .secrets = memory_secrets,
     .not_ready = memory_not_ready,
     .retire = memory_retire,
@@ -417,6 +424,7 @@ struct broker *broker_memory_create(struct loop *loop, const struct broker_confi
     list_init(&m->vacant);
     list_init(&m->once_list);
     list_init(&m->parked);
+    list_init(&m->verdicts_all);
     task_init(&m->task, dispatch);
     timer_init(&m->sweep, loop, on_sweep);
     timer_start(&m->sweep, SWEEP_MS);

@@ -79,6 +79,16 @@ struct once {
     char key[];
 };
 
+/* A ban, or a revocation: in one table, by a letter for which and the name. */
+struct verdict {
+    UT_hash_handle hh;
+    struct link all;
+    uint64_t since_ms, until_ms, before_s;
+    struct slice name; /* with its letter */
+    struct slice reason, by;
+    char bytes[];
+};
+
 struct memory {
     struct broker b;
     struct task task;
@@ -96,6 +106,8 @@ struct memory {
     struct once *once;
     struct link once_list;
     struct link parked; /* sessions */
+    struct verdict *verdicts;
+    struct link verdicts_all; /* rotated by the sweep */
     struct memory_secret {
         char *text;
         size_t n;
@@ -144,6 +156,15 @@ void memory_run_session_remove(struct memory *m, struct op *op);
 /* Ends the parked sessions whose time is over. */
 void memory_sessions_expire(struct memory *m);
 void memory_sessions_clear(struct memory *m);
+
+/* memory_bans.c */
+void memory_ban(struct broker *b, const struct ban_record *ban, broker_done *done, void *arg);
+void memory_unban(struct broker *b, struct slice user, broker_done *done, void *arg);
+void memory_bans(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg);
+void memory_revoke(struct broker *b, const struct revocation *what, broker_done *done, void *arg);
+void memory_admit(struct broker *b, const struct admission *who, broker_done *done, void *arg);
+void memory_bans_sweep(struct memory *m);
+void memory_bans_clear(struct memory *m);
 
 /* Pages, given to op's completion. */
 void memory_run_presence(struct memory *m, struct op *op);

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "gateway/admit.h"
 #include "gateway/conn.h"
 #include "gateway/door.h"
 #include "gateway/gateway.h"
@@ -140,6 +141,50 @@ static void leave_what_is_over(struct session *s)
     }
 }
 
+/* A good token waits for the store's word. */
+struct refresh {
+    struct request *request;
+    struct grant *grant;
+};
+
+static void refresh_end(struct refresh *r)
+{
+    grant_destroy(&r->grant);
+    request_drop(&r->request);
+    free(r);
+}
+
+static void take_over(struct refresh *r)
+{
+    struct session *s = r->request->session;
+    uint64_t expires_s = r->grant->claims.expires_s;
+    grant_destroy(&s->grant);
+    grant_attach(TAKE(r->grant), s);
+    metrics->auth_refreshed++;
+    request_event(&r->request, &(struct event){.kind = EVENT_ACK, .expires_s = expires_s});
+    leave_what_is_over(s);
+    session_put(s);
+}
+
+static void on_admitted(void *arg, const struct broker_result *result)
+{
+    struct refresh *r = arg;
+    struct session *s = r->request->session;
+    struct error error = {0};
+    if (s->conn == NULL || s->conn->state > CONN_OPEN) {
+        refresh_end(r);
+        return;
+    }
+    enum err err = admit_verdict(result, s->user, s->conn->ip, &error);
+    if (err == OK)
+        take_over(r);
+    else if (err == ERR_BANNED)
+        admit_ban(s, result, r->request->id, &error);
+    else
+        request_fail(&r->request, err, error.text);
+    refresh_end(r);
+}
+
 enum err grant_refresh(struct session *s, const struct command *c, struct error *reterr)
 {
     struct auth_claims claims;
@@ -152,11 +197,9 @@ enum err grant_refresh(struct session *s, const struct command *c, struct error 
         auth_claims_fini(&claims);
         return door_refuse(AUTH_OTHER_USER, slice_str(s->conn->ip), reterr);
     }
-    grant_destroy(&s->grant);
-    grant_attach(grant_create(&claims), s);
-    metrics->auth_refreshed++;
-    conn_event(s->conn, &(struct event){.kind = EVENT_ACK, .id = c->id, .expires_s = s->grant->claims.expires_s});
-    leave_what_is_over(s);
-    session_put(s);
+    struct refresh *r = xcalloc(1, sizeof *r);
+    *r = (struct refresh){.request = request_create(s, c), .grant = grant_create(&claims)};
+    const struct admission question = admit_question(s->user, &r->grant->claims);
+    s->gw->broker->ops->admit(s->gw->broker, &question, on_admitted, r);
     return OK;
 }

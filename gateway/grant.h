@@ -33,7 +33,7 @@ bool grant_names(const struct auth_claims *claims, struct slice room);
 /* Is it one of the rooms that are joined at once? */
 bool grant_joined(const struct grant *g, struct slice room);
 
-/* A client with a session has sent another token: of the same user it replaces the old one, and rooms it does not name any more are left. */
+/* A client with a session has sent another token: of the same user and not revoked it replaces the old one, and rooms it does not name any more are left. */
 enum err grant_refresh(struct session *s, const struct command *c, struct error *reterr);
 
 #endif

@@ -68,6 +68,7 @@
     X(DROP_ACCEPT_RATE, "accept_rate")                                                                                 \
     X(DROP_FD_LIMIT, "open_files")                                                                                     \
     X(DROP_ORIGIN, "origin")                                                                                           \
+    X(DROP_BANNED, "banned")                                                                                           \
     X(DROP_UNAUTHORIZED, "unauthorized")                                                                               \
     X(DROP_PROTOCOL, "websocket_protocol")                                                                             \
     X(DROP_UTF8, "bad_utf8")                                                                                           \

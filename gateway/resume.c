@@ -49,6 +49,11 @@ void resume_free(struct resume *r)
     free(r);
 }
 
+struct slice resume_id(const struct resume *r)
+{
+    return r != NULL ? r->request->id : SLICE_NONE;
+}
+
 static const struct position *position_of(const struct resume *r, struct slice room)
 {
     for (size_t i = 0; i < r->position_count; i++)
@@ -73,7 +78,9 @@ static void return_to(struct session *s, struct slice name, const struct positio
 void resume_ready(struct session *s)
 {
     struct resume *r = TAKE(s->resume);
-    if (s->conn == NULL) {
+    if (s->conn != NULL && s->refused) {
+        ; /* it is being closed: that ends it */
+    } else if (s->conn == NULL) {
         session_lost(s); /* came, asked, and was gone before it could be told */
     } else {
         session_welcome_back(s, r->request->id);

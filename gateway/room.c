@@ -128,7 +128,7 @@ void member_activate(struct member *m)
     }
     m->branch_end = BRANCH_NONE;
     if (m->implicit)
-        session_implicit_joined(m->session);
+        session_opened_part(m->session);
 }
 
 static void on_joined(void *arg, const struct broker_result *result)
@@ -167,7 +167,7 @@ static void member_start(struct member *m)
         member_activate(m);
     } else { /* resumed, and gone before it could be told */
         member_free(m);
-        session_implicit_joined(s);
+        session_opened_part(s);
     }
 }
 

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "gateway/admit.h"
 #include "gateway/catchup.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
@@ -82,6 +83,8 @@ static void session_release(struct session *s)
 
 void session_join_implicit(struct session *s)
 {
+    if (!s->admitted)
+        admit_session(s);
     room_join(s->gw->all, s, true, NULL);
     if (s->user.n == 0)
         return;
@@ -131,8 +134,7 @@ void session_welcome_back(struct session *s, struct slice id)
     session_put(s); /* the record still shows where the client was before */
 }
 
-/* Not welcome now; the store has too much to do, or cannot be reached. */
-static void turn_away(struct session *s, enum err err, const char *why)
+void session_turn_away(struct session *s, enum err err, const char *why)
 {
     metrics->drops[DROP_UNAVAILABLE]++;
     LOG_PEER(WARN, "session refused", "session=%s peer=%s code=%s why=%s", s->sid, s->conn->ip, err_name(err),
@@ -151,7 +153,7 @@ static void on_put(void *arg, const struct broker_result *r)
             welcome(s);
         } else {
             start_end(&s->gw->starts, &s->start);
-            turn_away(s, r->err, r->why);
+            session_turn_away(s, r->err, r->why);
         }
     }
     session_unref(s);
@@ -196,14 +198,14 @@ void session_put(struct session *s)
         on_put, s);
 }
 
-void session_implicit_joined(struct session *s)
+void session_opened_part(struct session *s)
 {
     assert(s->opening != 0);
     if (--s->opening != 0)
         return;
     if (s->resume != NULL)
         resume_ready(s);
-    else
+    else if (s->conn != NULL && !s->refused)
         session_put(s);
 }
 
@@ -216,7 +218,7 @@ static void on_late(struct start *start)
 {
     struct session *s = container_of(start, struct session, start);
     if (s->conn != NULL)
-        turn_away(s, ERR_UNAVAILABLE, "too many sessions begin at once");
+        session_turn_away(s, ERR_UNAVAILABLE, "too many sessions begin at once");
 }
 
 static struct session *session_new(struct gateway *g, struct slice sid, struct slice user)
@@ -229,7 +231,8 @@ static struct session *session_new(struct gateway *g, struct slice sid, struct s
     s->gw = g;
     s->user = (struct slice){user_copy, user.n};
     s->refs = 1;
-    s->opening = user.n != 0 ? 2 : 1;
+    s->opening = user.n != 0 ? 3 : 1; /* $all; $user:… and being let in */
+    s->admitted = user.n == 0;
     s->connected_ms = loop_wall_ms(g->loop);
     list_init(&s->members);
     list_init(&s->farewell);
@@ -267,6 +270,10 @@ struct session *session_adopt(struct session *asking, struct slice sid, struct s
     struct session *s = session_new(asking->gw, sid, user);
     s->resume = resume;
     s->stored = true;
+    if (!s->admitted && slice_eq(asking->user, user)) { /* it has been asked for him when he came */
+        s->admitted = true;
+        s->opening--;
+    }
     grant_attach(TAKE(asking->grant), s);
     s->agent = TAKE(asking->agent);
     s->origin = TAKE(asking->origin);
@@ -402,7 +409,7 @@ void session_conn_gone(struct session *s, const char *why)
 
 void session_lost(struct session *s)
 {
-    set_state(s, SESSION_PARKING);
+    set_state(s, s->refused ? SESSION_ENDING : SESSION_PARKING);
     leave_store(s);
 }
 

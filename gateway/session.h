@@ -43,8 +43,9 @@ struct session {
     struct link members;
     struct link farewell;  /* in gateway->farewells until told that the node is draining */
     uint32_t member_count; /* not counting implicit ones */
-    uint32_t opening;      /* implicit rooms that are not joined yet */
-    uint32_t refs;         /* requests under way, and one of its own until the store knows that it is gone */
+    uint32_t
+        opening;   /* implicit rooms that are not joined yet, and 1 while the store is asked whether it may be here */
+    uint32_t refs; /* requests under way, and one of its own until the store knows that it is gone */
     uint32_t requests;
     uint32_t granted_requests; /* those of them that the token asked for, not the client */
     uint32_t returning;        /* members that are being caught up */
@@ -54,6 +55,8 @@ struct session {
     bool gone;                 /* its own reference has been given back */
     bool may_resume;           /* its client has announced a resume, and asked for nothing yet */
     bool resuming;             /* its client has asked for another session instead */
+    bool admitted;             /* whoever asked the store may be here: it need not be asked again */
+    bool refused;              /* it may not, and has been told; it is not parked */
     bool taken;                /* resumed elsewhere: no longer listed, and not ours to end in the store */
     struct bucket rate, errors;
     uint64_t connected_ms;
@@ -73,8 +76,10 @@ void session_join_implicit(struct session *s);
 /* Tells the client that it is back, in answer to the frame with this id; ACTIVE from here on. */
 void session_welcome_back(struct session *s, struct slice id);
 
-/* An implicit room has been joined. */
-void session_implicit_joined(struct session *s);
+/* One of what it waits for before its welcome has come: an implicit room has been joined, the store has let it in. */
+void session_opened_part(struct session *s);
+/* Not welcome now: the store has too much to do, or cannot be reached. */
+void session_turn_away(struct session *s, enum err err, const char *why);
 
 /* Puts the session's record into the store again: what it says of the client has changed, or the store has forgotten it. */
 void session_put(struct session *s);
@@ -124,5 +129,7 @@ enum err resume_run(struct session *s, const struct command *c, struct error *re
 /* The adopted session's own rooms are joined. Frees s->resume. */
 void resume_ready(struct session *s);
 void resume_free(struct resume *r);
+/* Of the frame that asked for it; empty for NULL. */
+struct slice resume_id(const struct resume *r);
 
 #endif

@@ -123,6 +123,10 @@ static void redis_destroy(struct broker *b)
     free(r->rooms_key);
     free(r->nodes_key);
     free(r->parked_key);
+    free(r->ban_prefix);
+    free(r->bans_key);
+    free(r->revoked_user_prefix);
+    free(r->revoked_token_prefix);
     free(r);
 }
 
@@ -141,6 +145,11 @@ static const struct broker_ops redis_ops = {
     .session_park = redis_session_park,
     .session_resume = redis_session_resume,
     .session_remove = redis_session_remove,
+    .ban = redis_ban,
+    .unban = redis_unban,
+    .bans = redis_bans,
+    .revoke = redis_revoke,
+    .admit = redis_admit,
     .secrets = redis_secrets,
     .not_ready = redis_not_ready,
     .retire = redis_retire,
@@ -176,6 +185,10 @@ static void configure(struct redis *r, const struct broker_config *cfg)
     r->rooms_key = join(r->prefix, "rooms");
     r->nodes_key = join(r->prefix, "nodes");
     r->parked_key = join(r->prefix, "parked");
+    r->ban_prefix = join(r->prefix, "ban:");
+    r->bans_key = join(r->prefix, "bans");
+    r->revoked_user_prefix = join(r->prefix, "revoked:user:");
+    r->revoked_token_prefix = join(r->prefix, "revoked:token:");
     r->lease_ms = cfg->lease_ms > LEASE_MIN_MS ? cfg->lease_ms : LEASE_MIN_MS;
     r->once_ttl_ms = cfg->once_ttl_ms != 0 ? cfg->once_ttl_ms : 1;
     /* The time to live is the last resort: a reaper must always come first. */

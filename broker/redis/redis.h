@@ -52,6 +52,7 @@ struct redis {
     char *prefix, *node, *address, *version;
     char *channel_prefix; /* pub/sub knows no databases: other than 0 they have their number in it */
     char *session_prefix, *user_prefix, *node_prefix, *rooms_key, *nodes_key, *parked_key;
+    char *ban_prefix, *bans_key, *revoked_user_prefix, *revoked_token_prefix;
     uint32_t lease_ms, once_ttl_ms, session_ttl_ms;
     uint64_t started_ms;
     struct redis_link_config link_cfg;
@@ -242,6 +243,13 @@ void redis_retire(struct broker *b, broker_done *done, void *arg);
 /* secrets.c */
 void redis_secrets(struct broker *b, struct slice fresh, uint64_t period_ms, uint64_t lead_ms, broker_done *done,
                    void *arg);
+
+/* bans.c */
+void redis_ban(struct broker *b, const struct ban_record *ban, broker_done *done, void *arg);
+void redis_unban(struct broker *b, struct slice user, broker_done *done, void *arg);
+void redis_bans(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg);
+void redis_revoke(struct broker *b, const struct revocation *what, broker_done *done, void *arg);
+void redis_admit(struct broker *b, const struct admission *who, broker_done *done, void *arg);
 
 /* Redis' clock, estimated; 0 when it was never heard. */
 uint64_t lease_redis_now(const struct redis *r);

@@ -10,6 +10,7 @@
 #include "base/slice.h"
 
 #define AUTH_TOKEN_MAX      8192u /* bytes of a token */
+#define AUTH_JTI_MAX        128u  /* bytes of a token's name */
 #define AUTH_NAMES_MAX      64u   /* patterns or rooms in one list */
 #define AUTH_ATTRIBUTES_MAX 1024u /* bytes of the attributes as JSON */
 #define AUTH_KEYS_MAX       64u
@@ -39,7 +40,8 @@
     X(AUTH_AUDIENCE,    "audience")             \
     X(AUTH_ISSUER,      "issuer")               \
     X(AUTH_CLAIMS,      "claims")               \
-    X(AUTH_OTHER_USER,  "other_user")
+    X(AUTH_OTHER_USER,  "other_user")           \
+    X(AUTH_REVOKED,     "revoked")
 // clang-format on
 
 #define X(code, word) code,
@@ -58,7 +60,8 @@ struct auth_jwt_config {
 /* What a good token says. Names are valid (docs/protocol.md), each stands with its NUL behind the other; see auth_name_next(). */
 struct auth_claims {
     char *user;
-    uint64_t expires_s;             /* Unix seconds, without leeway */
+    char *jti;                      /* the token's own name; NULL: it has none */
+    uint64_t expires_s, issued_s;   /* Unix seconds, without leeway; issued_s 0: it does not say */
     struct buf join, publish, room; /* patterns, patterns, names */
     struct buf attributes;          /* a JSON object as written; empty: none */
 };

@@ -11,8 +11,8 @@
 #define STRINGS_MAX ((size_t)2 * AUTH_TOKEN_MAX) /* of all unescaped strings together */
 #define SECONDS_MAX 99999999999u                 /* the year 5138; sums with a leeway cannot overflow */
 
-enum claim { SUB, EXP, NBF, AUD, ISS, XINDAO, CLAIMS };
-static const char *const claim_names[CLAIMS] = {"sub", "exp", "nbf", "aud", "iss", "xindao"};
+enum claim { SUB, EXP, NBF, IAT, JTI, AUD, ISS, XINDAO, CLAIMS };
+static const char *const claim_names[CLAIMS] = {"sub", "exp", "nbf", "iat", "jti", "aud", "iss", "xindao"};
 
 enum right { JOIN, PUBLISH, ROOMS, ATTRIBUTES, RIGHTS };
 static const char *const right_names[RIGHTS] = {"join", "publish", "rooms", "attributes"};
@@ -35,6 +35,7 @@ static enum auth_refusal refuse(struct reading *r, enum auth_refusal why, const 
 void auth_claims_fini(struct auth_claims *c)
 {
     free(c->user);
+    free(c->jti);
     buf_fini(&c->join);
     buf_fini(&c->publish);
     buf_fini(&c->room);
@@ -81,6 +82,8 @@ static enum auth_refusal check_time(struct reading *r)
         return refuse(r, AUTH_CLAIMS, "the token has no \"exp\" in seconds");
     if (r->now_s >= r->ret->expires_s + leeway)
         return refuse(r, AUTH_EXPIRED, "the token has expired");
+    if (r->claims[IAT].kind != JSON_KIND_NONE && !read_seconds(r->claims[IAT], &r->ret->issued_s))
+        return refuse(r, AUTH_CLAIMS, "\"iat\" of the token is not a time in seconds");
     if (r->claims[NBF].kind == JSON_KIND_NONE)
         return AUTH_OK;
     if (!read_seconds(r->claims[NBF], &begins))
@@ -124,6 +127,18 @@ static enum auth_refusal read_user(struct reading *r)
         return refuse(r, AUTH_CLAIMS,
                       "\"sub\" of the token must be 1 to 128 bytes of UTF-8 without control characters");
     r->ret->user = xstrndup(user.p, user.n);
+    return AUTH_OK;
+}
+
+/* By this name it may be revoked: one that nobody could write down would make that impossible. */
+static enum auth_refusal read_name(struct reading *r)
+{
+    struct slice jti;
+    if (r->claims[JTI].kind == JSON_KIND_NONE)
+        return AUTH_OK;
+    if (!unquote(r, r->claims[JTI], &jti) || !utf8_name_valid(jti, AUTH_JTI_MAX))
+        return refuse(r, AUTH_CLAIMS, "\"jti\" of the token is not 1 to 128 bytes of UTF-8 without control characters");
+    r->ret->jti = xstrndup(jti.p, jti.n);
     return AUTH_OK;
 }
 
@@ -176,7 +191,8 @@ static enum auth_refusal read_rights(struct reading *r)
 enum auth_refusal auth_claims_read(struct slice payload, const struct auth_expected *expected, uint64_t now_s,
                                    struct auth_claims *ret, struct error *reterr)
 {
-    static enum auth_refusal (*const steps[])(struct reading *) = {check_time, check_parties, read_user, read_rights};
+    static enum auth_refusal (*const steps[])(struct reading *) = {check_time, check_parties, read_user, read_name,
+                                                                   read_rights};
     struct auth_claims claims = {0};
     struct error ignored;
     struct reading r = {.expected = expected, .now_s = now_s, .ret = &claims, .reterr = reterr};

@@ -205,6 +205,15 @@ static struct slice whole_characters(struct slice s)
     return s;
 }
 
+static void put_ban(const struct event *e, struct buf *b)
+{
+    put_string_or_null(b, SLICE(",\"reason\":"), e->reason);
+    if (e->until_ms != 0)
+        put_number(b, SLICE(",\"until\":"), e->until_ms);
+    else
+        APPEND(b, ",\"until\":null");
+}
+
 static void encode_error(const struct event *e, struct buf *b)
 {
     APPEND(b, "{\"type\":\"error\"");
@@ -213,6 +222,8 @@ static void encode_error(const struct event *e, struct buf *b)
     put_string(b, SLICE(",\"message\":"), whole_characters(e->text));
     if (err_retry(e->err))
         APPEND(b, ",\"retry\":true");
+    if (e->err == ERR_BANNED)
+        put_ban(e, b);
     put_room(b, e->room);
     APPEND(b, "}");
 }

@@ -100,6 +100,8 @@ struct event {
     bool has_more, more;                   /* ACK of a history */
     enum err err;                          /* ERROR */
     struct slice text;                     /* ERROR: the sentence; GOODBYE: the reason */
+    struct slice reason;                   /* ERROR banned: as whoever banned has put it, may be empty */
+    uint64_t until_ms;                     /* ERROR banned: 0: for ever */
     uint64_t reconnect_after_ms;           /* GOODBYE */
     const struct event_member *members;    /* ACK of presence; NULL: none */
     size_t member_count;

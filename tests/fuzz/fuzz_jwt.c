@@ -60,6 +60,7 @@ static enum auth_refusal check(const struct auth_jwt *a, struct slice token)
         return why;
     }
     assert(utf8_name_valid(slice_str(claims.user), 128));
+    assert(claims.jti == NULL || utf8_name_valid(slice_str(claims.jti), AUTH_JTI_MAX));
     assert(claims.expires_s + LEEWAY > NOW);
     assert(claims.attributes.n <= AUTH_ATTRIBUTES_MAX);
     check_names(&claims.join, true);

@@ -98,7 +98,7 @@ static void greet(struct client *cl, const char *path)
     assert_int_equal(gateway_session_count(core.gw), 0);
 }
 
-static void expect_turned_away(struct client *cl)
+static inline void expect_turned_away(struct client *cl)
 {
     struct slice payload;
     loop_fake_run(&core.loop);

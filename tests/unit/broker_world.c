@@ -221,6 +221,13 @@ void answered(void *arg, const struct broker_result *r)
         TAKE_SLICE(data, r->secrets[i].text);
         a->entries[i].age_ms = r->secrets[i].age_ms;
     }
+    for (size_t i = 0; i < r->count && r->bans != NULL; i++) {
+        TAKE_SLICE(name, r->bans[i].user);
+        TAKE_SLICE(user, r->bans[i].by);
+        TAKE_SLICE(data, r->bans[i].reason);
+        a->entries[i].since_ms = r->bans[i].since_ms;
+        a->entries[i].time_ms = r->bans[i].until_ms;
+    }
     for (size_t i = 0; i < r->count && r->messages != NULL; i++) {
         const struct message_record *m = &r->messages[i];
         TAKE_SLICE(name, m->from);

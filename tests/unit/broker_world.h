@@ -45,7 +45,8 @@ struct answer {
     char cursor[400];
     size_t cursor_n, count;
     struct {
-        char name[300], user[150], node[100], event[130], id[70], except[70]; /* name: session, room, or sender */
+        char name[300], user[150], node[100], event[130], id[70],
+            except[70]; /* name: session, room, sender, or who is banned (user: by whom, time_ms: until) */
         uint64_t total, since_ms, time_ms;
         int64_t age_ms;
         enum member_state state;

@@ -1,0 +1,267 @@
+/* tests/unit/test_admit.c: who is banned, or whose token is revoked, does not get in: when coming, when coming back, and with another token. */
+#include "tests/support/door_fixture.h"
+
+#define NOW_MS 1700000000000u
+
+static void quietly(void *arg, const struct broker_result *r)
+{
+    (void)arg;
+    assert_int_equal(r->err, OK);
+}
+
+static void ban(const char *user, uint64_t until_ms, const char *reason)
+{
+    struct broker *b = core.gw->broker;
+    b->ops->ban(b, &(struct ban_record){.user = slice_str(user), .reason = slice_str(reason), .until_ms = until_ms},
+                quietly, NULL);
+    loop_fake_run(&core.loop);
+}
+
+static void revoke(const char *jti, const char *user, uint64_t before_s)
+{
+    struct broker *b = core.gw->broker;
+    const struct revocation what = {
+        .jti = slice_str(jti), .user = slice_str(user), .before_s = before_s, .until_ms = NOW_MS + 3600000};
+    b->ops->revoke(b, &what, quietly, NULL);
+    loop_fake_run(&core.loop);
+}
+
+static void expect_close(struct client *cl, int code, const char *reason)
+{
+    struct slice payload;
+    loop_fake_run(&core.loop);
+    assert_int_equal(client_next(cl, &payload), WS_CLOSE);
+    assert_int_equal((unsigned char)payload.p[0] << 8 | (unsigned char)payload.p[1], code);
+    assert_slice(slice_from(payload, 2), reason);
+    assert_true(cl->close_asked);
+}
+
+static void open_plain(const char *const *more)
+{
+    const char *args[12] = {"--heartbeat", "3600"};
+    size_t n = 2;
+    for (; more != NULL && *more != NULL; more++)
+        args[n++] = *more;
+    core_init(&core, args);
+    *metrics = (struct metrics){0};
+}
+
+static void come(struct client *cl, const char *token)
+{
+    struct slice subprotocol;
+    assert_int_equal(ask(cl, "/ws", text_of("token=", token, ""), &subprotocol), OK);
+}
+
+/* --- coming --- */
+
+static void a_banned_user_is_told_why_and_until_when(void **state)
+{
+    struct client cl[3];
+    (void)state;
+    open_plain(NULL);
+    ban("mallory", NOW_MS + 86400000, "sells \"things\"");
+    ban("eve", 0, "");
+    client_connect(&cl[0], &core, "/ws/mallory");
+    client_expect(&cl[0], "\"type\":\"error\"", "\"code\":\"banned\"", "\"reason\":\"sells \\\"things\\\"\"",
+                  "\"until\":1700086400000", "banned until 2023-11-15T22:13:20Z: sells");
+    expect_close(&cl[0], 4004, "banned");
+    client_connect(&cl[1], &core, "/ws/eve");
+    client_expect(&cl[1], "\"code\":\"banned\"", "\"message\":\"banned\"", "\"reason\":null", "\"until\":null");
+    expect_close(&cl[1], 4004, "banned");
+    assert_int_equal(metrics->drops[DROP_BANNED], 2);
+    assert_int_equal(metrics->errors[ERR_BANNED], 2);
+    client_open(&cl[2], &core, "/ws/alice");
+    close_core(cl, 3);
+}
+
+/* Nobody else ever hears of it. */
+static void nothing_of_a_refused_session_is_stored(void **state)
+{
+    struct client cl[1];
+    (void)state;
+    open_plain(NULL);
+    ban("eve", 0, "");
+    unsigned puts = core.puts;
+    client_connect(cl, &core, "/ws/eve");
+    client_expect(cl, "\"code\":\"banned\"");
+    client_vanish(cl);
+    loop_fake_run(&core.loop);
+    assert_int_equal(core.puts, puts);
+    close_core(cl, 0);
+}
+
+static void gone_before_the_answer(void **state)
+{
+    struct client cl[2];
+    (void)state;
+    open_plain(NULL);
+    ban("eve", 0, "");
+    client_connect(&cl[0], &core, "/ws/eve");
+    client_vanish(&cl[0]);
+    client_connect(&cl[1], &core, "/ws/alice");
+    client_vanish(&cl[1]);
+    loop_fake_run(&core.loop);
+    close_core(cl, 0);
+}
+
+static void a_ban_that_is_over_is_none(void **state)
+{
+    struct client cl[1];
+    (void)state;
+    open_plain(NULL);
+    ban("mallory", NOW_MS + 5000, "");
+    loop_fake_advance(&core.loop, 6000);
+    client_open(cl, &core, "/ws/mallory");
+    close_core(cl, 1);
+}
+
+/* --- tokens --- */
+
+static void a_revoked_token_is_not_accepted(void **state)
+{
+    struct client cl[5];
+    (void)state;
+    open_core(NULL);
+    revoke("t1", "", 0);
+    revoke("", "bob", 1699999000);
+    come(&cl[0], token_of("alice", EXP, ",\"jti\":\"t1\""));
+    client_expect(&cl[0], "\"code\":\"unauthorized\"", "the token has been revoked");
+    expect_close(&cl[0], 4001, "unauthorized");
+    come(&cl[1], token_of("bob", EXP, ",\"iat\":1699998999.9"));
+    client_expect(&cl[1], "\"code\":\"unauthorized\"", "revoked");
+    come(&cl[2], token_of("bob", EXP, "")); /* it does not say since when */
+    client_expect(&cl[2], "\"code\":\"unauthorized\"", "revoked");
+    assert_int_equal(metrics->auth_refused[AUTH_REVOKED], 3);
+    assert_int_equal(metrics->drops[DROP_UNAUTHORIZED], 3);
+    enter(&cl[3], token_of("bob", EXP, ",\"iat\":1699999000,\"jti\":\"t2\""));
+    enter(&cl[4], token_of("alice", EXP, ""));
+    close_core(cl, 5);
+}
+
+static void the_token_in_the_first_frame_too(void **state)
+{
+    struct client cl[1];
+    (void)state;
+    open_core(NULL);
+    revoke("t1", "", 0);
+    greet(cl, "/ws");
+    client_send(cl,
+                text_of("{\"type\":\"auth\",\"id\":1,\"token\":\"", token_of("alice", EXP, ",\"jti\":\"t1\""), "\"}"));
+    client_expect(cl, "\"ack\"", "\"id\":1");
+    client_expect(cl, "\"code\":\"unauthorized\"", "revoked");
+    expect_close(cl, 4001, "unauthorized");
+    close_core(cl, 1);
+}
+
+static void names_of_tokens_that_cannot_be_revoked(void **state)
+{
+    (void)state;
+    open_core(NULL);
+    static const char *const bad[] = {
+        ",\"jti\":7",  ",\"jti\":\"\"", ",\"jti\":\"a\\u0000b\"",      ",\"jti\":null", ",\"iat\":\"1699999000\"",
+        ",\"iat\":-1", ",\"iat\":null", ",\"jti\":\"a\",\"jti\":\"b\""};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        refused((struct http_request){.query = slice_str(text_of("token=", token_of("alice", EXP, bad[i]), ""))},
+                i == ARRAY_LEN(bad) - 1 ? AUTH_MALFORMED : AUTH_CLAIMS, "of the token");
+    core_fini(&core);
+}
+
+static void another_token_that_is_revoked_changes_nothing(void **state)
+{
+    struct client cl[1];
+    (void)state;
+    open_core(NULL);
+    enter(cl, token_of("alice", EXP, ",\"jti\":\"t1\""));
+    revoke("t2", "", 0);
+    client_send(cl, text_of("{\"type\":\"auth\",\"id\":1,\"token\":\"",
+                            token_of("alice", "1700002000", ",\"jti\":\"t2\""), "\"}"));
+    client_expect(cl, "\"error\"", "\"id\":1", "\"unauthorized\"", "revoked");
+    assert_int_equal(metrics->auth_refreshed, 0);
+    lobby_join(cl);
+    client_send(cl, text_of("{\"type\":\"auth\",\"id\":2,\"token\":\"",
+                            token_of("alice", "1700002000", ",\"jti\":\"t3\""), "\"}"));
+    client_expect(cl, "\"ack\"", "\"id\":2", "\"expires\":1700002000");
+    close_core(cl, 1);
+}
+
+static void a_banned_user_with_another_token_goes(void **state)
+{
+    struct client cl[1];
+    (void)state;
+    open_core(NULL);
+    enter(cl, token_of("alice", EXP, ""));
+    ban("alice", 0, "spam");
+    client_send(cl, text_of("{\"type\":\"auth\",\"id\":1,\"token\":\"", token_of("alice", EXP, ""), "\"}"));
+    client_expect(cl, "\"error\"", "\"id\":1", "\"banned\"", "\"reason\":\"spam\"");
+    expect_close(cl, 4004, "banned");
+    close_core(cl, 1);
+}
+
+static void gone_while_its_token_is_looked_at(void **state)
+{
+    struct client cl[1];
+    (void)state;
+    open_core(NULL);
+    enter(cl, token_of("alice", EXP, ""));
+    client_send(cl, text_of("{\"type\":\"auth\",\"id\":1,\"token\":\"", token_of("alice", EXP, ""), "\"}"));
+    close_core(cl, 1);
+}
+
+/* --- coming back --- */
+
+static const char *park(struct client *cl, const char *path, char sid[SID_LEN + 1])
+{
+    static char token[TOKEN_LEN + 1];
+    client_open(cl, &core, path);
+    lobby_join(cl);
+    memcpy(sid, cl->sid, SID_LEN + 1);
+    memcpy(token, cl->conn->session->token, sizeof token);
+    client_vanish(cl);
+    loop_fake_run(&core.loop);
+    return token;
+}
+
+/* Anybody may say that he is nobody, and then ask for a session of somebody who is banned. */
+static void a_banned_user_does_not_come_back(void **state)
+{
+    struct client cl[3];
+    char sid[SID_LEN + 1], frame[300];
+    (void)state;
+    open_plain((const char *const[]){"--resume-window", "60s", NULL});
+    client_open(&cl[1], &core, "/ws/alice");
+    lobby_join(&cl[1]);
+    const char *token = park(&cl[0], "/ws/mallory", sid);
+    client_expect(&cl[1], "\"enter\"");
+    client_expect(&cl[1], "\"suspend\"");
+    ban("mallory", 0, "spam");
+    client_open(&cl[2], &core, "/ws");
+    (void)snprintf(frame, sizeof frame, "{\"type\":\"resume\",\"id\":9,\"session\":\"%s\",\"token\":\"%s\"}", sid,
+                   token);
+    client_send(&cl[2], frame);
+    client_expect(&cl[2], "\"error\"", "\"id\":9", "\"banned\"", "\"reason\":\"spam\"");
+    expect_close(&cl[2], 4004, "banned");
+    client_vanish(&cl[2]);
+    loop_fake_run(&core.loop);
+    client_open(&cl[2], &core, "/ws");
+    client_send(&cl[2], frame);
+    client_expect(&cl[2], "\"error\"", "\"not_found\""); /* it was not parked again */
+    close_core(cl + 1, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_banned_user_is_told_why_and_until_when),
+        cmocka_unit_test(nothing_of_a_refused_session_is_stored),
+        cmocka_unit_test(gone_before_the_answer),
+        cmocka_unit_test(a_ban_that_is_over_is_none),
+        cmocka_unit_test(a_revoked_token_is_not_accepted),
+        cmocka_unit_test(the_token_in_the_first_frame_too),
+        cmocka_unit_test(names_of_tokens_that_cannot_be_revoked),
+        cmocka_unit_test(another_token_that_is_revoked_changes_nothing),
+        cmocka_unit_test(a_banned_user_with_another_token_goes),
+        cmocka_unit_test(gone_while_its_token_is_looked_at),
+        cmocka_unit_test(a_banned_user_does_not_come_back),
+    };
+    return cmocka_run_group_tests(tests, make_files, remove_files);
+}
