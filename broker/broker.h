@@ -96,6 +96,7 @@ struct broker_result {
     const struct message_record *messages;
     const struct secret_record *secrets;
     const struct ban_record *bans;
+    bool away;         /* control: nobody has the session at the moment, it is parked */
     struct slice user; /* session_resume: whose session it is; its rooms are in `rooms` */
     uint64_t connected_ms;
 };
@@ -118,6 +119,15 @@ struct publish {
     enum data_type data_type;
     uint32_t retain_count, retain_age_s; /* 0: no log */
     uint32_t replicas;                   /* so many must have it, up to REPLICAS_MAX; 0: none */
+};
+
+/* From one node to another, about a session. */
+struct control_message {
+    struct slice sid;
+    struct slice id;   /* at most 64 bytes; the answer has the same */
+    struct slice verb; /* what is to be done; in the answer: how that went */
+    struct slice data; /* JSON, or empty */
+    struct slice node; /* of an answer: who had asked */
 };
 
 /* News. owner is what broker_create was given. */
@@ -220,6 +230,20 @@ struct broker_ops {
     void (*bans)(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg);
     void (*revoke)(struct broker *b, const struct revocation *what, broker_done *done, void *arg);
     void (*admit)(struct broker *b, const struct admission *who, broker_done *done, void *arg);
+
+    /* What one node wants of another's session (gateway/control.h). control hands a message to the node that has the session, which gets it as an envelope
+     * CONTROL; for an answer (CONTROLLED) this node listens until control_end, called once for each control that completed with OK and is not `away`.
+     * ERR_NOT_FOUND: no such session; ERR_UNAVAILABLE: its node does not listen, nothing was done. Either may be lost on the way. */
+    void (*control)(struct broker *b, const struct control_message *m, broker_done *done, void *arg);
+    void (*control_answer)(struct broker *b, const struct control_message *m);
+    void (*control_end)(struct broker *b, struct slice sid);
+
+    /* The same for a session that nobody has, being parked: ends it now; makes it a (suspended) member of a room, if it is in less than rooms_max; takes it
+     * out of one (EXIT kicked). ERR_NOT_FOUND: no such session; ERR_CONFLICT: somebody has it, nothing was done; ERR_LIMIT_EXCEEDED; ERR_NOT_MEMBER. */
+    void (*session_end)(struct broker *b, struct slice sid, enum exit_reason reason, broker_done *done, void *arg);
+    void (*away_join)(struct broker *b, struct slice sid, struct slice room, uint32_t rooms_max, broker_done *done,
+                      void *arg);
+    void (*away_leave)(struct broker *b, struct slice sid, struct slice room, broker_done *done, void *arg);
 
     /* Secrets that all nodes share (for TLS session tickets), at most SECRETS_MAX, oldest first. `fresh` (text) becomes one of them when it is time: each is
      * used for one period, known lead_ms before that to all who ask often enough, and dropped after two. */

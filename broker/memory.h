@@ -153,6 +153,8 @@ void memory_session_resume(struct broker *b, struct slice sid, struct slice toke
 void memory_session_remove(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg);
 void memory_run_session_park(struct memory *m, struct op *op);
 void memory_run_session_remove(struct memory *m, struct op *op);
+/* Out of all its rooms, and forgotten. */
+void memory_session_end(struct memory *m, struct session *s, enum exit_reason reason);
 /* Ends the parked sessions whose time is over. */
 void memory_sessions_expire(struct memory *m);
 void memory_sessions_clear(struct memory *m);
@@ -165,6 +167,15 @@ void memory_revoke(struct broker *b, const struct revocation *what, broker_done 
 void memory_admit(struct broker *b, const struct admission *who, broker_done *done, void *arg);
 void memory_bans_sweep(struct memory *m);
 void memory_bans_clear(struct memory *m);
+
+/* memory_control.c */
+void memory_control(struct broker *b, const struct control_message *m, broker_done *done, void *arg);
+void memory_control_answer(struct broker *b, const struct control_message *m);
+void memory_control_end(struct broker *b, struct slice sid);
+void memory_session_end_away(struct broker *b, struct slice sid, enum exit_reason reason, broker_done *done, void *arg);
+void memory_away_join(struct broker *b, struct slice sid, struct slice room, uint32_t rooms_max, broker_done *done,
+                      void *arg);
+void memory_away_leave(struct broker *b, struct slice sid, struct slice room, broker_done *done, void *arg);
 
 /* Pages, given to op's completion. */
 void memory_run_presence(struct memory *m, struct op *op);

@@ -140,7 +140,7 @@ void memory_session_resume(struct broker *b, struct slice sid, struct slice toke
     (void)memory_request(b, run_session_resume, &(struct publish){.from = sid, .data = token_hash}, done, arg);
 }
 
-static void session_expire(struct memory *m, struct session *s)
+void memory_session_end(struct memory *m, struct session *s, enum exit_reason reason)
 {
     while (!list_empty(&s->members)) {
         struct member *member = list_first(&s->members, struct member, in_session);
@@ -148,8 +148,8 @@ static void session_expire(struct memory *m, struct session *s)
         struct slice sid = {s->sid, s->n},
                      user = s->user != NULL ? (struct slice){s->user->id, s->user->n} : SLICE_NONE;
         (void)memory_member_remove(m, room, sid);
-        memory_announce(
-            m, room, &(struct envelope){.kind = ENVELOPE_EXIT, .from = sid, .user = user, .reason = EXIT_DISCONNECT});
+        memory_announce(m, room,
+                        &(struct envelope){.kind = ENVELOPE_EXIT, .from = sid, .user = user, .reason = reason});
         memory_room_touch(m, room);
     }
     session_free(m, s);
@@ -161,7 +161,7 @@ void memory_sessions_expire(struct memory *m)
     list_for_each_safe (it, &m->parked) {
         struct session *s = list_entry(it, struct session, parked);
         if (s->parked_until_ms <= now)
-            session_expire(m, s);
+            memory_session_end(m, s, EXIT_DISCONNECT);
     }
 }
 

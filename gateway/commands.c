@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "gateway/conn.h"
+#include "gateway/control.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/history.h"
@@ -17,31 +18,50 @@ typedef enum err command_fn(struct session *s, const struct command *c, struct e
 
 /* --- rooms --- */
 
-static enum err on_join(struct session *s, const struct command *c, struct error *reterr)
+static enum err join(struct session *s, const struct command *c, struct control_job *job, struct error *reterr)
 {
     const struct gateway *g = s->gw;
-    const struct policy *policy = policies_find(g->policies, c->room);
-    enum err err = grant_join(s, c->room, policy, reterr);
-    if (err != OK)
-        return err;
     const struct member *m = session_member(s, c->room);
-    if (m != NULL && m->phase == MEMBER_JOINED) {
-        struct request *r = request_create(s, c);
-        request_ack(&r, &m->room->stream.last, &m->room->total);
-        return OK;
-    }
     if (m != NULL)
         return fail(reterr, ERR_CONFLICT, "%s this room is under way",
                     m->phase == MEMBER_JOINING ? "joining" : "leaving");
     if (s->member_count >= g->cfg->max_rooms_per_session)
         return fail(reterr, ERR_LIMIT_EXCEEDED, "in %u rooms already (max-rooms-per-session)", s->member_count);
     struct room *room = room_get(s->gw, c->room);
+    struct request *r = request_create(s, c);
+    r->job = job;
     if (c->has_position)
-        room_return(room, s, &c->position, request_create(s, c));
+        room_return(room, s, &c->position, r);
     else
-        room_join(room, s, false, request_create(s, c));
+        room_join(room, s, false, r);
     room_unref(room);
     return OK;
+}
+
+static enum err on_join(struct session *s, const struct command *c, struct error *reterr)
+{
+    enum err err = grant_join(s, c->room, policies_find(s->gw->policies, c->room), reterr);
+    if (err != OK)
+        return err;
+    const struct member *m = session_member(s, c->room);
+    if (m == NULL || m->phase != MEMBER_JOINED)
+        return join(s, c, NULL, reterr);
+    struct request *r = request_create(s, c);
+    request_ack(&r, &m->room->stream.last, &m->room->total);
+    return OK;
+}
+
+enum err command_join_for(struct session *s, struct slice room, struct control_job *job, struct error *reterr)
+{
+    const struct policy *policy = policies_find(s->gw->policies, room);
+    const struct member *m = session_member(s, room);
+    if (policy->join == WHO_TOKEN && grant_join(s, room, policy, reterr) != OK)
+        return reterr->code; /* a token that does not name the room would throw it out when it is looked at next */
+    if (m != NULL && m->phase == MEMBER_JOINED) {
+        control_job_done(&job, OK, NULL);
+        return OK;
+    }
+    return join(s, &(struct command){.kind = CMD_JOIN, .room = room, .granted = true}, job, reterr);
 }
 
 static enum err on_leave(struct session *s, const struct command *c, struct error *reterr)
@@ -50,6 +70,19 @@ static enum err on_leave(struct session *s, const struct command *c, struct erro
     if (m == NULL)
         return fail(reterr, ERR_NOT_MEMBER, "not in this room");
     member_leave(m, EXIT_LEAVE, request_create(s, c));
+    return OK;
+}
+
+enum err command_leave_for(struct session *s, struct slice room, struct slice reason, struct control_job *job,
+                           struct error *reterr)
+{
+    struct member *m = session_member(s, room);
+    if (m == NULL || m->phase == MEMBER_LEAVING)
+        return fail(reterr, ERR_NOT_MEMBER, "the session is not in this room");
+    struct request *r = request_create(s, &(struct command){.kind = CMD_LEAVE, .room = room});
+    r->job = job;
+    conn_event(s->conn, &(struct event){.kind = EVENT_LEFT, .room = room, .text = reason});
+    member_leave(m, EXIT_KICKED, r);
     return OK;
 }
 

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "gateway/conn.h"
+#include "gateway/control.h"
 #include "gateway/fork.h"
 #include "gateway/message.h"
 #include "gateway/metrics.h"
@@ -28,6 +29,10 @@ static void on_envelope(void *owner, const struct envelope *e)
         struct room *r = room_find(g, e->room);
         if (r != NULL)
             room_envelope(r, e);
+        return;
+    }
+    if (e->kind == ENVELOPE_CONTROL || e->kind == ENVELOPE_CONTROLLED) {
+        control_envelope(g, e);
         return;
     }
     struct session *s;
@@ -239,6 +244,7 @@ void gateway_destroy(struct gateway **gp)
     g->drained = NULL;
     struct broker *broker = TAKE(g->broker); /* a gateway without broker asks for nothing more */
     broker_destroy(&broker);                 /* completes what is under way: no request is left */
+    control_fini(g);
     starts_fini(&g->starts);
     abandon_sessions(g);
     task_cancel(&g->starts.next);

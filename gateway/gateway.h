@@ -32,6 +32,9 @@ struct gateway {
     struct room *rooms;       /* by name */
     struct room *all;         /* $all: every session of this node */
 
+    struct control_call *controls; /* control.c: commands for sessions that are under way, by id */
+    uint64_t last_control;
+
     struct starts starts;
     struct link greetings;     /* connections that have still to say who they are */
     struct link catchup_turns; /* returning members that wait for a read of the log */

@@ -54,6 +54,8 @@
     X(auth_accepted,        "counter", "tokens of clients accepted")                         \
     X(auth_refreshed,       "counter", "tokens replaced while connected")                    \
     X(auth_expired,         "counter", "clients disconnected because their token expired")   \
+    X(controls_asked,       "counter", "commands for sessions sent to the nodes that have them (API, bans)") \
+    X(controls_done,        "counter", "commands for sessions of this node that were carried out") \
     X(reloads,              "counter", "configuration reloads")
 // clang-format on
 

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "gateway/conn.h"
+#include "gateway/control.h"
 #include "gateway/gateway.h"
 #include "gateway/session.h"
 
@@ -25,6 +26,7 @@ struct request *request_create(struct session *s, const struct command *c)
     r->session = s;
     r->kind = c->kind;
     r->granted = c->granted;
+    r->job = NULL;
     r->id = copy_to(&at, c->id);
     r->room = copy_to(&at, c->room);
     session_ref(s);
@@ -42,6 +44,7 @@ void request_drop(struct request **rp)
         return;
     struct session *s = r->session;
     *rp = NULL;
+    control_job_done(&r->job, ERR_UNAVAILABLE, "the session is going");
     assert(s->requests != 0);
     s->requests--;
     s->granted_requests -= r->granted;
@@ -55,6 +58,7 @@ void request_event(struct request **r, struct event *e)
 {
     if (*r == NULL)
         return;
+    control_job_done(&(*r)->job, OK, NULL);
     e->id = (*r)->id;
     if (e->id.n != 0 || (*r)->granted)
         conn_event((*r)->session->conn, e);
@@ -78,7 +82,10 @@ void request_fail(struct request **r, enum err err, const char *why)
 {
     if (*r == NULL)
         return;
-    session_error((*r)->session, (*r)->id, (*r)->room, err, slice_str(why));
+    if ((*r)->job != NULL)
+        control_job_done(&(*r)->job, err, why);
+    else
+        session_error((*r)->session, (*r)->id, (*r)->room, err, slice_str(why));
     request_drop(r);
 }
 

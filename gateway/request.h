@@ -5,13 +5,15 @@
 #include "broker/broker.h"
 #include "gateway/protocol/protocol.h"
 
+struct control_job;
 struct session;
 
 struct request {
     struct session *session; /* a reference */
     enum command_kind kind;
-    struct slice id, room; /* copies, behind the struct */
-    bool granted;          /* a join that the session's token asked for: told as JOINED */
+    struct slice id, room;   /* copies, behind the struct */
+    struct control_job *job; /* not NULL: not the client asked; owned */
+    bool granted;            /* a join that the session's token asked for: told as JOINED */
 };
 
 /* Counts against the session's limit of requests under way, pausing its input when that is reached. */

@@ -66,7 +66,9 @@ static void return_to(struct session *s, struct slice name, const struct positio
 {
     struct room *room = room_get(s->gw, name);
     struct error ignored;
-    if (grant_join(s, name, room->policy, &ignored) != OK) { /* the policy has changed meanwhile, or the token */
+    /* join=nobody: somebody else has put the session there, and may take it out. */
+    if (room->policy->join != WHO_NOBODY &&
+        grant_join(s, name, room->policy, &ignored) != OK) { /* the policy has changed meanwhile, or the token */
         conn_event(s->conn, &(struct event){.kind = EVENT_RECOVERED, .room = name, .text = SLICE("forbidden")});
         member_leave(room_join(room, s, false, NULL), EXIT_KICKED, NULL);
     } else {

@@ -10,6 +10,7 @@
 #include "gateway/admit.h"
 #include "gateway/catchup.h"
 #include "gateway/conn.h"
+#include "gateway/control.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/metrics.h"
@@ -62,6 +63,7 @@ void session_unref(struct session *s)
     start_end(&s->gw->starts, &s->start);
     metrics->sessions--;
     struct gateway *g = s->gw;
+    control_job_done(&s->job, OK, NULL);
     resume_free(s->resume);
     grant_destroy(&s->grant);
     free(s->agent);
@@ -234,6 +236,7 @@ static struct session *session_new(struct gateway *g, struct slice sid, struct s
     s->opening = user.n != 0 ? 3 : 1; /* $all; $user:… and being let in */
     s->admitted = user.n == 0;
     s->connected_ms = loop_wall_ms(g->loop);
+    s->exit = EXIT_DISCONNECT;
     list_init(&s->members);
     list_init(&s->farewell);
     start_init(&s->start, on_turn, on_late);
@@ -373,7 +376,7 @@ static void leave_store(struct session *s)
         else if (s->state == SESSION_PARKING && m->phase != MEMBER_LEAVING)
             member_suspend(m);
         else
-            member_leave(m, EXIT_DISCONNECT, NULL);
+            member_leave(m, s->exit, NULL);
     }
     if (s->busy || s->taken || !list_empty(&s->members))
         return;
@@ -404,6 +407,20 @@ void session_conn_gone(struct session *s, const char *why)
         return; /* adopted, but its rooms are not joined yet: resume_ready() sees that there is nobody */
     metrics->parked += park;
     set_state(s, park ? SESSION_PARKING : SESSION_ENDING);
+    leave_store(s);
+}
+
+void session_expel(struct session *s, int code, struct slice reason, uint32_t reconnect_after_ms,
+                   struct control_job *job)
+{
+    struct conn *c = s->conn;
+    LOG(INFO, "session expelled", "session=%s user=%s peer=%s reason=%s", s->sid, log_q(s->user), c->ip, log_q(reason));
+    conn_goodbye(c, code, reason, reconnect_after_ms);
+    c->session = NULL;
+    s->conn = NULL;
+    s->exit = EXIT_KICKED;
+    s->job = job;
+    set_state(s, SESSION_ENDING);
     leave_store(s);
 }
 

@@ -13,6 +13,7 @@
 #include "gateway/transport.h"
 
 struct conn;
+struct control_job;
 struct gateway;
 struct grant;
 struct resume;
@@ -60,9 +61,11 @@ struct session {
     bool taken;                /* resumed elsewhere: no longer listed, and not ours to end in the store */
     struct bucket rate, errors;
     uint64_t connected_ms;
-    char *agent, *origin;  /* what the client said of itself */
-    struct resume *resume; /* OPENING of an adopted session; owned */
-    struct grant *grant;   /* what its token lets it do; NULL with --auth open; owned */
+    char *agent, *origin;    /* what the client said of itself */
+    struct resume *resume;   /* OPENING of an adopted session; owned */
+    enum exit_reason exit;   /* what others are told when it ends */
+    struct control_job *job; /* somebody waits for its end */
+    struct grant *grant;     /* what its token lets it do; NULL with --auth open; owned */
 };
 
 /* A session for a fresh connection. Its own rooms ($all, $user:…) are joined first, then the store learns of it, then the client is welcomed: so
@@ -97,6 +100,11 @@ void session_lost(struct session *s);
 /* Resumed elsewhere: forget it without telling the store; its connection, if any, is closed. */
 void session_taken(struct session *s);
 
+/* An active session ends, by the will of others: its client is told goodbye, and from this moment on nobody can resume it. job (taken, may be NULL) is answered when
+ * the store has forgotten it. */
+void session_expel(struct session *s, int code, struct slice reason, uint32_t reconnect_after_ms,
+                   struct control_job *job);
+
 /* The client has read what was queued for it. */
 void session_drained(struct session *s);
 /* Tries again what the store could not be told. */
@@ -121,6 +129,10 @@ void session_token_hash(const struct session *s, struct slice token, char ret[SE
 
 /* commands.c */
 void command_run(struct session *s, const struct command *c);
+/* The same for others than the client, which is told JOINED, or LEFT. When OK is returned, job is (or will be) answered. */
+enum err command_join_for(struct session *s, struct slice room, struct control_job *job, struct error *reterr);
+enum err command_leave_for(struct session *s, struct slice room, struct slice reason, struct control_job *job,
+                           struct error *reterr);
 /* Joins the rooms that the session's token names to be joined at once. */
 void command_join_granted(struct session *s);
 

@@ -161,7 +161,7 @@ static const char *bad_shape(const Xd__Envelope *pb)
 {
     if (pb->v != VERSION)
         return "v";
-    if (pb->kind == 0 || pb->kind >= ENVELOPE_KINDS)
+    if (pb->kind == 0)
         return "kind";
     if (pb->data_type >= DATA_TYPES)
         return "data_type";
@@ -212,6 +212,8 @@ enum err envelope_unpack(struct slice bytes, struct arena *a, struct envelope *r
     const Xd__Envelope *pb = xd__envelope__unpack(&allocator, bytes.n, (const uint8_t *)bytes.p);
     if (pb == NULL)
         return fail(reterr, ERR_BAD_REQUEST, "envelope of %zu bytes cannot be unpacked", bytes.n);
+    if (pb->v == VERSION && pb->kind >= ENVELOPE_KINDS)
+        return fail(reterr, ERR_UNKNOWN_TYPE, "envelope of kind %u", pb->kind);
     const char *bad = bad_shape(pb);
     if (bad == NULL)
         bad = bad_text(pb);

@@ -23,7 +23,9 @@ enum envelope_kind {
     ENVELOPE_EXIT,
     ENVELOPE_SUSPEND,
     ENVELOPE_PROBE,
-    ENVELOPE_TAKEN, /* to the inbox of a node: `node` has resumed the session `from`, see whether it is still yours */
+    ENVELOPE_TAKEN,   /* to the inbox of a node: `node` has resumed the session `from`, see whether it is still yours */
+    ENVELOPE_CONTROL, /* to the node of the session `from`: do `event` with it, and tell `node`; `data` is JSON */
+    ENVELOPE_CONTROLLED, /* the answer: what was asked as `id` is done, or why not */
     ENVELOPE_KINDS
 };
 
@@ -66,7 +68,7 @@ void envelope_pack_head(const struct envelope *e, struct buf *ret);
 void envelope_pack(const struct envelope *e, struct buf *ret);
 
 /* Unpacks what arrived on a channel. Strings are checked to be UTF-8 and within the limits of docs/protocol.md.
- * ERR_BAD_REQUEST for anything else, *ret untouched. */
+ * ERR_UNKNOWN_TYPE for a kind that only newer nodes know, to be ignored; ERR_BAD_REQUEST for anything else. *ret is then untouched. */
 enum err envelope_unpack(struct slice bytes, struct arena *a, struct envelope *ret, struct error *reterr);
 
 #endif

@@ -4,9 +4,6 @@
 #include "base/mem.h"
 #include "broker/redis/redis.h"
 
-/* What end.lua says. */
-enum { NO_HASH = 0, END = 1, NOT_OURS = 2, PARKED = 3, TO_BE_PARKED = 4 };
-
 struct clear_call {
     struct call call;
     struct clearing what; /* slices point into names */
@@ -132,6 +129,8 @@ static void leave_name(struct clear_call *c, uint64_t until_ms)
 static void act(struct clear_call *c, uint64_t verdict, const redisReply *reply)
 {
     uint64_t until_ms = 0;
+    if (c->what.verdict != NULL)
+        *c->what.verdict = verdict;
     if (verdict == NO_HASH && c->what.missing != NULL) {
         *c->what.missing = true;
         clear_end(c, &(struct broker_result){.err = OK});
@@ -195,5 +194,6 @@ void session_clear(struct redis *r, const struct clearing *what, broker_done *do
     (void)arg_key(&a, r->session_prefix, c->what.sid, "");
     arg_slice(&a, c->what.node);
     arg_u64(&a, what->heartbeat_ms);
+    arg_str(&a, what->early ? "early" : "");
     store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_verdict, c);
 }

@@ -1,6 +1,10 @@
 /* broker/redis/inbox.c: the channels through which others reach this node rather than a room: for private messages, news of its sessions, its
  * own probe. One, or in a cluster one for each slot in which it has a session. */
+#include <stdio.h>
+
 #include "broker/redis/redis.h"
+
+#define NODE_NAME_MAX 128 /* of an envelope */
 
 uint16_t session_slot(const struct redis *r, struct slice sid)
 {
@@ -25,6 +29,20 @@ void arg_inbox(struct args *a, const struct redis *r, struct slice sid)
     after[SLOT_TAG_LEN + 2] = '}';
     arg_str(a, r->node_prefix);
     arg_join(a, slice_str(after), SLICE_NONE);
+}
+
+bool arg_inbox_of(struct args *a, const struct redis *r, struct slice sid, struct slice node)
+{
+    if (r->cluster == NULL) {
+        (void)arg_key(a, r->node_prefix, node, "");
+        return true;
+    }
+    char before[NODE_NAME_MAX + 64];
+    int n = snprintf(before, sizeof before, "%s%.*s:", r->node_prefix, SLICE_FMT(node));
+    if (n < 0 || (size_t)n >= sizeof before || strcspn(before, "{}") != (size_t)n)
+        return false;
+    struct slice key = arg_key(a, before, slice_str(pubsub_slot_tag(r->pubsub, session_slot(r, sid))), "");
+    return key.n != 0;
 }
 
 void inbox_open(struct redis *r)

@@ -47,13 +47,18 @@ static void on_pubsub_changed(void *owner)
     tell_link(owner);
 }
 
+static bool for_one_node(const struct envelope *e)
+{
+    return e->kind == ENVELOPE_CONTROL || e->kind == ENVELOPE_CONTROLLED;
+}
+
 /* On a room's channel only that room's envelopes count, in the inbox only what is for this node: a stray PUBLISH is counted, not believed. */
 static bool belongs(bool inbox, struct slice room, const struct envelope *e)
 {
     if (inbox)
         return e->kind == ENVELOPE_PROBE || e->kind == ENVELOPE_TAKEN ||
-               (e->kind == ENVELOPE_MESSAGE && room_is_session(e->room));
-    return e->kind != ENVELOPE_PROBE && e->kind != ENVELOPE_TAKEN && slice_eq(e->room, room);
+               ((e->kind == ENVELOPE_MESSAGE || for_one_node(e)) && room_is_session(e->room));
+    return e->kind != ENVELOPE_PROBE && e->kind != ENVELOPE_TAKEN && !for_one_node(e) && slice_eq(e->room, room);
 }
 
 static void on_message(void *owner, bool inbox, struct slice room, struct slice body)
@@ -63,7 +68,10 @@ static void on_message(void *owner, bool inbox, struct slice room, struct slice 
     struct envelope e;
     struct error error;
     arena_init(&arena, 2 * body.n + 16384);
-    if (envelope_unpack(body, &arena, &e, &error) != OK || !belongs(inbox, room, &e)) {
+    enum err err = envelope_unpack(body, &arena, &e, &error);
+    if (err == ERR_UNKNOWN_TYPE) {
+        LOG_PEER(DEBUG, "ignored what only newer nodes know", "room=%s what=%s", log_q(room), error.text);
+    } else if (err != OK || !belongs(inbox, room, &e)) {
         r->b.stats.undecodable++;
         LOG_PEER(WARN, "a message on our channel is not an envelope", "room=%s bytes=%zu", log_q(room), body.n);
     } else if (e.kind == ENVELOPE_PROBE) {
@@ -150,6 +158,12 @@ static const struct broker_ops redis_ops = {
     .bans = redis_bans,
     .revoke = redis_revoke,
     .admit = redis_admit,
+    .control = redis_control,
+    .control_answer = redis_control_answer,
+    .control_end = redis_control_end,
+    .session_end = redis_session_end,
+    .away_join = redis_away_join,
+    .away_leave = redis_away_leave,
     .secrets = redis_secrets,
     .not_ready = redis_not_ready,
     .retire = redis_retire,

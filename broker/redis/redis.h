@@ -136,6 +136,8 @@ void turn_take(struct redis *r, struct slice key, struct turn_step *first, struc
 /* inbox.c */
 /* Two arguments: what stands before and after a node's name in the name of the inbox through which it hears of this session. */
 void arg_inbox(struct args *a, const struct redis *r, struct slice sid);
+/* The inbox of that node for this session; false when no node is called so. */
+bool arg_inbox_of(struct args *a, const struct redis *r, struct slice sid, struct slice node);
 uint16_t session_slot(const struct redis *r, struct slice sid);
 void inbox_open(struct redis *r);
 /* Nothing without a cluster: the inbox for sessions with this slot is wanted, is wanted no longer. */
@@ -155,8 +157,10 @@ struct member_id {
     struct slice room, sid, user, node;
     bool any; /* whichever node it came through */
 };
-/* Takes a member that came through the given node out of the room; suspends it. */
+/* Takes a member that came through the given node out of the room; suspends it. redis_join_as makes it one: the session's hash must name the room by then;
+ * note (may be NULL) does that. */
 void redis_leave_as(struct redis *r, const struct member_id *id, enum exit_reason reason, broker_done *done, void *arg);
+void redis_join_as(struct redis *r, const struct member_id *id, struct args *note, broker_done *done, void *arg);
 void redis_suspend_as(struct redis *r, const struct member_id *id, broker_done *done, void *arg);
 void redis_suspend(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done,
                    void *arg);
@@ -198,6 +202,8 @@ void session_moved(struct redis *r, struct slice sid);
 void sessions_owe_park(struct redis *r, struct slice sid);
 
 /* clear.c */
+/* What end.lua says. */
+enum verdict { NO_HASH = 0, END = 1, NOT_OURS = 2, PARKED = 3, TO_BE_PARKED = 4 };
 struct clearing {
     struct slice sid, user; /* user: for when the store does not know */
     struct slice node;      /* whose session it must be; empty: any that is parked and whose time is over */
@@ -209,6 +215,8 @@ struct clearing {
     bool *
         missing; /* when not NULL: set when there is no hash that names the session's rooms; its name then stays in the set */
     struct slice score; /* of a parked one: what due.lua gave it */
+    bool early;         /* a parked one: its time counts as over */
+    uint64_t *verdict;  /* when not NULL: set to what end.lua said, an enum verdict */
 };
 /* Takes the session out of every room it is still in, forgets it, and then removes its name from the set. */
 void session_clear(struct redis *r, const struct clearing *what, broker_done *done, void *arg);
@@ -239,6 +247,15 @@ void lease_heard(struct redis *r, const struct envelope *probe);
 bool lease_expelled(struct redis *r, const char *why);
 const char *redis_not_ready(struct broker *b);
 void redis_retire(struct broker *b, broker_done *done, void *arg);
+
+/* control.c */
+void redis_control(struct broker *b, const struct control_message *m, broker_done *done, void *arg);
+void redis_control_answer(struct broker *b, const struct control_message *m);
+void redis_control_end(struct broker *b, struct slice sid);
+void redis_session_end(struct broker *b, struct slice sid, enum exit_reason reason, broker_done *done, void *arg);
+void redis_away_join(struct broker *b, struct slice sid, struct slice room, uint32_t rooms_max, broker_done *done,
+                     void *arg);
+void redis_away_leave(struct broker *b, struct slice sid, struct slice room, broker_done *done, void *arg);
 
 /* secrets.c */
 void redis_secrets(struct broker *b, struct slice fresh, uint64_t period_ms, uint64_t lead_ms, broker_done *done,

@@ -497,24 +497,30 @@ static void member_turn(struct redis *r, const struct member_id *id, struct turn
     buf_fini(&key);
 }
 
+void redis_join_as(struct redis *r, const struct member_id *id, struct args *note, broker_done *done, void *arg)
+{
+    struct member_call *m = member_call_new(r, id, done, arg);
+    m->joins = true;
+    struct buf head = BUF_INIT;
+    pack_notice(ENVELOPE_ENTER, id, EXIT_LEAVE, &head);
+    struct args a;
+    member_args(&a, r, SCRIPT_JOIN, id);
+    arg_slice(&a, id->user);
+    arg_slice(&a, buf_slice(&head));
+    struct turn_step first = {.args = note, .flags = REQUEST_REPEATABLE};
+    struct turn_step join = {.args = &a, .flags = REQUEST_REPEATABLE | REQUEST_TELLS, .done = member_changed, .arg = m};
+    member_turn(r, id, note != NULL ? &first : &join, note != NULL ? &join : NULL);
+    buf_fini(&head);
+}
+
 void redis_join(struct broker *b, struct slice room, struct slice sid, struct slice user, broker_done *done, void *arg)
 {
     struct redis *r = redis_of(b);
     struct member_id id = {.room = room, .sid = sid, .user = user, .node = slice_str(r->node)};
     sessions_owe_no_more(r, sid, room);
-    struct member_call *m = member_call_new(r, &id, done, arg);
-    m->joins = true;
-    struct buf head = BUF_INIT;
-    pack_notice(ENVELOPE_ENTER, &id, EXIT_LEAVE, &head);
-    struct args note, a;
+    struct args note;
     note_args(&note, r, &id);
-    member_args(&a, r, SCRIPT_JOIN, &id);
-    arg_slice(&a, user);
-    arg_slice(&a, buf_slice(&head));
-    member_turn(
-        r, &id, &(struct turn_step){.args = &note, .flags = REQUEST_REPEATABLE},
-        &(struct turn_step){.args = &a, .flags = REQUEST_REPEATABLE | REQUEST_TELLS, .done = member_changed, .arg = m});
-    buf_fini(&head);
+    redis_join_as(r, &id, &note, done, arg);
 }
 
 /* What was decided because a session is ours may be wrong after an outage. */

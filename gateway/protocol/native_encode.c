@@ -262,11 +262,18 @@ static void encode_joined(const struct event *e, struct buf *b)
     APPEND(b, "}");
 }
 
+static void encode_left(const struct event *e, struct buf *b)
+{
+    put_string(b, SLICE("{\"type\":\"left\",\"room\":"), e->room);
+    put_string(b, SLICE(",\"reason\":"), e->text);
+    APPEND(b, "}");
+}
+
 static void (*const encoders[EVENTS])(const struct event *e, struct buf *b) = {
     [EVENT_WELCOME] = encode_welcome,     [EVENT_MESSAGE] = encode_message, [EVENT_ENTER] = encode_enter,
     [EVENT_EXIT] = encode_exit,           [EVENT_SUSPEND] = encode_suspend, [EVENT_ACK] = encode_ack,
     [EVENT_ERROR] = encode_error,         [EVENT_PONG] = encode_pong,       [EVENT_GOODBYE] = encode_goodbye,
-    [EVENT_RECOVERED] = encode_recovered, [EVENT_JOINED] = encode_joined,
+    [EVENT_RECOVERED] = encode_recovered, [EVENT_JOINED] = encode_joined,   [EVENT_LEFT] = encode_left,
 };
 
 void native_encode(const struct event *e, struct buf *ret)

@@ -68,6 +68,7 @@ enum event_kind {
     EVENT_GOODBYE,
     EVENT_RECOVERED,
     EVENT_JOINED,
+    EVENT_LEFT,
     EVENTS
 };
 
@@ -99,7 +100,7 @@ struct event {
     bool recovered;                        /* RECOVERED; if not, text says why: expired, fork, not_retained */
     bool has_more, more;                   /* ACK of a history */
     enum err err;                          /* ERROR */
-    struct slice text;                     /* ERROR: the sentence; GOODBYE: the reason */
+    struct slice text;                     /* ERROR: the sentence; GOODBYE, LEFT: the reason */
     struct slice reason;                   /* ERROR banned: as whoever banned has put it, may be empty */
     uint64_t until_ms;                     /* ERROR banned: 0: for ever */
     uint64_t reconnect_after_ms;           /* GOODBYE */

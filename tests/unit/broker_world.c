@@ -201,6 +201,7 @@ void answered(void *arg, const struct broker_result *r)
     a->repeated = r->repeated;
     a->replicas = r->replicas;
     a->more = r->more;
+    a->away = r->away;
     a->connected_ms = r->connected_ms;
     take(a->owner, sizeof a->owner, r->user);
     take(a->cursor, sizeof a->cursor, r->cursor);

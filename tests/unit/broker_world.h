@@ -39,7 +39,7 @@ struct answer {
     char why[200];
     struct position position;
     uint64_t total, connected_ms;
-    bool repeated, more;
+    bool repeated, more, away;
     uint32_t replicas;
     char owner[150]; /* user of a session resumed */
     char cursor[400];

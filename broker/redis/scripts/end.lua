@@ -1,6 +1,7 @@
 -- end.lua: begins to end a session, from when on nobody can resume it; or says why that must not be.
 -- KEYS: session
--- ARGV: the node whose session it must be (empty: any parked one whose time is over), that node's last heartbeat if it died (else 0)
+-- ARGV: the node whose session it must be (empty: any parked one whose time is over), that node's last heartbeat if it died (else 0),
+-- 'early' if a parked one's time counts as over
 -- returns {1, user, field `room:…` …}: take it out of its rooms, then forget it; {0}: there is none; {2}: somebody has it;
 -- {3, when}: it is parked until then; {4, user, field…}: its node died, but its window is not over: suspend and park it
 local s = redis.call('HMGET', KEYS[1], 'node', 'state', 'parked_until', 'user', 'resume_window')
@@ -10,7 +11,7 @@ if ARGV[1] ~= '' and s[1] ~= ARGV[1] then return {2} end
 if s[2] ~= 'ending' and (ARGV[1] == '' or heartbeat > 0) then
     local till = tonumber(s[3]) or 0
     if s[2] == 'parked' then
-        if ARGV[1] ~= '' or till > now() then return {3, till} end
+        if ARGV[1] ~= '' or (till > now() and ARGV[3] ~= 'early') then return {3, till} end
     elseif ARGV[1] == '' then
         return {2}
     else
