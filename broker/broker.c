@@ -55,3 +55,12 @@ struct slice broker_once_key(const struct publish *p, char scratch[ONCE_SCRATCH]
     (void)snprintf(scratch, ONCE_SCRATCH, "~%s", p->was.at.tag);
     return slice_str(scratch);
 }
+
+/* FNV-1a: every node must come to the same. */
+uint32_t event_shard(struct slice session, uint32_t shards)
+{
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < session.n; i++)
+        h = (h ^ (unsigned char)session.p[i]) * 16777619u;
+    return h % shards;
+}

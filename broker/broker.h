@@ -80,6 +80,33 @@ struct admission {
     uint64_t issued_s; /* 0: it does not say; then it was before any time */
 };
 
+/* What happened to a session, for a backend. The fields are for whoever reads them, the store knows none of them; it adds `time`. */
+#define EVENT_FIELDS_MAX 24
+#define EVENT_SHARDS_MAX 64
+struct event_field {
+    struct slice name, value;
+};
+struct event_record {
+    struct slice session; /* events of one session keep their order */
+    const struct event_field *fields;
+    size_t count;
+};
+/* One that was read. */
+struct event_entry {
+    struct slice id; /* its place: EVENT_PLACE_MAX letters at most */
+    const struct event_field *fields;
+    size_t count;
+};
+#define EVENT_PLACE_MAX 41
+
+/* A node's wish to deliver the events of a shard. */
+struct events_ask {
+    uint32_t shard, limit;
+    uint32_t lease_ms; /* 0: gives it back */
+    struct slice settled,
+        after; /* places: everything up to it is delivered; where to read on. Empty: nothing new, and from the cursor on */
+};
+
 /* What a completion is told. err is OK or why not; the rest is set as the operation says, borrowed until it returns. */
 struct broker_result {
     enum err err;
@@ -96,7 +123,10 @@ struct broker_result {
     const struct message_record *messages;
     const struct secret_record *secrets;
     const struct ban_record *bans;
-    bool away;         /* control: nobody has the session at the moment, it is parked */
+    bool away; /* control: nobody has the session at the moment, it is parked */
+    const struct event_entry *events;
+    bool mine, anew;   /* events: the shard is this node's; only since now, so that `cursor` is what counts */
+    uint64_t dropped;  /* events: how many went undelivered since ever */
     struct slice user; /* session_resume: whose session it is; its rooms are in `rooms` */
     uint64_t connected_ms;
 };
@@ -159,7 +189,10 @@ struct broker_config {
     uint32_t queue_bytes, queue_commands; /* bound of what waits for the store */
     uint32_t once_ttl_ms;                 /* how long an idempotency key is remembered */
     uint32_t session_ttl_ms;
-    bool read_replicas; /* history that may lag is read from a replica, if there is one */
+    bool read_replicas;    /* history that may lag is read from a replica, if there is one */
+    uint32_t event_shards; /* 0: nobody wants to know what happens to sessions */
+    uint32_t event_count;  /* how many events a shard keeps at most … */
+    uint32_t event_age_s;  /* … and for how long */
 };
 
 struct broker_stats { /* monotonic counters, and gauges marked (g) */
@@ -169,7 +202,8 @@ struct broker_stats { /* monotonic counters, and gauges marked (g) */
     uint64_t rtt_us_sum, rtt_count;                        /* round trip of the probe */
     uint64_t rtt_bucket[12]; /* cumulative not: count per bucket, bounds broker_rtt_bounds_us, last is above all */
     uint64_t replica_reads,
-        replica_fallbacks; /* pages of logs that a replica gave, and that the primary had to give instead */
+        replica_fallbacks;        /* pages of logs that a replica gave, and that the primary had to give instead */
+    uint64_t events, events_lost; /* appended; given up because the store would not take them */
     uint64_t replicated, quorum_missed; /* publishes that enough replicas have, and that were published without */
     uint64_t wait_us_sum,
         wait_bucket[12]; /* from sending a batch of such publishes to the replicas' answer; as rtt_bucket */
@@ -214,12 +248,22 @@ struct broker_ops {
     /* A session of this node begins or ends.
      * park: its connection is gone and it may come back within ttl_ms. It belongs to no node then; when nobody has resumed it by the end, one node ends it: EXIT
      * (disconnect) in every room, and it is forgotten. The caller has suspended its memberships. Does nothing when another node has resumed it meanwhile.
+     * remove: reason is what the event `disconnect` says; empty: there is to be none.
      * resume: makes sid a session of this node, parked or not, if token_hash is that of session_put. The result has user, connected_ms and rooms (names
      * only). A node that still has it is told `taken`. ERR_NOT_FOUND: no such session any more; ERR_UNAUTHORIZED: another token. */
     void (*session_put)(struct broker *b, const struct session_record *s, broker_done *done, void *arg);
     void (*session_park)(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg);
     void (*session_resume)(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done, void *arg);
-    void (*session_remove)(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg);
+    void (*session_remove)(struct broker *b, struct slice sid, struct slice user, struct slice reason,
+                           broker_done *done, void *arg);
+
+    /* Appends to the events of the session's shard. Doing it twice makes two entries. What was completed with ERR_UNAVAILABLE or ERR_TIMEOUT may have been
+     * appended. With event_shards the store itself appends `disconnect` of sessions that end: before it forgets them, at least once, with an id
+     * that is the same each time unless the store has lost the session. Without: ERR_UNSUPPORTED. */
+    void (*event)(struct broker *b, const struct event_record *e, broker_done *done, void *arg);
+    /* Claims a shard, or keeps it; tells the store how far everything is delivered; reads what follows `after`. Result: mine, anew, cursor, dropped,
+     * total (entries there are), events. A shard that is another node's: mine is false, no error. */
+    void (*events)(struct broker *b, const struct events_ask *ask, broker_done *done, void *arg);
 
     /* Bans. ban takes the place of an older ban of that user; unban: ERR_NOT_FOUND when there was none. bans: a page of them, those that end first first.
      * revoke: what was revoked before stays revoked; of two times the later one counts.
@@ -282,6 +326,9 @@ struct broker *broker_memory_create(struct loop *loop, const struct broker_confi
 struct broker *broker_redis_create(struct loop *loop, const struct broker_config *cfg,
                                    const struct broker_events *events, void *owner, struct error *reterr);
 enum err broker_redis_check_url(const char *url, struct error *reterr);
+
+/* Which shard the events of a session belong to. */
+uint32_t event_shard(struct slice session, uint32_t shards);
 
 static inline bool room_is_session(struct slice room)
 {

@@ -379,6 +379,7 @@ static void memory_destroy(struct broker *b)
     memory_once_clear(m);
     memory_secrets_clear(m);
     memory_bans_clear(m);
+    memory_events_clear(m);
     free(m->node);
     free(m);
 }
@@ -409,6 +410,8 @@ static const struct broker_ops memory_ops = {
     .session_end = memory_session_end_away,
     .away_join = memory_away_join,
     .away_leave = memory_away_leave,
+    .event = memory_event,
+    .events = memory_events,
     .secrets = memory_secrets,
     .not_ready = memory_not_ready,
     .retire = memory_retire,
@@ -431,6 +434,7 @@ struct broker *broker_memory_create(struct loop *loop, const struct broker_confi
     list_init(&m->once_list);
     list_init(&m->parked);
     list_init(&m->verdicts_all);
+    memory_events_init(m, cfg);
     task_init(&m->task, dispatch);
     timer_init(&m->sweep, loop, on_sweep);
     timer_start(&m->sweep, SWEEP_MS);

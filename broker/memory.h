@@ -89,6 +89,14 @@ struct verdict {
     char bytes[];
 };
 
+/* Events of a shard. */
+struct memory_events {
+    struct link list;
+    uint64_t last, cursor; /* places */
+    uint64_t count, dropped;
+    bool read; /* somebody delivers them */
+};
+
 struct memory {
     struct broker b;
     struct task task;
@@ -114,7 +122,18 @@ struct memory {
         uint64_t from_ms;
     } secrets[SECRETS_MAX]; /* oldest first */
     size_t secret_count;
+    struct memory_events *events;
+    uint32_t event_shards, event_count;
+    uint64_t event_age_ms;
 };
+
+/* memory_events.c */
+void memory_event(struct broker *b, const struct event_record *e, broker_done *done, void *arg);
+void memory_events(struct broker *b, const struct events_ask *ask, broker_done *done, void *arg);
+/* `disconnect`; nothing without a reason. */
+void memory_event_ended(struct memory *m, struct slice sid, struct slice user, struct slice reason);
+void memory_events_init(struct memory *m, const struct broker_config *cfg);
+void memory_events_clear(struct memory *m);
 
 void memory_run_secrets(struct memory *m, struct op *op);
 void memory_secrets_clear(struct memory *m);
@@ -150,7 +169,8 @@ struct user *memory_user_find(struct memory *m, struct slice id);
 void memory_session_put(struct broker *b, const struct session_record *s, broker_done *done, void *arg);
 void memory_session_park(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg);
 void memory_session_resume(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done, void *arg);
-void memory_session_remove(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg);
+void memory_session_remove(struct broker *b, struct slice sid, struct slice user, struct slice reason,
+                           broker_done *done, void *arg);
 void memory_run_session_park(struct memory *m, struct op *op);
 void memory_run_session_remove(struct memory *m, struct op *op);
 /* Out of all its rooms, and forgotten. */

@@ -78,17 +78,26 @@ void memory_session_put(struct broker *b, const struct session_record *s, broker
     op->time_ms = s->connected_ms;
 }
 
+static struct slice user_of(const struct session *s)
+{
+    return s->user != NULL ? (struct slice){s->user->id, s->user->n} : SLICE_NONE;
+}
+
 void memory_run_session_remove(struct memory *m, struct op *op)
 {
     struct session *s = memory_session_find(m, op->p.from);
-    if (s != NULL)
+    if (s != NULL) {
+        memory_event_ended(m, op->p.from, user_of(s), op->p.data);
         session_free(m, s);
+    }
     broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
 }
 
-void memory_session_remove(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg)
+void memory_session_remove(struct broker *b, struct slice sid, struct slice user, struct slice reason,
+                           broker_done *done, void *arg)
 {
-    (void)memory_request(b, memory_run_session_remove, &(struct publish){.from = sid, .user = user}, done, arg);
+    (void)memory_request(b, memory_run_session_remove, &(struct publish){.from = sid, .user = user, .data = reason},
+                         done, arg);
 }
 
 /* --- parked --- */
@@ -145,13 +154,14 @@ void memory_session_end(struct memory *m, struct session *s, enum exit_reason re
     while (!list_empty(&s->members)) {
         struct member *member = list_first(&s->members, struct member, in_session);
         struct room *room = member->room;
-        struct slice sid = {s->sid, s->n},
-                     user = s->user != NULL ? (struct slice){s->user->id, s->user->n} : SLICE_NONE;
+        struct slice sid = {s->sid, s->n}, user = user_of(s);
         (void)memory_member_remove(m, room, sid);
         memory_announce(m, room,
                         &(struct envelope){.kind = ENVELOPE_EXIT, .from = sid, .user = user, .reason = reason});
         memory_room_touch(m, room);
     }
+    memory_event_ended(m, (struct slice){s->sid, s->n}, user_of(s),
+                       reason == EXIT_KICKED ? SLICE("kicked") : SLICE("expired"));
     session_free(m, s);
 }
 

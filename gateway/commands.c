@@ -8,6 +8,7 @@
 #include "gateway/grant.h"
 #include "gateway/history.h"
 #include "gateway/metrics.h"
+#include "gateway/report.h"
 #include "gateway/request.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
@@ -120,9 +121,25 @@ static enum err on_presence(struct session *s, const struct command *c, struct e
 
 /* --- messages --- */
 
+static void on_reported(void *arg, const struct broker_result *r)
+{
+    struct request *request = arg;
+    if (!request_failed(&request, r))
+        request_event(&request, &(struct event){.kind = EVENT_ACK,
+                                                .room = request->room,
+                                                .position = request->position.offset != 0 ? &request->position : NULL,
+                                                .replicas = request->replicas});
+}
+
 static void on_published(void *arg, const struct broker_result *r)
 {
     struct request *request = arg;
+    if (r->err == OK && request->report != NULL) { /* acknowledged when the backend is certain to hear of it */
+        request->position = r->position;
+        request->replicas = r->replicas;
+        report_message(TAKE(request->report), &request->position, on_reported, request);
+        return;
+    }
     if (request_failed(&request, r))
         return;
     request_event(&request, &(struct event){.kind = EVENT_ACK,
@@ -146,6 +163,8 @@ static enum err publish_to(struct session *s, const struct command *c, struct sl
                     policy->size);
     if (member != NULL && !bucket_take(&member->room->rate, policy->rate, 0, loop_now_us(g->loop)))
         return fail(reterr, ERR_RATE_LIMITED, "more than %u messages per second in this room", policy->rate);
+    struct request *request = request_create(s, c);
+    request->report = report_message_new(s, room, c);
     g->broker->ops->publish(g->broker,
                             &(struct publish){.room = room,
                                               .event = c->event,
@@ -158,7 +177,7 @@ static enum err publish_to(struct session *s, const struct command *c, struct sl
                                               .retain_count = policy->retain_count,
                                               .retain_age_s = policy->retain_age_s,
                                               .replicas = policy->replicas},
-                            on_published, request_create(s, c));
+                            on_published, request);
     return OK;
 }
 
@@ -204,8 +223,11 @@ static command_fn *const handlers[COMMANDS] = {
 void command_join_granted(struct session *s)
 {
     struct error error = {0};
-    if (s->conn == NULL || s->grant == NULL || s->may_resume || s->resuming)
+    if (s->conn == NULL || s->may_resume || s->resuming)
         return; /* it may be another session that counts */
+    report_connect(s);
+    if (s->grant == NULL)
+        return;
     const struct buf *rooms = &s->grant->claims.room;
     for (const char *name = auth_name_next(rooms, NULL); name != NULL; name = auth_name_next(rooms, name)) {
         const struct command c = {.kind = CMD_JOIN, .room = slice_str(name), .granted = true};

@@ -27,7 +27,7 @@ struct strings { /* values of a repeatable option, in the order given */
 struct config {
     struct strings listen, origins, policies, jwt_keys;
     char *tls_cert, *tls_key, *broker, *node, *key_prefix, *config_file, *jwt_audience, *jwt_issuer;
-    bool insecure, demo;
+    bool insecure, demo, events;
     enum auth_mode auth;
     enum expiry_rule jwt_expiry;
     enum slow_rule slow_consumer;
@@ -42,6 +42,7 @@ struct config {
     uint32_t message_rate, message_burst; /* frames per second from one client; 0: no limit */
     uint32_t handshake_timeout_s, heartbeat_s, resume_window_s, drain_time_s, jwt_leeway_s;
     uint32_t tail_bytes, tail_total_bytes;
+    uint32_t event_shards, event_count, event_age_s;
     uint32_t lease_ms, redis_timeout_ms, redis_queue_bytes;
     bool redis_read_replicas;
     char *doctor; /* the URL of --doctor, which is no option; NULL: none */

@@ -146,6 +146,10 @@ static enum err check_policies(const struct config *c, struct error *reterr)
                  "policy %.60s: durability=replicated:%u with broker memory: only Redis has replicas; use --broker "
                  "redis://…",
                  replicated->pattern, replicated->replicas);
+    const struct policy *with_events = !c->events ? policies_with_events(p) : NULL;
+    if (e == OK && with_events != NULL)
+        e = fail(reterr, ERR_BAD_REQUEST, "policy %.60s: events=… without --events on: nobody would hear of them",
+                 with_events->pattern);
     const struct policy *by_token = c->auth != AUTH_JWT ? policies_by_token(p) : NULL;
     if (e == OK && by_token != NULL)
         e = fail(reterr, ERR_BAD_REQUEST, "policy %.60s: join=token or publish=token needs --auth jwt",

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "broker/broker.h"
 #include "gateway/config_value.h"
 
 #define RELOAD    true
@@ -84,6 +85,13 @@ static const struct config_option rooms[] = {
     BOOL("demo", demo, "on", RELOAD, "serve the chat demo at /"),
 };
 
+static const struct config_option backend[] = {
+    BOOL("events", events, "off", RESTART, "keep what happens to sessions, for a backend to read: streams in Redis"),
+    COUNT("event-shards", event_shards, "4", 1, EVENT_SHARDS_MAX, RESTART, "streams that events are spread over, by session; the same on all nodes"),
+    COUNT("event-count", event_count, "100000", 100, 100000000, RESTART, "events that one stream keeps; over it the oldest go, delivered or not"),
+    SECONDS("event-age", event_age_s, "1d", 10, 365 * 24 * HOUR, RESTART, "how long events are kept"),
+};
+
 static const struct config_option limits[] = {
     COUNT("max-connections", max_connections, "100000", 1, 10000000, RELOAD, "open connections of one process"),
     COUNT("max-connections-per-ip", max_connections_per_ip, "1000", 0, 10000000, RELOAD, "open connections of one client address and process; 0: no limit"),
@@ -123,6 +131,7 @@ const struct config_group config_groups[] = {
     {"Cluster", cluster, ARRAY_LEN(cluster)},
     {"Clients", clients, ARRAY_LEN(clients)},
     {"Rooms", rooms, ARRAY_LEN(rooms)},
+    {"Backend", backend, ARRAY_LEN(backend)},
     {"Limits", limits, ARRAY_LEN(limits)},
     {"Times", times, ARRAY_LEN(times)},
     {"Configuration and logs", files, ARRAY_LEN(files)},

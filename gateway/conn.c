@@ -9,6 +9,7 @@
 #include "gateway/gateway.h"
 #include "gateway/greeting.h"
 #include "gateway/metrics.h"
+#include "gateway/report.h"
 #include "gateway/session.h"
 
 #define CLOSE_LINGER_MS 5000
@@ -197,6 +198,8 @@ void conn_close(struct conn *c, int code, struct slice reason)
     ws_close_append(scratch, code, reason);
     send_bytes(c, buf_slice(scratch));
     c->state = CONN_CLOSING;
+    if (c->session != NULL)
+        report_reason(c->session, reason);
     c->keep = code == 1001 || code == 1013 || code == err_close_code(ERR_SLOW_CONSUMER);
     LOG(DEBUG, "closing", "session=%s peer=%s code=%d reason=%s", session_sid(c->session), c->ip, code, log_q(reason));
     wheel_set(&c->gw->wheel, &c->timer, CLOSE_LINGER_MS);

@@ -11,6 +11,7 @@
 #include "gateway/fork.h"
 #include "gateway/message.h"
 #include "gateway/metrics.h"
+#include "gateway/report.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
 
@@ -133,6 +134,7 @@ static void on_retry(struct timer *t)
     HASH_ITER (hh, g->sessions, s, next) {
         session_retry(s);
     }
+    reports_retry(g);
     struct room *r, *next_room;
     HASH_ITER (hh, g->rooms, r, next_room) {
         stream_retry(r);
@@ -190,6 +192,8 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     list_init(&g->farewells);
     starts_init(&g->starts, g);
     list_init(&g->greetings);
+    list_init(&g->reporting);
+    g->reports_on = cfg->events;
     (void)snprintf(g->node, sizeof g->node, "%s", node);
     wheel_init(&g->wheel, TICK_MS, loop_now_ms(loop));
     timer_init(&g->tick, loop, on_tick);
@@ -210,7 +214,10 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
                                                           .read_replicas = cfg->redis_read_replicas,
                                                           .queue_commands = QUEUE_COMMANDS,
                                                           .once_ttl_ms = ONCE_TTL_MS,
-                                                          .session_ttl_ms = SESSION_TTL_MS},
+                                                          .session_ttl_ms = SESSION_TTL_MS,
+                                                          .event_shards = g->reports_on ? cfg->event_shards : 0,
+                                                          .event_count = cfg->event_count,
+                                                          .event_age_s = cfg->event_age_s},
                                   &broker_events, g, reterr);
     if (g->broker == NULL) {
         policies_destroy(&g->policies);
@@ -246,6 +253,7 @@ void gateway_destroy(struct gateway **gp)
     broker_destroy(&broker);                 /* completes what is under way: no request is left */
     control_fini(g);
     starts_fini(&g->starts);
+    reports_abandon(g);
     abandon_sessions(g);
     task_cancel(&g->starts.next);
     assert(g->sessions == NULL);

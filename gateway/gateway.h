@@ -41,6 +41,9 @@ struct gateway {
     uint32_t catchup_reads;
     uint32_t api_reads; /* histories that the HTTP API reads */
 
+    bool reports_on;       /* the backend hears of what happens to sessions */
+    struct link reporting; /* sessions that have something to report */
+
     struct tails tails;     /* of the rooms' newest messages */
     struct link forks_open; /* not accounted for yet */
 

@@ -225,6 +225,8 @@ static void render_lag(struct buf *out)
     X(failovers,       "counter", "times the sentinels named another primary")                \
     X(queued_bytes,    "gauge",   "bytes that wait for the store")                            \
     X(queued_commands, "gauge",   "commands that wait for the store or its answer")           \
+    X(events,          "counter", "events of sessions appended")                              \
+    X(events_lost,     "counter", "ends of sessions that the store would not append")         \
     X(subscriptions,   "gauge",   "rooms this node is subscribed to")
 // clang-format on
 

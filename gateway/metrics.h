@@ -56,6 +56,7 @@
     X(auth_expired,         "counter", "clients disconnected because their token expired")   \
     X(controls_asked,       "counter", "commands for sessions sent to the nodes that have them (API, bans)") \
     X(controls_done,        "counter", "commands for sessions of this node that were carried out") \
+    X(events_dropped,       "counter", "events of sessions given up because the store would not take them") \
     X(reloads,              "counter", "configuration reloads")
 // clang-format on
 

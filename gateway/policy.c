@@ -68,6 +68,14 @@ const struct policy *policies_replicated(const struct policies *p)
     return NULL;
 }
 
+const struct policy *policies_with_events(const struct policies *p)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (p->list[i].events != 0)
+            return &p->list[i];
+    return NULL;
+}
+
 const struct policy *policies_by_token(const struct policies *p)
 {
     for (size_t i = 0; i < p->count; i++)
@@ -87,7 +95,8 @@ enum setting_type {
     SETTING_COUNT,
     SETTING_SIZE,
     SETTING_SECONDS,
-    SETTING_DURABILITY
+    SETTING_DURABILITY,
+    SETTING_EVENTS
 };
 
 static const struct setting {
@@ -108,6 +117,8 @@ static const struct setting {
     {"retain-count", SETTING_COUNT, offsetof(struct policy, retain_count), "a number of messages"},
     {"retain-age", SETTING_SECONDS, offsetof(struct policy, retain_age_s), "a time in whole seconds such as 10m"},
     {"durability", SETTING_DURABILITY, offsetof(struct policy, replicas), "fast, or replicated:N with N from 1 to 8"},
+    {"events", SETTING_EVENTS, offsetof(struct policy, events),
+     "none, or some of message, join, leave with commas between"},
 };
 
 _Static_assert(REPLICAS_MAX == 8, "as the text above says");
@@ -119,6 +130,8 @@ static const char *const slow_words[] = {[POLICY_SLOW_DEFAULT] = "default",
                                          [POLICY_SLOW_DROP_OLDEST] = "drop-oldest",
                                          [POLICY_SLOW_RESUME] = "resume",
                                          NULL};
+static const char *const event_words[] = {
+    [POLICY_EVENT_MESSAGE] = "message", [POLICY_EVENT_JOIN] = "join", [POLICY_EVENT_LEAVE] = "leave", NULL};
 static const char *const history_words[] = {
     [HISTORY_DEFAULT] = "default", [HISTORY_ON] = "on", [HISTORY_OFF] = "off", NULL};
 
@@ -209,6 +222,27 @@ static bool set_durability(struct slice value, uint32_t *ret)
     return true;
 }
 
+static bool set_events(struct slice value, unsigned *ret)
+{
+    unsigned set = 0, word;
+    if (slice_eq(value, SLICE("none"))) {
+        *ret = 0;
+        return true;
+    }
+    for (;;) {
+        const char *comma = value.n != 0 ? memchr(value.p, ',', value.n) : NULL;
+        size_t n = comma != NULL ? (size_t)(comma - value.p) : value.n;
+        if (!value_word((struct slice){value.p, n}, event_words, &word) || (set & BIT(word)) != 0)
+            return false;
+        set |= BIT(word);
+        if (comma == NULL)
+            break;
+        value = slice_from(value, n + 1);
+    }
+    *ret = set;
+    return true;
+}
+
 static bool set_value(struct policy *p, const struct setting *s, struct slice value)
 {
     void *field = (char *)p + s->offset;
@@ -222,6 +256,7 @@ static bool set_value(struct policy *p, const struct setting *s, struct slice va
     case SETTING_SIZE: return value_size(value, field);
     case SETTING_SECONDS: return set_seconds(value, field);
     case SETTING_DURABILITY: return set_durability(value, field);
+    case SETTING_EVENTS: return set_events(value, field);
     }
     return false;
 }

@@ -21,6 +21,9 @@ enum policy_slow { POLICY_SLOW_DEFAULT, POLICY_SLOW_DISCONNECT, POLICY_SLOW_DROP
 /* May anybody read the log over the HTTP API, which knows no users? DEFAULT: where anybody may connect as anybody, and join. */
 enum policy_history { HISTORY_DEFAULT, HISTORY_ON, HISTORY_OFF };
 
+/* What the backend hears of: bits of events. */
+enum policy_event { POLICY_EVENT_MESSAGE, POLICY_EVENT_JOIN, POLICY_EVENT_LEAVE };
+
 struct policy {
     char *pattern;
     enum policy_who join, publish; /* join: not members. Default anyone, members */
@@ -28,6 +31,7 @@ struct policy {
     bool notices;                  /* enter and exit are told to members; default on */
     enum policy_slow slow;
     enum policy_history public_history;
+    unsigned events;       /* a set of BIT(enum policy_event); default none */
     uint32_t rate;         /* messages per second into one room on one node; 0: no limit (default) */
     uint32_t size;         /* bytes of data in one message; 0: only --max-message-size (default) */
     uint32_t max_members;  /* 0: no limit (default) */
@@ -38,6 +42,9 @@ struct policy {
 };
 
 struct policies; /* in order */
+
+/* The first line that wants events, or NULL. */
+const struct policy *policies_with_events(const struct policies *p);
 
 /* Parses the lines; a bad one is named in *reterr. The last, implicit policy is `*` with the defaults, for rooms of the server `$*` with the defaults
  * but join=nobody publish=anyone, since they have no members; lines for `$…` begin with these too. Returns NULL on failure. */

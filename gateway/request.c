@@ -7,6 +7,7 @@
 #include "gateway/conn.h"
 #include "gateway/control.h"
 #include "gateway/gateway.h"
+#include "gateway/report.h"
 #include "gateway/session.h"
 
 static struct slice copy_to(char **at, struct slice s)
@@ -22,6 +23,7 @@ static struct slice copy_to(char **at, struct slice s)
 struct request *request_create(struct session *s, const struct command *c)
 {
     struct request *r = xmalloc(sizeof *r + c->id.n + c->room.n);
+    *r = (struct request){0};
     char *at = (char *)(r + 1);
     r->session = s;
     r->kind = c->kind;
@@ -50,6 +52,7 @@ void request_drop(struct request **rp)
     s->granted_requests -= r->granted;
     if (s->conn != NULL && s->requests <= s->gw->cfg->max_requests_per_session / 2)
         conn_pause(s->conn, false);
+    report_free(r->report);
     free(r);
     session_unref(s);
 }

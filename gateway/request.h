@@ -14,6 +14,9 @@ struct request {
     struct slice id, room;   /* copies, behind the struct */
     struct control_job *job; /* not NULL: not the client asked; owned */
     bool granted;            /* a join that the session's token asked for: told as JOINED */
+    struct report *report;   /* owned: the backend is to hear of the message, when it is published */
+    struct position position;
+    uint32_t replicas;
 };
 
 /* Counts against the session's limit of requests under way, pausing its input when that is reached. */

@@ -11,6 +11,7 @@
 #include "gateway/gateway.h"
 #include "gateway/message.h"
 #include "gateway/metrics.h"
+#include "gateway/report.h"
 #include "gateway/request.h"
 #include "gateway/session.h"
 
@@ -275,6 +276,8 @@ static void on_left(void *arg, const struct broker_result *result)
     session_ref(s);
     if (m != NULL && m->phase == MEMBER_LEAVING) {
         m->busy = false;
+        if (result->err == OK && m->reported && !m->suspend)
+            report_leave(m);
         if (result->err == OK)
             member_free(m);
         else
@@ -371,6 +374,9 @@ static void on_enter(struct room *r, const struct envelope *e, const struct even
         member_leave(m, EXIT_LEAVE, NULL);
         return;
     }
+    if (m->request != NULL)
+        report_join(m);
+    m->reported = true;
     request_ack(&m->request, &e->position, &r->total);
     if (m->returning)
         catchup_begin(m, m->has_from ? &m->from : NULL);

@@ -39,6 +39,7 @@ struct member {
     struct catchup *catchup; /* JOINING, ENTER heard: being told what it missed, or has not read yet */
     bool returning;          /* has been here before: catch up from `from` */
     bool has_from;
+    bool reported; /* has become a member: the backend hears of it when it is one no more */
     struct position from;
     /* What it has seen of branches that were lost since (gateway/fork.h): everything after `entered` on `branch`, everything on later ones before
      * `branch_end`; */

@@ -14,6 +14,7 @@
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/metrics.h"
+#include "gateway/report.h"
 #include "gateway/request.h"
 #include "gateway/room.h"
 #include "gateway/secret.h"
@@ -66,6 +67,7 @@ void session_unref(struct session *s)
     control_job_done(&s->job, OK, NULL);
     resume_free(s->resume);
     grant_destroy(&s->grant);
+    reports_free(s->reports);
     free(s->agent);
     free(s->origin);
     free(s);
@@ -205,10 +207,15 @@ void session_opened_part(struct session *s)
     assert(s->opening != 0);
     if (--s->opening != 0)
         return;
-    if (s->resume != NULL)
+    if (s->resume != NULL) {
         resume_ready(s);
-    else if (s->conn != NULL && !s->refused)
-        session_put(s);
+        return;
+    }
+    if (s->conn == NULL || s->refused)
+        return;
+    if (!s->may_resume)
+        report_connect(s);
+    session_put(s);
 }
 
 static void on_turn(struct start *start)
@@ -277,6 +284,7 @@ struct session *session_adopt(struct session *asking, struct slice sid, struct s
         s->admitted = true;
         s->opening--;
     }
+    report_begin(s);
     grant_attach(TAKE(asking->grant), s);
     s->agent = TAKE(asking->agent);
     s->origin = TAKE(asking->origin);
@@ -285,6 +293,7 @@ struct session *session_adopt(struct session *asking, struct slice sid, struct s
         s->conn->session = s;
         asking->conn = NULL;
         set_state(asking, SESSION_ENDING);
+        report_reason(asking, SLICE("resumed"));
         leave_store(asking);
     }
     return s;
@@ -378,7 +387,7 @@ static void leave_store(struct session *s)
         else
             member_leave(m, s->exit, NULL);
     }
-    if (s->busy || s->taken || !list_empty(&s->members))
+    if (s->busy || s->taken || !list_empty(&s->members) || report_pending(s))
         return;
     if (!s->stored) { /* gone before the store heard of it */
         session_release(s);
@@ -389,7 +398,7 @@ static void leave_store(struct session *s)
     if (s->state == SESSION_PARKING)
         b->ops->session_park(b, slice_str(s->sid), gateway_resume_window_s(s->gw) * 1000u, on_left_store, s);
     else
-        b->ops->session_remove(b, slice_str(s->sid), s->user, on_left_store, s);
+        b->ops->session_remove(b, slice_str(s->sid), s->user, report_end(s), on_left_store, s);
 }
 
 void session_conn_gone(struct session *s, const char *why)
@@ -481,6 +490,7 @@ void session_restore(struct session *s)
     if (s->state != SESSION_ACTIVE)
         return;
     s->stale = true;
+    report_connect_again(s);
     session_retry(s);
 }
 

@@ -65,6 +65,7 @@ struct session {
     struct resume *resume;   /* OPENING of an adopted session; owned */
     enum exit_reason exit;   /* what others are told when it ends */
     struct control_job *job; /* somebody waits for its end */
+    struct reports *reports; /* what the backend is to hear of it; NULL: nothing (yet); owned */
     struct grant *grant;     /* what its token lets it do; NULL with --auth open; owned */
 };
 
@@ -133,7 +134,7 @@ void command_run(struct session *s, const struct command *c);
 enum err command_join_for(struct session *s, struct slice room, struct control_job *job, struct error *reterr);
 enum err command_leave_for(struct session *s, struct slice room, struct slice reason, struct control_job *job,
                            struct error *reterr);
-/* Joins the rooms that the session's token names to be joined at once. */
+/* It is certain that this session will be used: joins the rooms that its token names to be joined at once. */
 void command_join_granted(struct session *s);
 
 /* resume.c */

@@ -1,6 +1,7 @@
 /* broker/redis/clear.c: the end of a session in the store, whoever brings it about: its own node, a reaper, or whoever finds its window over.
  *
  * One script decides and marks the hash as ending: from then on nobody can resume it, and every step that follows may be done twice. */
+#include "base/log.h"
 #include "base/mem.h"
 #include "broker/redis/redis.h"
 
@@ -8,6 +9,8 @@ struct clear_call {
     struct call call;
     struct clearing what; /* slices point into names */
     struct buf user;
+    uint64_t since_ms; /* it is being ended; 0: the store has no such session */
+    enum err err;      /* of what was done so far */
     char names[];
 };
 
@@ -53,7 +56,7 @@ static struct gather *gather_unbounded(struct clear_call *c, broker_done *done)
     return g;
 }
 
-static void forget(struct clear_call *c, enum err err, const char *why)
+static void drop(struct clear_call *c, enum err err, const char *why)
 {
     struct redis *r = c->call.r;
     struct gather *g = gather_unbounded(c, clear_end);
@@ -73,6 +76,36 @@ static void forget(struct clear_call *c, enum err err, const char *why)
     gather_send(g, &a);
     drop_name(g, c, 0);
     gather_close(g);
+}
+
+static void on_event_told(void *arg, const struct broker_result *result)
+{
+    struct clear_call *c = arg;
+    if (store_is_gone(result->err)) {
+        clear_end(c, result);
+        return;
+    }
+    if (result->err != OK) {
+        c->call.r->b.stats.events_lost++;
+        LOG(ERROR, "the end of a session could not be told to the backend", "session=%.*s why=%s",
+            SLICE_FMT(c->what.sid), log_q(slice_str(result->why)));
+    }
+    drop(c, c->err, err_name(c->err));
+}
+
+/* The event comes before: whoever finds the session again tells it again. What the store has lost is told by the node that had it. */
+static void forget(struct clear_call *c, enum err err, const char *why)
+{
+    struct redis *r = c->call.r;
+    c->err = err;
+    if (r->events.shards == 0 || c->what.event.n == 0 ||
+        (c->since_ms == 0 && !slice_eq(c->what.node, slice_str(r->node)))) {
+        drop(c, err, why);
+        return;
+    }
+    struct ended what = {
+        .sid = c->what.sid, .user = buf_slice(&c->user), .reason = c->what.event, .since_ms = c->since_ms};
+    redis_event_ended(r, &what, on_event_told, c);
 }
 
 static void on_rooms_left(void *arg, const struct broker_result *result)
@@ -106,7 +139,7 @@ static void each_room(struct clear_call *c, const redisReply *reply, bool leave,
     struct member_id id = {.sid = c->what.sid, .user = buf_slice(&c->user), .node = c->what.node, .any = leave};
     if (id.node.n == 0)
         id.node = slice_str(r->node);
-    for (size_t i = 2; i < reply->elements; i++) {
+    for (size_t i = 3; i < reply->elements; i++) {
         id.room = slice_from(reply_slice(reply->element[i]), sizeof "room:" - 1);
         if (id.room.n == 0)
             continue;
@@ -165,6 +198,7 @@ static void on_verdict(void *arg, const redisReply *reply, enum err err, const c
         if (verdict == END || verdict == TO_BE_PARKED) {
             buf_clear(&c->user);
             buf_append(&c->user, user);
+            (void)reply_u64(reply_at(reply, 2), &c->since_ms);
         }
         act(c, verdict, reply);
     }
@@ -181,13 +215,14 @@ static struct slice put(char **at, struct slice s)
 
 void session_clear(struct redis *r, const struct clearing *what, broker_done *done, void *arg)
 {
-    struct clear_call *c = xcalloc(1, sizeof *c + what->node.n + what->sid.n + what->score.n);
+    struct clear_call *c = xcalloc(1, sizeof *c + what->node.n + what->sid.n + what->score.n + what->event.n);
     char *at = c->names;
     c->call = (struct call){.r = r, .done = done, .arg = arg};
     c->what = *what;
     c->what.sid = put(&at, what->sid);
     c->what.node = put(&at, what->node);
     c->what.score = put(&at, what->score);
+    c->what.event = put(&at, what->event);
     buf_append(&c->user, what->user);
     struct args a;
     script_args(&a, r, SCRIPT_END, 1);

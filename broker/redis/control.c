@@ -179,8 +179,12 @@ static void on_due_early(void *arg, const redisReply *reply, enum err err, const
         away_fail(c, err != OK ? err : ERR_UNAVAILABLE, err != OK ? why : "the broker is closing");
         return;
     }
-    const struct clearing what = {
-        .sid = c->sid, .reason = c->reason, .score = buf_slice(&c->score), .early = true, .verdict = &c->verdict};
+    const struct clearing what = {.sid = c->sid,
+                                  .reason = c->reason,
+                                  .event = SLICE("kicked"),
+                                  .score = buf_slice(&c->score),
+                                  .early = true,
+                                  .verdict = &c->verdict};
     session_clear(r, &what, on_ended, c);
 }
 

@@ -310,8 +310,10 @@ static void on_due(void *arg, const redisReply *reply, enum err err, const char 
     }
     struct gather *g = gather_new(r, on_page_ended, r);
     for (size_t i = 1; i < reply->elements; i++) {
-        struct clearing what = {
-            .sid = reply_slice(reply->element[i]), .reason = EXIT_DISCONNECT, .score = reply_slice(reply->element[0])};
+        struct clearing what = {.sid = reply_slice(reply->element[i]),
+                                .reason = EXIT_DISCONNECT,
+                                .event = SLICE("expired"),
+                                .score = reply_slice(reply->element[0])};
         r->expiry.page++;
         gather_hold(g);
         session_clear(r, &what, gather_release, g);

@@ -121,6 +121,7 @@ static void clear_page(struct reap *p, const redisReply *reply)
                                 .set = ":lost",
                                 .heartbeat_ms = p->heartbeat_ms,
                                 .reason = EXIT_NODE_LOST,
+                                .event = SLICE("node_lost"),
                                 .missing = p->swept ? NULL : &p->missing};
         if (what.sid.n == 0)
             continue;

@@ -164,6 +164,8 @@ static const struct broker_ops redis_ops = {
     .session_end = redis_session_end,
     .away_join = redis_away_join,
     .away_leave = redis_away_leave,
+    .event = redis_event,
+    .events = redis_events,
     .secrets = redis_secrets,
     .not_ready = redis_not_ready,
     .retire = redis_retire,
@@ -208,6 +210,7 @@ static void configure(struct redis *r, const struct broker_config *cfg)
     /* The time to live is the last resort: a reaper must always come first. */
     r->session_ttl_ms = cfg->session_ttl_ms > 10 * r->lease_ms ? cfg->session_ttl_ms : 10 * r->lease_ms;
     r->started_ms = loop_wall_ms(r->b.loop);
+    r->events = (struct event_limits){cfg->event_shards, cfg->event_count, cfg->event_age_s * (uint64_t)1000};
     bool in_cluster = r->url.topology == REDIS_CLUSTER;
     r->link_cfg = (struct redis_link_config){.name = r->node,
                                              .url = &r->url,

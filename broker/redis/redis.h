@@ -44,6 +44,12 @@ struct expiry {
     uint64_t due_ms;
 };
 
+struct event_limits {
+    uint32_t shards; /* 0: events are off */
+    uint32_t count;
+    uint64_t age_ms;
+};
+
 struct redis {
     struct broker b;
     struct redis_url url;
@@ -68,6 +74,7 @@ struct redis {
     struct lease lease;
     struct sessions sessions;
     struct expiry expiry;
+    struct event_limits events;
 };
 
 static inline struct redis *redis_of(struct broker *b)
@@ -178,7 +185,8 @@ void sessions_fini(struct redis *r);
 void sessions_tick(struct redis *r, uint64_t elapsed_ms);
 size_t sessions_count(const struct redis *r);
 void redis_session_put(struct broker *b, const struct session_record *s, broker_done *done, void *arg);
-void redis_session_remove(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg);
+void redis_session_remove(struct broker *b, struct slice sid, struct slice user, struct slice reason, broker_done *done,
+                          void *arg);
 /* A leave failed: it will be done when Redis is back, unless the session joins again. */
 void sessions_owe(struct redis *r, struct slice sid, struct slice room, struct slice user, enum exit_reason reason);
 void sessions_owe_no_more(struct redis *r, struct slice sid, struct slice room);
@@ -210,6 +218,7 @@ struct clearing {
     const char
         *set; /* after the node in the name of the set that names this session: ":sessions" or ":lost"; or NULL */
     enum exit_reason reason;
+    struct slice event; /* what the event `disconnect` says is the reason; empty: there is none */
     uint64_t
         heartbeat_ms; /* of a node that died: the session's window began then, and it is parked until that is over. 0: it is not */
     bool *
@@ -270,6 +279,15 @@ void redis_admit(struct broker *b, const struct admission *who, broker_done *don
 
 /* Redis' clock, estimated; 0 when it was never heard. */
 uint64_t lease_redis_now(const struct redis *r);
+
+/* events.c */
+void redis_event(struct broker *b, const struct event_record *e, broker_done *done, void *arg);
+void redis_events(struct broker *b, const struct events_ask *ask, broker_done *done, void *arg);
+struct ended {
+    struct slice sid, user, reason;
+    uint64_t since_ms; /* makes the event's id; 0: the store does not know */
+};
+void redis_event_ended(struct redis *r, const struct ended *what, broker_done *done, void *arg);
 
 /* reap.c */
 void reap_start(struct redis *r, struct slice node);

@@ -28,6 +28,8 @@ enum script {
     SCRIPT_HEARTBEAT,
     SCRIPT_CLAIM,
     SCRIPT_RETIRE,
+    SCRIPT_EVENT,
+    SCRIPT_EVENTS,
     SCRIPT_COUNT
 };
 

@@ -29,6 +29,7 @@ struct owed {
     size_t sid_n, room_n, user_n;
     enum exit_reason reason;
     bool park;
+    bool quiet;   /* no event is to tell of it */
     char bytes[]; /* sid, NUL, room, user */
 };
 
@@ -233,8 +234,11 @@ void redis_session_put(struct broker *b, const struct session_record *s, broker_
 
 /* The end of a session. What fails for want of Redis is owed. */
 
+static struct owed *owed_find(const struct redis *r, struct slice sid, struct slice room);
+
 struct remove_call {
     struct call call;
+    bool quiet;
     size_t sid_n, user_n;
     char names[]; /* sid, user */
 };
@@ -243,34 +247,43 @@ static void on_removed(void *arg, const struct broker_result *result)
 {
     struct remove_call *c = arg;
     struct redis *r = c->call.r;
-    if ((result->err == ERR_UNAVAILABLE || result->err == ERR_TIMEOUT) && !r->closing)
-        sessions_owe(r, (struct slice){c->names, c->sid_n}, SLICE_NONE, (struct slice){c->names + c->sid_n, c->user_n},
-                     EXIT_DISCONNECT);
+    struct slice sid = {c->names, c->sid_n};
+    if ((result->err == ERR_UNAVAILABLE || result->err == ERR_TIMEOUT) && !r->closing) {
+        sessions_owe(r, sid, SLICE_NONE, (struct slice){c->names + c->sid_n, c->user_n}, EXIT_DISCONNECT);
+        owed_find(r, sid, SLICE_NONE)->quiet = c->quiet;
+    }
     broker_complete(c->call.done, c->call.arg, result);
     free(c);
 }
 
-static void remove_session(struct redis *r, struct slice sid, struct slice user, broker_done *done, void *arg)
+static void remove_session(struct redis *r, const struct ended *s, broker_done *done, void *arg)
 {
+    struct slice sid = s->sid, user = s->user;
     struct remove_call *c = xcalloc(1, sizeof *c + sid.n + user.n);
     c->call = (struct call){.r = r, .done = done, .arg = arg};
+    c->quiet = s->reason.n == 0;
     c->sid_n = sid.n;
     c->user_n = user.n;
     memcpy(c->names, sid.p, sid.n);
     if (user.n != 0)
         memcpy(c->names + sid.n, user.p, user.n);
-    struct clearing what = {
-        .node = slice_str(r->node), .sid = sid, .user = user, .set = ":sessions", .reason = EXIT_DISCONNECT};
+    struct clearing what = {.node = slice_str(r->node),
+                            .sid = sid,
+                            .user = user,
+                            .set = ":sessions",
+                            .reason = EXIT_DISCONNECT,
+                            .event = s->reason};
     session_clear(r, &what, on_removed, c);
 }
 
-void redis_session_remove(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg)
+void redis_session_remove(struct broker *b, struct slice sid, struct slice user, struct slice reason, broker_done *done,
+                          void *arg)
 {
     struct redis *r = redis_of(b);
     struct local_session *s = local_find(r, sid);
     if (s != NULL)
         local_free(r, s);
-    remove_session(r, sid, user, done, arg);
+    remove_session(r, &(struct ended){.sid = sid, .user = user, .reason = reason}, done, arg);
 }
 
 /* Debts. */
@@ -361,7 +374,9 @@ static void pay(struct redis *r)
         else if (o->park)
             pay_park(r, sid);
         else
-            remove_session(r, sid, user, NULL, NULL);
+            remove_session(r,
+                           &(struct ended){.sid = sid, .user = user, .reason = o->quiet ? SLICE_NONE : SLICE("closed")},
+                           NULL, NULL);
         free(o);
     }
 }

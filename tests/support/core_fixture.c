@@ -83,10 +83,17 @@ static void fake_session_put(struct broker *b, const struct session_record *s, b
         memory_ops->session_put(b, s, done, arg);
 }
 
-static void fake_session_remove(struct broker *b, struct slice sid, struct slice user, broker_done *done, void *arg)
+static void fake_session_remove(struct broker *b, struct slice sid, struct slice user, struct slice reason,
+                                broker_done *done, void *arg)
 {
     if (!refuse(done, arg))
-        memory_ops->session_remove(b, sid, user, done, arg);
+        memory_ops->session_remove(b, sid, user, reason, done, arg);
+}
+
+static void fake_event(struct broker *b, const struct event_record *e, broker_done *done, void *arg)
+{
+    if (!refuse_if(core_now->no_events, done, arg))
+        memory_ops->event(b, e, done, arg);
 }
 
 static void fake_history(struct broker *b, const struct log_page *page, broker_done *done, void *arg)
@@ -125,6 +132,7 @@ static void intercept(struct core *c)
     ops.session_put = fake_session_put;
     ops.session_remove = fake_session_remove;
     ops.history = fake_history;
+    ops.event = fake_event;
     c->gw->broker->ops = &ops;
 }
 

@@ -14,6 +14,7 @@
 struct redis_fixture redis;
 struct cluster_fixture cluster;
 const char *suite_url = "memory";
+uint32_t suite_event_shards;
 
 struct redis_fixture *suite_redis(const char *key)
 {
@@ -31,6 +32,9 @@ int suite_setup(void **state)
         cluster_fixture_flush(&cluster);
     loop_fake_init(&f->loop);
     struct broker_config cfg = world_config(suite_url, "gw1-aaaaaa");
+    cfg.event_shards = suite_event_shards;
+    cfg.event_count = 50;
+    cfg.event_age_s = 3600;
     world_init(&f->w, &f->loop, &cfg);
     world_ready(&f->w);
     *state = f;

@@ -16,6 +16,8 @@ extern struct redis_fixture redis;
 extern struct cluster_fixture cluster;
 /* What the present run is about. */
 extern const char *suite_url;
+/* For the next fixture: 0 is no events. */
+extern uint32_t suite_event_shards;
 /* The server that has this key; NULL where there is none. */
 struct redis_fixture *suite_redis(const char *key);
 

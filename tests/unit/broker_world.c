@@ -190,6 +190,20 @@ static void take(char *to, size_t size, struct slice s)
 
 #define TAKE_SLICE(field, s) take(a->entries[i].field, sizeof a->entries[i].field, (s))
 
+static void take_event(struct answer *a, size_t i, const struct event_entry *e)
+{
+    size_t n = 0;
+    TAKE_SLICE(name, e->id);
+    for (size_t f = 0; f < e->count; f++) {
+        const struct event_field *field = &e->fields[f];
+        if (slice_eq(field->name, SLICE("time")) || slice_eq(field->name, SLICE("node")))
+            continue;
+        n += (size_t)snprintf(a->entries[i].data + n, sizeof a->entries[i].data - n, "%.*s=%.*s ",
+                              SLICE_FMT(field->name), SLICE_FMT(field->value));
+        assert_true(n < sizeof a->entries[i].data);
+    }
+}
+
 void answered(void *arg, const struct broker_result *r)
 {
     struct answer *a = arg;
@@ -203,6 +217,9 @@ void answered(void *arg, const struct broker_result *r)
     a->more = r->more;
     a->away = r->away;
     a->connected_ms = r->connected_ms;
+    a->mine = r->mine;
+    a->anew = r->anew;
+    a->dropped = r->dropped;
     take(a->owner, sizeof a->owner, r->user);
     take(a->cursor, sizeof a->cursor, r->cursor);
     a->cursor_n = r->cursor.n;
@@ -229,6 +246,8 @@ void answered(void *arg, const struct broker_result *r)
         a->entries[i].since_ms = r->bans[i].since_ms;
         a->entries[i].time_ms = r->bans[i].until_ms;
     }
+    for (size_t i = 0; i < r->count && r->events != NULL; i++)
+        take_event(a, i, &r->events[i]);
     for (size_t i = 0; i < r->count && r->messages != NULL; i++) {
         const struct message_record *m = &r->messages[i];
         TAKE_SLICE(name, m->from);
@@ -345,7 +364,7 @@ struct answer *do_resume(struct world *w, const char *sid, const char *hash)
 
 struct answer *do_remove(struct world *w, const char *sid, const char *user)
 {
-    return ASK(w, session_remove, slice_str(sid), slice_str(user));
+    return ASK(w, session_remove, slice_str(sid), slice_str(user), SLICE("closed"));
 }
 
 struct answer *do_presence(struct world *w, const char *room, struct slice cursor, uint32_t limit)

@@ -39,7 +39,8 @@ struct answer {
     char why[200];
     struct position position;
     uint64_t total, connected_ms;
-    bool repeated, more, away;
+    bool repeated, more, away, mine, anew;
+    uint64_t dropped;
     uint32_t replicas;
     char owner[150]; /* user of a session resumed */
     char cursor[400];
@@ -53,7 +54,7 @@ struct answer {
         enum data_type data_type;
         struct position position;
         struct was was;
-        char data[300];
+        char data[300]; /* of an event: `name=value ` of all fields but time and node */
         size_t data_n;
     } entries[1000];
 };

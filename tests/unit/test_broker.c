@@ -311,7 +311,7 @@ static void destroying_completes_what_is_left(void **state)
     ops->join(w->broker, SLICE("r"), SLICE("s1"), SLICE_NONE, answered, a[3]);
     ops->leave(w->broker, SLICE("r"), SLICE("s1"), SLICE_NONE, EXIT_LEAVE, answered, a[4]);
     ops->session_put(w->broker, &s, answered, a[5]);
-    ops->session_remove(w->broker, SLICE("s1"), SLICE_NONE, answered, a[6]);
+    ops->session_remove(w->broker, SLICE("s1"), SLICE_NONE, SLICE_NONE, answered, a[6]);
     ops->presence(w->broker, SLICE("r"), SLICE_NONE, 1, answered, a[7]);
     ops->rooms(w->broker, SLICE_NONE, 1, answered, a[8]);
     ops->history(w->broker, &(struct log_page){.room = SLICE("r"), .limit = 1}, answered, a[9]);

@@ -436,8 +436,8 @@ static void what_ends_during_an_outage_is_cleaned_up(void **state)
     redis_fixture_pause(&redis);
     struct answer *left = answer_new(), *gone = answer_new(), *gone2 = answer_new();
     w->broker->ops->leave(w->broker, SLICE("lobby"), SLICE("s1"), SLICE("alice"), EXIT_DISCONNECT, answered, left);
-    w->broker->ops->session_remove(w->broker, SLICE("s1"), SLICE("alice"), answered, gone);
-    w->broker->ops->session_remove(w->broker, SLICE("s2"), SLICE_NONE, answered, gone2);
+    w->broker->ops->session_remove(w->broker, SLICE("s1"), SLICE("alice"), SLICE_NONE, answered, gone);
+    w->broker->ops->session_remove(w->broker, SLICE("s2"), SLICE_NONE, SLICE_NONE, answered, gone2);
     loop_fake_advance(w->loop, 3100);
     assert_int_equal(left->err, ERR_TIMEOUT);
     assert_int_equal(gone->err, ERR_TIMEOUT);

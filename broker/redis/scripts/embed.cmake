@@ -3,12 +3,16 @@
 # cmake -DOUT=FILE -DDIR=SCRIPTS -DNAMES=a,b,c -P embed.cmake
 string(REPLACE "," ";" names "${NAMES}")
 file(READ ${DIR}/prelude.lua prelude)
+file(READ ${DIR}/events_shared.lua events_prelude)
 set(c "/* Generated from broker/redis/scripts/. */\n#include \"broker/redis/scripts.h\"\n\n")
 
 foreach(array IN ITEMS redis_scripts redis_cluster_scripts)
   string(APPEND c "const struct redis_script ${array}[SCRIPT_COUNT] = {\n")
   foreach(name IN LISTS names)
     file(READ ${DIR}/${name}.lua script)
+    if(name MATCHES "^events?$")
+      set(script "${events_prelude}${script}")
+    endif()
     set(text "${prelude}${script}")
     if(array STREQUAL "redis_cluster_scripts")
       string(REPLACE "redis.call('PUBLISH'" "redis.call('SPUBLISH'" text "${text}")
