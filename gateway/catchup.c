@@ -313,11 +313,12 @@ void catchup_behind(struct member *m)
     catchup_step(c);
 }
 
-void catchup_begin(struct member *m, const struct position *from)
+void catchup_begin(struct member *m)
 {
     const struct stream *s = &m->room->stream;
+    const struct position *from = &m->seen.at;
     struct catchup *c = catchup_create(m);
-    if (from == NULL) {
+    if (!m->has_seen) {
         give_up(c, "no_position");
         return;
     }

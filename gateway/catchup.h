@@ -28,8 +28,8 @@ struct catchup {
     bool adopting; /* found, but for the tag there */
 };
 
-/* The member's ENTER has been heard; it waits on room->waiting. from: NULL when the client named no position. */
-void catchup_begin(struct member *m, const struct position *from);
+/* The member's ENTER has been heard; it waits on room->waiting. */
+void catchup_begin(struct member *m);
 /* The member has heard the room so far, but has not read it: it goes on from there when it has. */
 void catchup_behind(struct member *m);
 /* The member leaves before it is done. */

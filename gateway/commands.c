@@ -32,7 +32,7 @@ static enum err join(struct session *s, const struct command *c, struct control_
     struct request *r = request_create(s, c);
     r->job = job;
     if (c->has_position)
-        room_return(room, s, &c->position, r);
+        room_return(room, s, &c->seen, r);
     else
         room_join(room, s, false, r);
     room_unref(room);

@@ -269,7 +269,7 @@ bool fork_seen_by(const struct member *m, const struct sight *s)
     if (f != NULL && f->branch < m->branch_end &&
         (m->branch < f->branch || (m->branch == f->branch && m->entered < s->offset)))
         return true;
-    return m->lost_to != 0 && s->since == m->lost_since && s->offset <= m->lost_to;
+    return m->lost_to != 0 && s->since == m->lost_since && s->offset > m->seen.start && s->offset <= m->lost_to;
 }
 
 /* --- bringing back --- */

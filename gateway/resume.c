@@ -54,15 +54,15 @@ struct slice resume_id(const struct resume *r)
     return r != NULL ? r->request->id : SLICE_NONE;
 }
 
-static const struct position *position_of(const struct resume *r, struct slice room)
+static const struct seen *seen_of(const struct resume *r, struct slice room)
 {
     for (size_t i = 0; i < r->position_count; i++)
         if (slice_eq(r->positions[i].room, room))
-            return &r->positions[i].position;
+            return &r->positions[i].seen;
     return NULL;
 }
 
-static void return_to(struct session *s, struct slice name, const struct position *from)
+static void return_to(struct session *s, struct slice name, const struct seen *seen)
 {
     struct room *room = room_get(s->gw, name);
     struct error ignored;
@@ -72,7 +72,7 @@ static void return_to(struct session *s, struct slice name, const struct positio
         conn_event(s->conn, &(struct event){.kind = EVENT_RECOVERED, .room = name, .text = SLICE("forbidden")});
         member_leave(room_join(room, s, false, NULL), EXIT_KICKED, NULL);
     } else {
-        room_return(room, s, from, NULL);
+        room_return(room, s, seen, NULL);
     }
     room_unref(room);
 }
@@ -87,7 +87,7 @@ void resume_ready(struct session *s)
     } else {
         session_welcome_back(s, r->request->id);
         for (size_t i = 0; i < r->room_count; i++)
-            return_to(s, r->rooms[i], position_of(r, r->rooms[i]));
+            return_to(s, r->rooms[i], seen_of(r, r->rooms[i]));
     }
     resume_free(r);
 }

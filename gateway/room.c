@@ -125,7 +125,7 @@ void member_activate(struct member *m)
     audience_enter(audience_get(r, m->session->conn->protocol), m);
     if (m->branch == BRANCH_NONE || m->branch_end != r->stream.forks.count) { /* else it was set aside, and is back */
         m->branch = r->stream.forks.count;
-        m->entered = m->whole ? 0 : r->stream.last.offset;
+        m->entered = m->whole ? m->seen.start : r->stream.last.offset;
     }
     m->branch_end = BRANCH_NONE;
     if (m->implicit)
@@ -206,14 +206,14 @@ struct member *room_join(struct room *r, struct session *s, bool implicit, struc
     return member_begin(m);
 }
 
-struct member *room_return(struct room *r, struct session *s, const struct position *from, struct request *request)
+struct member *room_return(struct room *r, struct session *s, const struct seen *seen, struct request *request)
 {
     struct member *m = member_create(r, s);
     m->request = request;
     m->returning = true;
-    m->has_from = from != NULL;
-    if (from != NULL)
-        m->from = *from;
+    m->has_seen = seen != NULL;
+    if (seen != NULL)
+        m->seen = *seen;
     return member_begin(m);
 }
 
@@ -379,7 +379,7 @@ static void on_enter(struct room *r, const struct envelope *e, const struct even
     m->reported = true;
     request_ack(&m->request, &e->position, &r->total);
     if (m->returning)
-        catchup_begin(m, m->has_from ? &m->from : NULL);
+        catchup_begin(m);
     else
         member_activate(m);
 }

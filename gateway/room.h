@@ -37,10 +37,10 @@ struct member {
     enum exit_reason reason; /* LEAVING: what to tell the others */
     struct request *request; /* the join to be answered; NULL when none */
     struct catchup *catchup; /* JOINING, ENTER heard: being told what it missed, or has not read yet */
-    bool returning;          /* has been here before: catch up from `from` */
-    bool has_from;
-    bool reported; /* has become a member: the backend hears of it when it is one no more */
-    struct position from;
+    bool returning;          /* has been here before: catch up from `seen` */
+    bool reported;           /* has become a member: the backend hears of it when it is one no more */
+    bool has_seen;
+    struct seen seen;
     /* What it has seen of branches that were lost since (gateway/fork.h): everything after `entered` on `branch`, everything on later ones before
      * `branch_end`; */
     uint32_t branch, branch_end;
@@ -104,8 +104,8 @@ struct member *room_join(struct room *r, struct session *s, bool implicit, struc
 /* The member hears the room from here on. */
 void member_activate(struct member *m);
 
-/* The same for a session that was a member before: it is told what it missed after `from` (NULL: it does not know) before it hears the room live. */
-struct member *room_return(struct room *r, struct session *s, const struct position *from, struct request *request);
+/* The same for a session that was a member before: it is told what it missed after what it has seen (NULL: it does not know) before it hears the room live. */
+struct member *room_return(struct room *r, struct session *s, const struct seen *seen, struct request *request);
 
 /* Ends the member's view now; the store is told, and told again until it confirms; then the member is freed. request (or NULL) is answered when the store
  * answered for the first time. A member already LEAVING is tried again. */

@@ -24,6 +24,7 @@ enum member {
     AFTER,
     BEFORE,
     POSITION,
+    START,
     SESSION,
     TOKEN,
     POSITIONS,
@@ -31,10 +32,11 @@ enum member {
 };
 
 static const char *const names[MEMBERS] = {
-    [TYPE] = "type",         [ID] = "id",           [ROOM] = "room",   [EVENT] = "event",
-    [DATA] = "data",         [KEY] = "key",         [ECHO] = "echo",   [TO] = "to",
-    [CURSOR] = "cursor",     [LIMIT] = "limit",     [AFTER] = "after", [BEFORE] = "before",
-    [POSITION] = "position", [SESSION] = "session", [TOKEN] = "token", [POSITIONS] = "positions",
+    [TYPE] = "type",           [ID] = "id",       [ROOM] = "room",       [EVENT] = "event",
+    [DATA] = "data",           [KEY] = "key",     [ECHO] = "echo",       [TO] = "to",
+    [CURSOR] = "cursor",       [LIMIT] = "limit", [AFTER] = "after",     [BEFORE] = "before",
+    [POSITION] = "position",   [START] = "start", [SESSION] = "session", [TOKEN] = "token",
+    [POSITIONS] = "positions",
 };
 
 /* One frame being decoded. */
@@ -220,13 +222,27 @@ static enum err read_before(struct decoding *d, struct json_value v)
     return read_offset(d, v, "before", &d->command->before);
 }
 
-static enum err read_position_of(struct decoding *d, struct json_value v, struct position *ret)
+static enum err read_position_of(struct decoding *d, struct json_value v, const char *name, struct position *ret)
 {
     struct slice s = SLICE_NONE;
-    enum err err = read_string(d, v, "position", POSITION_MAX, &s);
+    enum err err = read_string(d, v, name, POSITION_MAX, &s);
     if (err == OK && !position_parse(s, ret))
-        return fail(d->reterr, ERR_BAD_REQUEST, "\"position\" is not one that was given out");
+        return fail(d->reterr, ERR_BAD_REQUEST, "\"%s\" is not a position that was given out", name);
     return err;
+}
+
+/* Of the start of a view only the offset is of use: its tag would have to be known for longer than any is. */
+static enum err read_start_of(struct decoding *d, struct json_value v, uint64_t *ret)
+{
+    struct position start = {0};
+    enum err err = v.kind == JSON_KIND_NONE || v.kind == JSON_KIND_NULL ? OK : read_position_of(d, v, "start", &start);
+    *ret = start.offset;
+    return err;
+}
+
+static enum err read_start(struct decoding *d, struct json_value v)
+{
+    return read_start_of(d, v, &d->command->seen.start);
 }
 
 static enum err read_position(struct decoding *d, struct json_value v)
@@ -234,13 +250,13 @@ static enum err read_position(struct decoding *d, struct json_value v)
     if (v.kind == JSON_KIND_NULL)
         return OK;
     d->command->has_position = true;
-    return read_position_of(d, v, &d->command->position);
+    return read_position_of(d, v, "position", &d->command->seen.at);
 }
 
-/* {room, position} */
+/* {room, position, start?} */
 static enum err read_place(struct decoding *d, struct json_value v, struct command_position *ret)
 {
-    static const char *const part_names[] = {"room", "position"};
+    static const char *const part_names[] = {"room", "position", "start"};
     struct json_value parts[ARRAY_LEN(part_names)];
     if (v.kind != JSON_KIND_OBJECT)
         return fail(d->reterr, ERR_BAD_REQUEST, "an element of \"positions\" must be an object");
@@ -248,7 +264,9 @@ static enum err read_place(struct decoding *d, struct json_value v, struct comma
     if (err == OK)
         err = read_name(d, parts[0], "room", NAME_MAX_ROOM, &ret->room);
     if (err == OK)
-        err = read_position_of(d, parts[1], &ret->position);
+        err = read_position_of(d, parts[1], "position", &ret->seen.at);
+    if (err == OK)
+        err = read_start_of(d, parts[2], &ret->seen.start);
     return err;
 }
 
@@ -290,11 +308,10 @@ static enum err read_positions(struct decoding *d, struct json_value v)
 
 /* How a member reaches the command. TYPE has been read before. */
 static enum err (*const readers[MEMBERS])(struct decoding *d, struct json_value v) = {
-    [ID] = read_id,           [ROOM] = read_room,     [EVENT] = read_event,
-    [DATA] = read_data,       [KEY] = read_key,       [ECHO] = read_echo,
-    [TO] = read_to,           [CURSOR] = read_cursor, [LIMIT] = read_limit,
-    [AFTER] = read_after,     [BEFORE] = read_before, [POSITION] = read_position,
-    [SESSION] = read_session, [TOKEN] = read_token,   [POSITIONS] = read_positions,
+    [ID] = read_id,       [ROOM] = read_room,       [EVENT] = read_event,   [DATA] = read_data,
+    [KEY] = read_key,     [ECHO] = read_echo,       [TO] = read_to,         [CURSOR] = read_cursor,
+    [LIMIT] = read_limit, [AFTER] = read_after,     [BEFORE] = read_before, [POSITION] = read_position,
+    [START] = read_start, [SESSION] = read_session, [TOKEN] = read_token,   [POSITIONS] = read_positions,
 };
 
 /* What a command takes; other members are ignored. */
@@ -302,7 +319,7 @@ static const struct {
     unsigned required, optional;
     bool carries_data;
 } commands[COMMANDS] = {
-    [CMD_JOIN] = {BIT(ROOM), BIT(POSITION), false},
+    [CMD_JOIN] = {BIT(ROOM), BIT(POSITION) | BIT(START), false},
     [CMD_LEAVE] = {BIT(ROOM), 0, false},
     [CMD_PUBLISH] = {BIT(ROOM) | BIT(DATA), BIT(EVENT) | BIT(KEY) | BIT(ECHO), true},
     [CMD_SEND] = {BIT(TO) | BIT(DATA), BIT(EVENT) | BIT(KEY), true},

@@ -32,11 +32,17 @@
 enum command_kind { COMMAND_MAP(X) COMMANDS };
 #undef X
 
+/* What a client has seen of a room already: all that is after the offset `start`, up to `at`. */
+struct seen {
+    struct position at;
+    uint64_t start; /* 0: it began before anything that matters now */
+};
+
 /* What a client asks for. Slices point into the frame or the arena. Names are valid (docs/protocol.md) when decode succeeded; `data` is one
  * valid JSON value or any bytes. Absent members are empty. */
 struct command_position {
     struct slice room;
-    struct position position;
+    struct seen seen;
 };
 
 struct command {
@@ -50,7 +56,7 @@ struct command {
     bool granted; /* join: not asked for by the client but by its token */
     bool has_after, has_before, has_position;
     uint64_t after, before;                   /* history: offsets, exclusive */
-    struct position position;                 /* join: what the client has seen already */
+    struct seen seen;                         /* join with a position */
     const struct command_position *positions; /* resume: the same, for every room */
     size_t position_count;
 };

@@ -88,10 +88,10 @@ static void check_positions(const struct command *c)
     assert((!c->has_after && !c->has_before) || c->kind == CMD_HISTORY);
     assert((c->session.n != 0 && c->token.n != 0) == (c->kind == CMD_RESUME));
     assert(c->position_count == 0 || (c->kind == CMD_RESUME && c->positions != NULL));
-    check_position(&c->position);
+    check_position(&c->seen.at);
     for (size_t i = 0; i < c->position_count; i++) {
         assert(utf8_name_valid(c->positions[i].room, NAME_MAX_ROOM));
-        check_position(&c->positions[i].position);
+        check_position(&c->positions[i].seen.at);
     }
 }
 

@@ -107,6 +107,35 @@ static void who_came_later_has_seen_less(void **state)
     (void)state;
 }
 
+/* The same of one who comes back: of the lost branch it has seen what came after the position that it says its view began at. */
+static void who_came_later_says_so(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    char at[POSITION_MAX + 1], start[POSITION_MAX + 1], frame[200];
+    fork_open(&c, cl, ALL_KEPT, 8);
+    struct position eight = last_of(&c);
+    for (int i = 9; i <= 10; i++)
+        lobby_say(&cl[0], i);
+    struct position ten = last_of(&c);
+    lose_three(&c);
+    client_open(&cl[2], &c, "/ws/carol");
+    (void)snprintf(frame, sizeof frame,
+                   "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\",\"position\":\"%s\",\"start\":\"%s\"}",
+                   position_text(&ten, at), position_text(&eight, start));
+    client_send(&cl[2], frame);
+    client_expect(&cl[2], "\"type\":\"ack\"");
+    expect_fork(&cl[2], 7);
+    expect_message(&cl[2], 100, 8);
+    expect_message(&cl[2], 101, 9);
+    expect_message(&cl[2], 8, 10);
+    expect_mark(&cl[2], 11);
+    expect_mark(&cl[2], 12);
+    client_expect_nothing(&cl[2]);
+    fork_close(&c, cl, 3);
+    (void)state;
+}
+
 static void a_fork_while_a_client_is_being_caught_up(void **state)
 {
     struct core c;
@@ -257,6 +286,7 @@ int main(void)
         cmocka_unit_test(a_position_on_the_lost_branch_while_it_is_being_mended),
         cmocka_unit_test(a_node_that_was_not_there_learns_from_the_log),
         cmocka_unit_test(who_came_later_has_seen_less),
+        cmocka_unit_test(who_came_later_says_so),
         cmocka_unit_test(a_fork_while_a_client_is_being_caught_up),
         cmocka_unit_test(a_page_from_another_history_is_noticed),
         cmocka_unit_test(who_was_caught_up_has_seen_it_too),

@@ -151,17 +151,21 @@ static void positions_are_read(void **state)
     assert_int_equal(protocol_native.decode(SLICE("{\"type\":\"join\",\"room\":\"r\",\"position\":\"7.Qn4wXk2_\"}"),
                                             false, &own, &c, &error),
                      OK);
-    assert_true(c.has_position && c.position.offset == 7);
-    assert_string_equal(c.position.tag, "Qn4wXk2_");
+    assert_true(c.has_position && c.seen.at.offset == 7);
+    assert_string_equal(c.seen.at.tag, "Qn4wXk2_");
     assert_int_equal(
-        protocol_native.decode(SLICE("{\"type\":\"resume\",\"session\":\"s\",\"token\":\"t\",\"positions\":[ {\"room\":"
-                                     "\"a\",\"position\":\"1.-bcdefg_\"} , {\"position\":\"0\",\"room\":\"b]\"}]}"),
-                               false, &own, &c, &error),
+        protocol_native.decode(
+            SLICE(
+                "{\"type\":\"resume\",\"session\":\"s\",\"token\":\"t\",\"positions\":[ {\"room\":"
+                "\"a\",\"position\":\"1.-bcdefg_\"} , {\"start\":\"5.abcdefgh\",\"position\":\"0\",\"room\":\"b]\"}]}"),
+            false, &own, &c, &error),
         OK);
     assert_int_equal(c.position_count, 2);
     assert_slice(c.positions[0].room, "a");
     assert_slice(c.positions[1].room, "b]");
-    assert_int_equal(c.positions[1].position.offset, 0);
+    assert_int_equal(c.positions[1].seen.at.offset, 0);
+    assert_int_equal(c.positions[0].seen.start, 0);
+    assert_int_equal(c.positions[1].seen.start, 5);
     arena_reset(&own);
 }
 
@@ -197,7 +201,7 @@ static const struct {
      ERR_BAD_REQUEST, "an element of \"positions\" must be an object", "3", ""},
     {SLICE("{\"id\":3,\"type\":\"resume\",\"session\":\"s\",\"token\":\"t\",\"positions\":[{\"room\":\"r\","
            "\"position\":\"1\"}]}"),
-     false, ERR_BAD_REQUEST, "\"position\" is not one that was given out", "3", ""},
+     false, ERR_BAD_REQUEST, "\"position\" is not a position that was given out", "3", ""},
     {SLICE("{\"id\":3,\"type\":\"join\",\"room\":\"r\",\"position\":{\"offset\":1}}"), false, ERR_BAD_REQUEST,
      "member \"position\" must be a string", "3", "r"},
     {SLICE("{\"id\":3,\"type\":\"join\",\"room\":\"r\",\"position\":\"9007199254740993.abcdefgh1\"}"), false,

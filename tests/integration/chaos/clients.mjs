@@ -115,6 +115,12 @@ export class Reader {
     this.settled = true;
   }
 
+  /** What it says of a room: where it is, and from where on it has seen everything. */
+  #place(room) {
+    const { last, whole } = this.rooms[room];
+    return { position: written(last), ...(whole && { start: written(whole) }) };
+  }
+
   #positions() { return Object.entries(this.rooms).filter(([, r]) => r.last).map(([room, r]) => ({ room, ...r.last })); }
 
   /** False: the session is gone, or sessions are not parked here. */
@@ -124,7 +130,7 @@ export class Reader {
     this.named = new Map(this.#positions().map(p => [p.room, p]));
     try {
       await Promise.race([c.next(f => f.type === 'welcome' && f.resumed, 2 * ANSWER_MS),
-        c.call({ type: 'resume', session: this.session, token: this.token, positions: [...this.named.values()].map(p => ({ room: p.room, position: written(p) })) }, 2 * ANSWER_MS)]);
+        c.call({ type: 'resume', session: this.session, token: this.token, positions: [...this.named.values()].map(p => ({ room: p.room, ...this.#place(p.room) })) }, 2 * ANSWER_MS)]);
     } catch (e) {
       if (e instanceof Refused && ['not_found', 'unsupported'].includes(e.code)) return false;
       if (e instanceof Refused && !e.retry) this.world.note('refused', `${this.name}: resume of ${this.session}: ${e.message}`);
@@ -155,9 +161,9 @@ export class Reader {
   async #join(c, room) {
     const r = this.rooms[room] ??= { seen: [], gaps: [], held: [] };
     this.named = new Map(this.#positions().map(p => [p.room, p]));
-    const ack = await c.call({ type: 'join', room, ...(r.last && { position: written(r.last) }) }, 2 * ANSWER_MS);
+    const ack = await c.call({ type: 'join', room, ...(r.last && this.#place(room)) }, 2 * ANSWER_MS);
     this.member.add(room);
-    if (!r.last) { r.start = r.last = parts(ack.position); return; }
+    if (!r.last) { r.start = r.last = r.whole = parts(ack.position); return; }
     this.joins++;
     await this.#hear(c, () => this.recovered.has(room), () => this.world.note('membership', `${this.name}: joined ${room} with a position and heard no recovered within ${RECOVER_MS} ms`));
   }
@@ -223,6 +229,7 @@ export class Reader {
     if (!f.recovered) {
       if (r.last) r.gaps.push({ at: r.seen.length, from: r.last, to: at ?? r.last, reason: f.reason, named: named !== undefined, live: !answer });
       r.start ??= at;
+      r.whole = at ?? r.whole;
     } else if (!answer) {
       r.held.push({ at: r.seen.length, ...at });
     } else if (!named || at.offset !== named.offset || at.tag !== named.tag) {
