@@ -265,8 +265,9 @@ struct broker_ops {
      * total (entries there are), events. A shard that is another node's: mine is false, no error. */
     void (*events)(struct broker *b, const struct events_ask *ask, broker_done *done, void *arg);
 
-    /* Bans. ban takes the place of an older ban of that user; unban: ERR_NOT_FOUND when there was none. bans: a page of them, those that end first first.
-     * revoke: what was revoked before stays revoked; of two times the later one counts.
+    /* Bans. ban takes the place of an older ban of that user; his parked sessions end (EXIT kicked). unban: ERR_NOT_FOUND when there was none. bans: a page of them, those
+     * that end first first. revoke: what was revoked before stays revoked; of two times the later one counts.
+     * After a ban, and after revoking, every node gets an envelope VERDICT; it may be lost on the way.
      * admit: OK; ERR_BANNED, and `bans` has the ban; ERR_UNAUTHORIZED: the token is revoked; else it is not known. Whoever is told OK was neither when the
      * store was asked, which is after the call. */
     void (*ban)(struct broker *b, const struct ban_record *ban, broker_done *done, void *arg);

@@ -84,11 +84,27 @@ static void done(struct op *op)
     broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
 }
 
+static void tell(struct memory *m, bool token, struct slice name)
+{
+    const struct envelope e = {.kind = ENVELOPE_VERDICT,
+                               .room = SLICE("$all"),
+                               .event = token ? SLICE("token") : SLICE("user"),
+                               .user = name,
+                               .node = slice_str(m->node)};
+    m->b.events->envelope(m->b.owner, &e);
+}
+
 /* --- bans --- */
 
 static void run_ban(struct memory *m, struct op *op)
 {
     (void)add(m, VERDICT_BAN, op->p.user, op);
+    tell(m, false, op->p.user);
+    list_for_each_safe (it, &m->parked) {
+        struct session *s = list_entry(it, struct session, parked);
+        if (s->user != NULL && slice_eq((struct slice){s->user->id, s->user->n}, op->p.user))
+            memory_session_end(m, s, EXIT_KICKED);
+    }
     done(op);
 }
 
@@ -188,6 +204,7 @@ static void run_revoke(struct memory *m, struct op *op)
     if (old != NULL && old->before_s > op->lead_ms)
         op->lead_ms = old->before_s;
     (void)add(m, kind, name, op);
+    tell(m, kind == VERDICT_TOKEN, name);
     done(op);
 }
 

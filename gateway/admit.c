@@ -8,9 +8,13 @@
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/metrics.h"
+#include "gateway/room.h"
 #include "gateway/session.h"
 
 #define TIME_TEXT 32
+#define BATCH     50u  /* sessions asked for again … */
+#define PAUSE_MS  100u /* … so often */
+#define RETRY_MS  1000u
 
 struct admission admit_question(struct slice user, const struct auth_claims *claims)
 {
@@ -69,12 +73,19 @@ static void end(struct session *s, const struct event *e)
 
 void admit_ban(struct session *s, const struct broker_result *r, struct slice id, const struct error *error)
 {
-    end(s, &(struct event){.kind = EVENT_ERROR,
-                           .id = id,
-                           .err = ERR_BANNED,
-                           .text = slice_str(error->text),
-                           .reason = r->bans[0].reason,
-                           .until_ms = r->bans[0].until_ms});
+    const struct event e = {.kind = EVENT_ERROR,
+                            .id = id,
+                            .err = ERR_BANNED,
+                            .text = slice_str(error->text),
+                            .reason = r->bans[0].reason,
+                            .until_ms = r->bans[0].until_ms};
+    if (s->state == SESSION_ACTIVE && s->conn != NULL) {
+        metrics->errors[ERR_BANNED]++;
+        conn_event(s->conn, &e);
+        session_expel(s, err_close_code(ERR_BANNED), slice_str(err_name(ERR_BANNED)), 0, NULL);
+    } else {
+        end(s, &e);
+    }
 }
 
 /* --- sessions that begin --- */
@@ -111,4 +122,116 @@ void admit_session(struct session *s)
     const struct admission question = admit_question(s->user, s->grant != NULL ? &s->grant->claims : NULL);
     session_ref(s);
     s->gw->broker->ops->admit(s->gw->broker, &question, on_answer, s);
+}
+
+/* --- sessions that are here --- */
+
+/* As when its token expires: with a fresh one it can be taken up again. */
+static void close_revoked(struct session *s, const struct error *error)
+{
+    metrics->errors[ERR_UNAUTHORIZED]++;
+    metrics->drops[DROP_UNAUTHORIZED]++;
+    conn_event(s->conn, &(struct event){.kind = EVENT_ERROR, .err = ERR_UNAUTHORIZED, .text = slice_str(error->text)});
+    conn_close(s->conn, err_close_code(ERR_UNAUTHORIZED), slice_str(err_name(ERR_UNAUTHORIZED)));
+    s->conn->keep = true;
+}
+
+static void on_answer_again(void *arg, const struct broker_result *r)
+{
+    struct session *s = arg;
+    struct gateway *g = s->gw;
+    struct error error = {0};
+    if (s->state <= SESSION_ACTIVE && !s->taken && s->conn != NULL && s->conn->state <= CONN_OPEN) {
+        enum err err = admit_verdict(r, s->user, s->conn->ip, &error);
+        if (err == ERR_UNAUTHORIZED && s->state == SESSION_ACTIVE) {
+            close_revoked(s, &error);
+        } else if (err == ERR_BANNED || err == ERR_UNAUTHORIZED) {
+            refuse(s, r, &error);
+        } else if (err != OK && g->broker != NULL && list_empty(&s->recheck)) {
+            list_append(&g->rechecks, &s->recheck);
+            timer_start(&g->recheck, RETRY_MS);
+        }
+    }
+    session_unref(s);
+}
+
+/* One that begins has asked before the verdict, perhaps: its welcome waits for another answer. */
+static void ask_again(struct session *s)
+{
+    if (s->state > SESSION_ACTIVE || s->user.n == 0 || s->taken)
+        return;
+    metrics->rechecks++;
+    if (s->state == SESSION_OPENING && s->opening != 0) {
+        s->opening++;
+        admit_session(s);
+        return;
+    }
+    const struct admission question = admit_question(s->user, s->grant != NULL ? &s->grant->claims : NULL);
+    session_ref(s);
+    s->gw->broker->ops->admit(s->gw->broker, &question, on_answer_again, s);
+}
+
+void admit_on_timer(struct timer *t)
+{
+    struct gateway *g = container_of(t, struct gateway, recheck);
+    for (unsigned i = 0; i < BATCH && !list_empty(&g->rechecks); i++) {
+        struct session *s = list_first(&g->rechecks, struct session, recheck);
+        list_del(&s->recheck);
+        ask_again(s);
+    }
+    if (!list_empty(&g->rechecks))
+        timer_start(t, PAUSE_MS);
+}
+
+void admit_all_again(struct gateway *g)
+{
+    struct session *s, *next;
+    HASH_ITER (hh, g->sessions, s, next) {
+        if (list_empty(&s->recheck) && s->user.n != 0)
+            list_append(&g->rechecks, &s->recheck);
+    }
+    if (!list_empty(&g->rechecks))
+        timer_start(&g->recheck, PAUSE_MS);
+}
+
+static bool has_token(const struct session *s, struct slice jti)
+{
+    return s->grant != NULL && s->grant->claims.jti != NULL && slice_eq(slice_str(s->grant->claims.jti), jti);
+}
+
+/* Before those that are asked for in passing. */
+static void concerns(struct session *s)
+{
+    list_del(&s->recheck);
+    list_prepend(&s->gw->rechecks, &s->recheck);
+}
+
+static void concerns_user(struct gateway *g, struct slice user)
+{
+    buf_clear(&g->scratch);
+    buf_append(&g->scratch, SLICE("$user:"));
+    buf_append(&g->scratch, user);
+    const struct room *r = room_find(g, buf_slice(&g->scratch));
+    if (r != NULL)
+        room_each_session(r, concerns);
+}
+
+static void concerns_token(struct gateway *g, struct slice jti)
+{
+    struct session *s, *next;
+    HASH_ITER (hh, g->sessions, s, next) {
+        if (has_token(s, jti))
+            concerns(s);
+    }
+}
+
+void admit_verdict_came(struct gateway *g, const struct envelope *e)
+{
+    LOG(INFO, "verdict heard", "about=%s name=%s from=%s", log_q(e->event), log_q(e->user), log_q(e->node));
+    if (slice_eq(e->event, SLICE("token")))
+        concerns_token(g, e->user);
+    else
+        concerns_user(g, e->user);
+    if (!list_empty(&g->rechecks))
+        timer_start(&g->recheck, 0);
 }

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "gateway/admit.h"
 #include "gateway/conn.h"
 #include "gateway/control.h"
 #include "gateway/fork.h"
@@ -26,6 +27,10 @@
 static void on_envelope(void *owner, const struct envelope *e)
 {
     struct gateway *g = owner;
+    if (e->kind == ENVELOPE_VERDICT) {
+        admit_verdict_came(g, e);
+        return;
+    }
     if (!room_is_session(e->room)) {
         struct room *r = room_find(g, e->room);
         if (r != NULL)
@@ -67,6 +72,7 @@ static void on_link(void *owner, bool up)
         room_link_up(r);
     }
     gateway_retry_later(g);
+    admit_all_again(g); /* a verdict may have been missed */
 }
 
 static void on_resubscribed(void *owner, struct slice room)
@@ -194,10 +200,12 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     list_init(&g->greetings);
     list_init(&g->reporting);
     g->reports_on = cfg->events;
+    list_init(&g->rechecks);
     (void)snprintf(g->node, sizeof g->node, "%s", node);
     wheel_init(&g->wheel, TICK_MS, loop_now_ms(loop));
     timer_init(&g->tick, loop, on_tick);
     timer_init(&g->retry, loop, on_retry);
+    timer_init(&g->recheck, loop, admit_on_timer);
     timer_init(&g->farewell, loop, gateway_farewell);
     bool ready = auth_create(cfg, &g->auth, reterr) == OK;
     g->policies = ready ? policies_create(cfg->policies.items, cfg->policies.count, reterr) : NULL;
@@ -261,6 +269,7 @@ void gateway_destroy(struct gateway **gp)
     assert(g->rooms == NULL);
     timer_stop(&g->tick);
     timer_stop(&g->retry);
+    timer_stop(&g->recheck);
     timer_stop(&g->farewell);
     policies_destroy(&g->policies);
     auth_jwt_destroy(&g->auth);

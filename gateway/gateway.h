@@ -47,7 +47,9 @@ struct gateway {
     struct tails tails;     /* of the rooms' newest messages */
     struct link forks_open; /* not accounted for yet */
 
-    struct wheel wheel; /* one tick a second */
+    struct wheel wheel;   /* one tick a second */
+    struct link rechecks; /* sessions that the store is to be asked about again */
+    struct timer recheck;
     struct timer tick;
     struct timer retry; /* sessions and memberships the store could not be told about */
     struct buf scratch; /* for encoding what goes to one client; contents last until the next encode */

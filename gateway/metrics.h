@@ -51,6 +51,7 @@
     X(parked,               "counter", "sessions parked when their connection went")         \
     X(resumed,              "counter", "sessions resumed on this node")                      \
     X(duplicates,           "counter", "messages that arrived again and were not delivered") \
+    X(rechecks,             "counter", "times the store was asked whether a session may still be here") \
     X(auth_accepted,        "counter", "tokens of clients accepted")                         \
     X(auth_refreshed,       "counter", "tokens replaced while connected")                    \
     X(auth_expired,         "counter", "clients disconnected because their token expired")   \

@@ -114,6 +114,17 @@ void room_reload(struct room *r)
     r->policy = policies_find(r->gw->policies, r->name);
 }
 
+void room_each_session(const struct room *r, void (*fn)(struct session *s))
+{
+    list_for_each (it, &r->waiting)
+        fn(list_entry(it, struct member, in_room)->session);
+    list_for_each (it, &r->audiences) {
+        const struct audience *a = list_entry(it, struct audience, in_room);
+        for (uint32_t i = 0; i < a->count; i++)
+            fn(a->seats[i].session);
+    }
+}
+
 /* --- members: in --- */
 
 void member_activate(struct member *m)

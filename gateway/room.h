@@ -98,6 +98,9 @@ void room_ref(struct room *r);
 /* The last reference unsubscribes and frees. */
 void room_unref(struct room *r);
 
+/* For every member of this node; fn may change no membership. */
+void room_each_session(const struct room *r, void (*fn)(struct session *s));
+
 /* Begins membership. implicit ones are JOINED as soon as the room is subscribed, others when their ENTER arrives. */
 struct member *room_join(struct room *r, struct session *s, bool implicit, struct request *request);
 

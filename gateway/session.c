@@ -61,6 +61,7 @@ void session_unref(struct session *s)
     if (!s->taken)
         HASH_DELETE(hh, s->gw->sessions, s);
     list_del(&s->farewell);
+    list_del(&s->recheck);
     start_end(&s->gw->starts, &s->start);
     metrics->sessions--;
     struct gateway *g = s->gw;
@@ -153,7 +154,9 @@ static void on_put(void *arg, const struct broker_result *r)
     if (s->stale)
         gateway_retry_later(s->gw);
     if (s->conn != NULL && s->state == SESSION_OPENING) {
-        if (r->err == OK) {
+        if (s->refused) {
+            ; /* it has been told, and is being closed */
+        } else if (r->err == OK) {
             welcome(s);
         } else {
             start_end(&s->gw->starts, &s->start);
@@ -246,6 +249,7 @@ static struct session *session_new(struct gateway *g, struct slice sid, struct s
     s->exit = EXIT_DISCONNECT;
     list_init(&s->members);
     list_init(&s->farewell);
+    list_init(&s->recheck);
     start_init(&s->start, on_turn, on_late);
     if (g->draining) /* resumed just now */
         list_append(&g->farewells, &s->farewell);

@@ -173,6 +173,8 @@ static const char *bad_shape(const Xd__Envelope *pb)
         return "tag";
     if (bad_was(pb))
         return "was";
+    if (pb->kind == ENVELOPE_VERDICT)
+        return pb->user.len == 0 ? "user" : NULL;
     if (pb->kind != ENVELOPE_MESSAGE)
         return pb->kind != ENVELOPE_PROBE && pb->from.len == 0 ? "from" : NULL;
     if (pb->offset == 0)

@@ -26,6 +26,7 @@ enum envelope_kind {
     ENVELOPE_TAKEN,   /* to the inbox of a node: `node` has resumed the session `from`, see whether it is still yours */
     ENVELOPE_CONTROL, /* to the node of the session `from`: do `event` with it, and tell `node`; `data` is JSON */
     ENVELOPE_CONTROLLED, /* the answer: what was asked as `id` is done, or why not */
+    ENVELOPE_VERDICT, /* to all nodes, in $all: a user was banned, or tokens revoked; `event` is "user" or "token", `user` the name */
     ENVELOPE_KINDS
 };
 

@@ -9,6 +9,7 @@
 
 /* Bans that are over leave the list with the next ban, by the clock of a node, which may be fast. */
 #define CLOCK_SLACK_MS (24ull * 3600 * 1000)
+#define END_PAGE       32
 
 /* --- banning --- */
 
@@ -46,10 +47,111 @@ static void forget_what_is_over(struct redis *r)
     store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
 }
 
+/* What follows on a ban, or on revoking: all nodes are told, and of a banned user the parked sessions end, some at a time. */
+struct verdict_call {
+    struct call call;
+    bool ban, token;
+    struct buf sids; /* that are left to be ended, each with its NUL */
+    size_t at, name_n;
+    char name[];
+};
+
+static void verdict_end(struct verdict_call *c, enum err err, const char *why)
+{
+    broker_complete(c->call.done, c->call.arg, &(struct broker_result){.err = err, .why = why});
+    buf_fini(&c->sids);
+    free(c);
+}
+
+/* What cannot be ended now will not come back either: whoever asks for it is refused. */
+static void on_page_ended(void *arg, const struct broker_result *result)
+{
+    struct verdict_call *c = arg;
+    struct redis *r = c->call.r;
+    (void)result;
+    if (c->at == c->sids.n || r->closing) {
+        verdict_end(c, OK, NULL);
+        return;
+    }
+    struct gather *g = gather_new(r, on_page_ended, c);
+    for (int i = 0; i < END_PAGE && c->at < c->sids.n; i++) {
+        struct slice sid = slice_str(c->sids.p + c->at);
+        c->at += sid.n + 1;
+        gather_hold(g);
+        redis_session_end(&r->b, sid, EXIT_KICKED, gather_release, g);
+    }
+    gather_close(g);
+}
+
+static void on_sids(void *arg, const redisReply *reply, enum err err, const char *why)
+{
+    struct verdict_call *c = arg;
+    (void)why;
+    for (size_t i = 0; err == OK && reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++) {
+        struct slice sid = reply_slice(reply->element[i]);
+        if (sid.n == 0 || memchr(sid.p, '\0', sid.n) != NULL)
+            continue;
+        buf_append(&c->sids, sid);
+        buf_append_char(&c->sids, '\0');
+    }
+    on_page_ended(c, NULL);
+}
+
+static void on_told(void *arg, const redisReply *reply, enum err err, const char *why)
+{
+    struct verdict_call *c = arg;
+    struct redis *r = c->call.r;
+    (void)reply;
+    if (err != OK || !c->ban || r->closing) {
+        verdict_end(c, err, why);
+        return;
+    }
+    struct args a;
+    args_init(&a);
+    arg_str(&a, "SMEMBERS");
+    (void)arg_key(&a, r->user_prefix, (struct slice){c->name, c->name_n}, "");
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_sids, c);
+}
+
+static void on_stored(void *arg, const struct broker_result *result)
+{
+    struct verdict_call *c = arg;
+    struct redis *r = c->call.r;
+    if (result->err != OK || r->closing) {
+        verdict_end(c, result->err, result->why);
+        return;
+    }
+    const struct envelope e = {.kind = ENVELOPE_VERDICT,
+                               .room = SLICE("$all"),
+                               .event = c->token ? SLICE("token") : SLICE("user"),
+                               .user = {c->name, c->name_n},
+                               .node = slice_str(r->node)};
+    struct buf body = BUF_INIT;
+    struct args a;
+    envelope_pack(&e, &body);
+    args_init(&a);
+    arg_str(&a, r->cluster != NULL ? "SPUBLISH" : "PUBLISH");
+    (void)arg_key(&a, r->channel_prefix, e.room, "");
+    arg_slice(&a, buf_slice(&body));
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_told, c);
+    buf_fini(&body);
+}
+
+static struct gather *verdict_begin(struct redis *r, struct slice name, struct verdict_call what, broker_done *done,
+                                    void *arg)
+{
+    struct verdict_call *c = xcalloc(1, sizeof *c + name.n);
+    *c = what;
+    c->call = (struct call){.r = r, .done = done, .arg = arg};
+    c->name_n = name.n;
+    memcpy(c->name, name.p, name.n);
+    return gather_new(r, on_stored, c);
+}
+
 void redis_ban(struct broker *b, const struct ban_record *ban, broker_done *done, void *arg)
 {
     struct redis *r = redis_of(b);
-    struct gather *g = gather_new(r, done, arg);
+    struct gather *g = verdict_begin(r, ban->user, (struct verdict_call){.ban = true}, done, arg);
     struct args a;
     forget_what_is_over(r);
     listed_args(&a, r, ban->until_ms, ban->user);
@@ -272,18 +374,19 @@ void redis_bans(struct broker *b, struct slice cursor, uint32_t limit, broker_do
 void redis_revoke(struct broker *b, const struct revocation *what, broker_done *done, void *arg)
 {
     struct redis *r = redis_of(b);
-    struct gather *g = gather_new(r, done, arg);
     struct args a;
     bool token = what->jti.n != 0;
+    struct slice name = token ? what->jti : what->user;
+    struct gather *g = verdict_begin(r, name, (struct verdict_call){.token = token}, done, arg);
     script_args(&a, r, SCRIPT_REVOKE, 1);
-    (void)arg_key(&a, token ? r->revoked_token_prefix : r->revoked_user_prefix, token ? what->jti : what->user, "");
+    (void)arg_key(&a, token ? r->revoked_token_prefix : r->revoked_user_prefix, name, "");
     if (token)
         arg_str(&a, "");
     else
         arg_u64(&a, what->before_s);
     arg_u64(&a, what->until_ms);
     arg_str(&a, token ? "jti" : "user");
-    arg_slice(&a, token ? what->jti : what->user);
+    arg_slice(&a, name);
     arg_str(&a, "by");
     arg_slice(&a, what->by);
     gather_send(g, &a);

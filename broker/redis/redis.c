@@ -58,7 +58,8 @@ static bool belongs(bool inbox, struct slice room, const struct envelope *e)
     if (inbox)
         return e->kind == ENVELOPE_PROBE || e->kind == ENVELOPE_TAKEN ||
                ((e->kind == ENVELOPE_MESSAGE || for_one_node(e)) && room_is_session(e->room));
-    return e->kind != ENVELOPE_PROBE && e->kind != ENVELOPE_TAKEN && !for_one_node(e) && slice_eq(e->room, room);
+    return e->kind != ENVELOPE_PROBE && e->kind != ENVELOPE_TAKEN && !for_one_node(e) && slice_eq(e->room, room) &&
+           (e->kind != ENVELOPE_VERDICT || slice_eq(room, SLICE("$all")));
 }
 
 static void on_message(void *owner, bool inbox, struct slice room, struct slice body)

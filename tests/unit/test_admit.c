@@ -17,6 +17,14 @@ static void ban(const char *user, uint64_t until_ms, const char *reason)
     loop_fake_run(&core.loop);
 }
 
+/* The news is lost. */
+static void ban_unheard(const char *user, const char *reason)
+{
+    core.deaf = true;
+    ban(user, 0, reason);
+    core.deaf = false;
+}
+
 static void revoke(const char *jti, const char *user, uint64_t before_s)
 {
     struct broker *b = core.gw->broker;
@@ -190,9 +198,10 @@ static void a_banned_user_with_another_token_goes(void **state)
     (void)state;
     open_core(NULL);
     enter(cl, token_of("alice", EXP, ""));
-    ban("alice", 0, "spam");
+    ban_unheard("alice", "spam");
     client_send(cl, text_of("{\"type\":\"auth\",\"id\":1,\"token\":\"", token_of("alice", EXP, ""), "\"}"));
     client_expect(cl, "\"error\"", "\"id\":1", "\"banned\"", "\"reason\":\"spam\"");
+    client_expect(cl, "\"goodbye\"", "\"banned\"");
     expect_close(cl, 4004, "banned");
     close_core(cl, 1);
 }
@@ -216,6 +225,7 @@ static const char *park(struct client *cl, const char *path, char sid[SID_LEN + 
     lobby_join(cl);
     memcpy(sid, cl->sid, SID_LEN + 1);
     memcpy(token, cl->conn->session->token, sizeof token);
+    ban_unheard("mallory", "spam");
     client_vanish(cl);
     loop_fake_run(&core.loop);
     return token;
@@ -233,7 +243,6 @@ static void a_banned_user_does_not_come_back(void **state)
     const char *token = park(&cl[0], "/ws/mallory", sid);
     client_expect(&cl[1], "\"enter\"");
     client_expect(&cl[1], "\"suspend\"");
-    ban("mallory", 0, "spam");
     client_open(&cl[2], &core, "/ws");
     (void)snprintf(frame, sizeof frame, "{\"type\":\"resume\",\"id\":9,\"session\":\"%s\",\"token\":\"%s\"}", sid,
                    token);
@@ -246,6 +255,131 @@ static void a_banned_user_does_not_come_back(void **state)
     client_send(&cl[2], frame);
     client_expect(&cl[2], "\"error\"", "\"not_found\""); /* it was not parked again */
     close_core(cl + 1, 2);
+}
+
+/* --- while here --- */
+
+static void who_is_banned_while_here_goes(void **state)
+{
+    struct client cl[4];
+    (void)state;
+    open_plain((const char *const[]){"--resume-window", "60s", NULL});
+    client_open(&cl[0], &core, "/ws/alice");
+    lobby_join(&cl[0]);
+    for (int i = 1; i < 3; i++) {
+        client_open(&cl[i], &core, "/ws/mallory");
+        lobby_join(&cl[i]);
+        client_expect(&cl[0], "\"enter\"", cl[i].sid);
+        if (i == 2)
+            client_expect(&cl[1], "\"enter\"");
+    }
+    ban("mallory", 0, "spam");
+    for (int i = 1; i < 3; i++) {
+        client_expect(&cl[i], "\"error\"", "\"banned\"", "\"reason\":\"spam\"");
+        client_expect(&cl[i], "\"goodbye\"", "\"banned\"");
+        expect_close(&cl[i], 4004, "banned");
+        client_expect(&cl[0], "\"exit\"", "\"kicked\"");
+    }
+    client_expect_nothing(&cl[0]);
+    assert_int_equal(gateway_session_count(core.gw), 1);
+    assert_int_equal(metrics->rechecks, 2);
+    client_connect(&cl[3], &core, "/ws/mallory");
+    client_expect(&cl[3], "\"banned\"");
+    close_core(cl, 4);
+}
+
+static void whose_token_is_revoked_comes_back_with_another(void **state)
+{
+    struct client cl[3];
+    char sid[SID_LEN + 1], frame[300], token[TOKEN_LEN + 1];
+    (void)state;
+    open_with("--resume-window", "60s");
+    enter(&cl[0], token_of("alice", EXP, ",\"jti\":\"t1\""));
+    enter(&cl[1], token_of("alice", EXP, ",\"jti\":\"t2\""));
+    lobby_join(&cl[0]);
+    memcpy(sid, cl[0].sid, sizeof sid);
+    memcpy(token, cl[0].conn->session->token, sizeof token);
+    revoke("t1", "", 0);
+    client_expect(&cl[0], "\"error\"", "\"unauthorized\"", "the token has been revoked");
+    expect_close(&cl[0], 4001, "unauthorized");
+    client_expect_nothing(&cl[1]);
+    assert_false(cl[1].close_asked);
+    client_vanish(&cl[0]);
+    enter(&cl[2], token_of("alice", EXP, ",\"jti\":\"t3\""));
+    (void)snprintf(frame, sizeof frame, "{\"type\":\"resume\",\"id\":1,\"session\":\"%s\",\"token\":\"%s\"}", sid,
+                   token);
+    client_send(&cl[2], frame);
+    client_expect(&cl[2], "\"welcome\"", "\"resumed\":true");
+    client_expect(&cl[2], "\"recovered\"", "\"lobby\"");
+    close_core(cl + 1, 2);
+}
+
+static void older_tokens_of_a_user_are_revoked(void **state)
+{
+    struct client cl[3];
+    (void)state;
+    open_core(NULL);
+    enter(&cl[0], token_of("alice", EXP, ",\"iat\":1699999000"));
+    enter(&cl[1], token_of("alice", EXP, ",\"iat\":1699999500"));
+    enter(&cl[2], token_of("bob", EXP, ",\"iat\":1699999000"));
+    revoke("", "alice", 1699999500);
+    client_expect(&cl[0], "\"error\"", "revoked");
+    expect_close(&cl[0], 4001, "unauthorized");
+    client_expect_nothing(&cl[1]);
+    client_expect_nothing(&cl[2]);
+    assert_false(cl[1].close_asked || cl[2].close_asked);
+    close_core(cl, 3);
+}
+
+static uint64_t turns_end;
+
+static bool turns_are_over(void *arg)
+{
+    (void)arg;
+    return core.loop.turns >= turns_end;
+}
+
+/* The store has been asked before the ban, and knows of the session after it. */
+static void banned_on_the_threshold(void **state)
+{
+    struct broker *b;
+    (void)state;
+    for (int turns = 0; turns < 6; turns++) {
+        struct client cl[1];
+        struct slice payload;
+        open_plain(NULL);
+        b = core.gw->broker;
+        client_connect(cl, &core, "/ws/mallory");
+        turns_end = core.loop.turns + (uint64_t)turns;
+        (void)loop_fake_until(&core.loop, turns_are_over, NULL, 100);
+        b->ops->ban(b, &(struct ban_record){.user = SLICE("mallory")}, quietly, NULL);
+        loop_fake_advance(&core.loop, 200);
+        bool told = false;
+        while (client_next(cl, &payload) == WS_TEXT)
+            told = told || memmem(payload.p, payload.n, "\"banned\"", 8) != NULL;
+        assert_true(told);
+        assert_true(cl->close_asked);
+        close_core(cl, 1);
+    }
+}
+
+/* The news of a ban was lost; the node asks when its link is back. */
+static void after_an_outage_all_are_asked_for(void **state)
+{
+    struct client cl[2];
+    (void)state;
+    open_plain(NULL);
+    client_open(&cl[0], &core, "/ws/mallory");
+    client_open(&cl[1], &core, "/ws/alice");
+    ban_unheard("mallory", "");
+    client_expect_nothing(&cl[0]);
+    core.gw->broker->events->link(core.gw, false);
+    core.gw->broker->events->link(core.gw, true);
+    loop_fake_advance(&core.loop, 1000);
+    client_expect(&cl[0], "\"banned\"");
+    client_expect_nothing(&cl[1]);
+    assert_int_equal(metrics->rechecks, 2);
+    close_core(cl, 2);
 }
 
 int main(void)
@@ -262,6 +396,11 @@ int main(void)
         cmocka_unit_test(a_banned_user_with_another_token_goes),
         cmocka_unit_test(gone_while_its_token_is_looked_at),
         cmocka_unit_test(a_banned_user_does_not_come_back),
+        cmocka_unit_test(who_is_banned_while_here_goes),
+        cmocka_unit_test(whose_token_is_revoked_comes_back_with_another),
+        cmocka_unit_test(older_tokens_of_a_user_are_revoked),
+        cmocka_unit_test(banned_on_the_threshold),
+        cmocka_unit_test(after_an_outage_all_are_asked_for),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);
 }

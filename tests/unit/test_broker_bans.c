@@ -223,6 +223,56 @@ static void what_a_user_had_before_a_time_is_revoked(void **state)
     assert_int_equal(admit_token(w, "alice", "t1", 2000), OK);
 }
 
+/* --- what others hear --- */
+
+static void expect_verdict(struct world *w, const char *about, const char *name)
+{
+    world_settle(w);
+    assert_int_equal(w->count, 1);
+    assert_int_equal(w->seen[0].kind, ENVELOPE_VERDICT);
+    assert_string_equal(w->seen[0].event, about);
+    assert_string_equal(w->seen[0].user, name);
+    world_clear(w);
+}
+
+static void all_nodes_are_told(void **state)
+{
+    struct world *w = world_of(state);
+    ban(w, "mallory", 0, "spam");
+    expect_verdict(w, "user", "mallory");
+    revoke(w, "t1", "", 0, in(w, HOUR));
+    expect_verdict(w, "token", "t1");
+    revoke(w, "", "alice", 5, in(w, HOUR));
+    expect_verdict(w, "user", "alice");
+    assert_int_equal(unban(w, "mallory"), OK);
+    world_settle(w);
+    assert_int_equal(w->count, 0);
+}
+
+static void parked_sessions_of_a_banned_user_end(void **state)
+{
+    struct world *w = world_of(state);
+    char sid[24];
+    do_subscribe(w, "lobby");
+    for (int i = 0; i < 40; i++) {
+        (void)snprintf(sid, sizeof sid, "s%d", i);
+        await_ok(w, do_put_for(w, sid, "mallory", HOUR));
+        await_ok(w, do_join(w, "lobby", sid, "mallory"));
+        if (i == 0)
+            continue; /* is here */
+        await_ok(w, do_suspend(w, "lobby", sid, "mallory"));
+        await_ok(w, do_park(w, sid, HOUR));
+    }
+    await_ok(w, do_put_for(w, "a", "alice", HOUR));
+    await_ok(w, do_join(w, "lobby", "a", "alice"));
+    await_ok(w, do_park(w, "a", HOUR));
+    ban(w, "mallory", 0, "");
+    struct answer *a = await_ok(w, do_presence(w, "lobby", SLICE_NONE, 100));
+    assert_int_equal(a->total, 2); /* who is here is for his node to send away */
+    assert_int_equal(do_resume(w, "s1", "hash-s1")->err, ERR_NOT_FOUND);
+    assert_int_equal(do_resume(w, "a", "hash-a")->err, OK);
+}
+
 /* --- what Redis shows --- */
 
 static void expect_field(const char *key, const char *field, const char *want)
@@ -306,6 +356,8 @@ static int run(const char *name)
         T(the_list_comes_in_pages),
         T(a_token_is_revoked_by_its_name),
         T(what_a_user_had_before_a_time_is_revoked),
+        T(all_nodes_are_told),
+        T(parked_sessions_of_a_banned_user_end),
         T(it_can_be_read),
         T(the_list_mends_itself),
         T(what_others_wrote_there_lets_nobody_in),

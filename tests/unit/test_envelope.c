@@ -68,6 +68,7 @@ static void packed_is_unpacked(void **state)
                              .total = 4000000000,
                              .room = SLICE("r"),
                              .from = SLICE("s"),
+                             .user = SLICE("u"),
                              .position = {UINT64_MAX, TAG_A}};
         buf_clear(&b);
         envelope_pack(&e, &b);
@@ -179,6 +180,8 @@ static void limits_are_kept(void **state)
     assert_false(is_refused(&e, SLICE_NONE));
     e = (struct envelope){.kind = ENVELOPE_EXIT, .room = SLICE("r")};
     assert_true(is_refused(&e, SLICE_NONE)); /* nobody left */
+    e = (struct envelope){.kind = ENVELOPE_VERDICT, .room = SLICE("$all"), .from = SLICE("s")};
+    assert_true(is_refused(&e, SLICE_NONE));
     e = (struct envelope){.kind = ENVELOPE_PROBE};
     assert_false(is_refused(&e, SLICE_NONE));
 }
