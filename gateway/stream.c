@@ -333,6 +333,11 @@ static void seek_page(struct room *r, const struct broker_result *page)
     bool young = from == 0 && begins == 1;
     bool found = s->common.offset != 0 || young;
     s->seeking = false;
+    if (s->common.offset != 0 && s->common.offset == s->last.offset) {
+        read_page(
+            r); /* all of it is there: the page that looked otherwise came from a store that was only just taking over */
+        return;
+    }
     if (found)
         change_branch(r, &s->common, s->common.offset != 0 || s->outage);
     else

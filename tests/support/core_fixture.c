@@ -15,32 +15,38 @@ static struct broker_ops ops;
 static const struct broker_ops *memory_ops;
 static struct core *core_now;
 
+/* An answer that the fixture gives in the store's stead. */
 struct refusal {
     struct timer timer;
     broker_done *done;
     void *arg;
+    struct broker_result result;
 };
 
 static void on_refusal(struct timer *t)
 {
     struct refusal *r = container_of(t, struct refusal, timer);
-    broker_done *done = r->done;
-    void *arg = r->arg;
+    struct refusal told = *r;
     timer_stop(t);
     free(r);
-    done(arg, &(struct broker_result){.err = ERR_UNAVAILABLE, .why = "the store is down"});
+    told.done(told.arg, &told.result);
+}
+
+static void answer_later(const struct broker_result *result, broker_done *done, void *arg)
+{
+    struct refusal *r = xcalloc(1, sizeof *r);
+    r->done = done;
+    r->arg = arg;
+    r->result = *result;
+    timer_init(&r->timer, &core_now->loop.loop, on_refusal);
+    timer_start(&r->timer, 0);
 }
 
 static bool refuse_if(bool down, broker_done *done, void *arg)
 {
-    if (!down)
-        return false;
-    struct refusal *r = xcalloc(1, sizeof *r);
-    r->done = done;
-    r->arg = arg;
-    timer_init(&r->timer, &core_now->loop.loop, on_refusal);
-    timer_start(&r->timer, 0);
-    return true;
+    if (down)
+        answer_later(&(struct broker_result){.err = ERR_UNAVAILABLE, .why = "the store is down"}, done, arg);
+    return down;
 }
 
 static bool refuse(broker_done *done, void *arg)
@@ -103,6 +109,11 @@ static void fake_history(struct broker *b, const struct log_page *page, broker_d
         core_now->at_least = page->at_least;
     } else {
         core_now->exact++;
+    }
+    if (core_now->lagging_head.offset != 0) {
+        answer_later(&(struct broker_result){.position = core_now->lagging_head}, done, arg);
+        core_now->lagging_head = (struct position){0};
+        return;
     }
     memory_ops->history(b, page, done, arg);
 }

@@ -22,11 +22,12 @@ struct core {
     struct loop_fake loop;
     struct config cfg;
     struct gateway *gw;
-    bool deaf;             /* what the broker tells the gateway is lost */
-    bool no_publish;       /* appending again fails with ERR_UNAVAILABLE */
-    bool no_subscriptions; /* subscribing fails with ERR_UNAVAILABLE */
-    bool store_down;       /* joins, leaves, puts and removals fail with ERR_UNAVAILABLE */
-    bool no_events;        /* appending events fails with ERR_UNAVAILABLE */
+    bool deaf;                    /* what the broker tells the gateway is lost */
+    bool no_publish;              /* appending again fails with ERR_UNAVAILABLE */
+    struct position lagging_head; /* the next history finds a store that has come no further yet */
+    bool no_subscriptions;        /* subscribing fails with ERR_UNAVAILABLE */
+    bool store_down;              /* joins, leaves, puts and removals fail with ERR_UNAVAILABLE */
+    bool no_events;               /* appending events fails with ERR_UNAVAILABLE */
     unsigned joins, leaves, puts;
     unsigned exact, lagging; /* pages of logs that had to be the primary's, and that might be a replica's */
     uint64_t at_least;       /* of the last of these */

@@ -53,6 +53,26 @@ static void what_was_lost_comes_back_once(void **state)
     (void)state;
 }
 
+/* A store that is only just taking over has, for an instant, less than it will: no history is lost by that, and nobody is told so. */
+static void a_store_that_lags_for_an_instant(void **state)
+{
+    struct core c;
+    struct client cl[2];
+    fork_open(&c, cl, ALL_KEPT, 8);
+    outage_begins(&c);
+    elsewhere_say(&c, "100");
+    c.lagging_head = (struct position){.offset = 5, .tag = "lagging_"};
+    outage_ends(&c);
+    for (int i = 0; i < 2; i++) {
+        expect_message(&cl[i], 100, 9);
+        client_expect_nothing(&cl[i]);
+    }
+    assert_int_equal(c.lagging_head.offset, 0);
+    assert_int_equal(metrics->forks, 0);
+    fork_close(&c, cl, 2);
+    (void)state;
+}
+
 static void another_node_was_first(void **state)
 {
     struct core c;
@@ -338,6 +358,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_lost_comes_back_once),
+        cmocka_unit_test(a_store_that_lags_for_an_instant),
         cmocka_unit_test(another_node_was_first),
         cmocka_unit_test(its_publisher_was_first),
         cmocka_unit_test(what_nobody_holds_is_counted),
