@@ -198,6 +198,7 @@ struct broker_config {
 struct broker_stats { /* monotonic counters, and gauges marked (g) */
     uint64_t commands, command_errors, timeouts, reconnects, redirects, refused, published, received, undecodable, deaf,
         reaped_nodes, reaped_sessions, failovers;
+    uint64_t reconciled_sessions; /* the store had them as this node's after this node had let go of them */
     uint64_t queued_bytes, queued_commands, subscriptions; /* (g) */
     uint64_t rtt_us_sum, rtt_count;                        /* round trip of the probe */
     uint64_t rtt_bucket[12]; /* cumulative not: count per bucket, bounds broker_rtt_bounds_us, last is above all */

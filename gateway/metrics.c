@@ -220,6 +220,7 @@ static void render_lag(struct buf *out)
     X(deaf,            "counter", "times the own probe was not heard")                        \
     X(reaped_nodes,    "counter", "dead nodes this node cleaned up after")                    \
     X(reaped_sessions, "counter", "sessions of dead nodes this node removed")                 \
+    X(reconciled_sessions, "counter", "sessions that the store still had as this node's, which had let go of them: ended or parked") \
     X(replica_reads,   "counter", "pages of history that a replica gave")                      \
     X(replica_fallbacks, "counter", "pages of history that the primary gave because no replica could, or not in time") \
     X(failovers,       "counter", "times the sentinels named another primary")                \

@@ -99,7 +99,7 @@ static void forget(struct clear_call *c, enum err err, const char *why)
     struct redis *r = c->call.r;
     c->err = err;
     if (r->events.shards == 0 || c->what.event.n == 0 ||
-        (c->since_ms == 0 && !slice_eq(c->what.node, slice_str(r->node)))) {
+        (c->since_ms == 0 && (c->what.returned || !slice_eq(c->what.node, slice_str(r->node))))) {
         drop(c, err, why);
         return;
     }
@@ -159,11 +159,22 @@ static void leave_name(struct clear_call *c, uint64_t until_ms)
     gather_close(g);
 }
 
+static void returned(const struct clear_call *c, uint64_t verdict)
+{
+    if (verdict == NO_HASH || verdict == NOT_OURS)
+        return;
+    c->call.r->b.stats.reconciled_sessions++;
+    LOG_PEER(WARN, "the store had a session of this node that this node has not", "session=%s now=%s",
+             log_q(c->what.sid), verdict == END ? "ended" : "parked");
+}
+
 static void act(struct clear_call *c, uint64_t verdict, const redisReply *reply)
 {
     uint64_t until_ms = 0;
     if (c->what.verdict != NULL)
         *c->what.verdict = verdict;
+    if (c->what.returned)
+        returned(c, verdict);
     if (verdict == NO_HASH && c->what.missing != NULL) {
         *c->what.missing = true;
         clear_end(c, &(struct broker_result){.err = OK});

@@ -289,6 +289,7 @@ static void on_tick(struct timer *t)
     if (r->lease.registered) {
         sessions_tick(r, every);
         park_tick(r);
+        strangers_tick(r);
         refresh_rooms(r, every);
     }
 }
@@ -298,6 +299,8 @@ void lease_up(struct redis *r)
     struct lease *l = &r->lease;
     l->baseline_ms = loop_now_ms(r->b.loop);
     l->beat_due_ms = 0;
+    if (l->registered) /* else there is nothing yet that could have been lost */
+        strangers_look(r);
     work(r);
     if (!l->retired)
         probe(r);

@@ -272,6 +272,7 @@ void redis_session_resume(struct broker *b, struct slice sid, struct slice token
     c->call = (struct call){.r = r, .done = done, .arg = arg};
     c->sid_n = sid.n;
     memcpy(c->sid, sid.p, sid.n);
+    strangers_begun(r, sid);
     inbox_hold(r, session_slot(r, sid)); /* early, so that it is open by then; until on_resumed */
     struct args set, resume;
     set_args(&set, "SADD", r->node_prefix, slice_str(r->node), ":sessions", sid);

@@ -31,14 +31,19 @@ static void on_link_changed(void *owner)
 static void on_cluster_changed(void *owner)
 {
     struct redis *r = owner;
-    if (r->pubsub != NULL && !r->closing)
-        pubsub_rehome(r->pubsub);
+    if (r->pubsub == NULL || r->closing)
+        return;
+    strangers_look(r);
+    pubsub_rehome(r->pubsub);
 }
 
 static void on_resubscribed(void *owner, struct slice room)
 {
     struct redis *r = owner;
-    if (!r->closing && r->b.events->resubscribed != NULL)
+    if (r->closing)
+        return;
+    strangers_look(r);
+    if (r->b.events->resubscribed != NULL)
         r->b.events->resubscribed(r->b.owner, room);
 }
 
@@ -118,6 +123,7 @@ static void redis_destroy(struct broker *b)
     pubsub_destroy(&r->pubsub);
     task_cancel(&r->task);
     sessions_fini(r);
+    strangers_fini(r);
     sentinel_destroy(&r->sentinel);
     redis_tls_destroy(&r->tls);
     redis_url_fini(&r->url);
@@ -291,6 +297,7 @@ struct broker *broker_redis_create(struct loop *loop, const struct broker_config
     list_init(&r->deferred);
     task_init(&r->task, on_task);
     sessions_init(r);
+    strangers_init(r);
     lease_init(r);
     r->store = store_create(loop, &r->link_cfg, &store_events, r, &r->b.stats);
     r->cluster = r->pubsub_cfg.cluster = store_cluster(r->store);

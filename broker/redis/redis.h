@@ -37,6 +37,19 @@ struct sessions {
     uint32_t window_ms;    /* the longest that any of them may be parked */
 };
 
+/* strangers.c */
+struct stranger_set {
+    struct stranger *table;
+    struct link by_age;
+};
+
+struct strangers {
+    struct stranger_set seen;  /* in the set of this node's sessions, but not here */
+    struct stranger_set ended; /* by this node, not long ago */
+    uint64_t due_ms, cursor;
+    bool scanning, busy; /* busy: a page is under way */
+};
+
 /* park.c: what is being ended of what was parked. */
 struct expiry {
     bool busy; /* a page of them is under way */
@@ -75,6 +88,7 @@ struct redis {
     struct sessions sessions;
     struct expiry expiry;
     struct event_limits events;
+    struct strangers strangers;
 };
 
 static inline struct redis *redis_of(struct broker *b)
@@ -209,6 +223,20 @@ void session_moved(struct redis *r, struct slice sid);
 /* Whether this node resumed it is not known: if it did, it will be parked when Redis is back, unless it is resumed or put again. */
 void sessions_owe_park(struct redis *r, struct slice sid);
 
+/* It is owed something. */
+bool sessions_owes(const struct redis *r, struct slice sid);
+
+/* strangers.c */
+void strangers_init(struct redis *r);
+void strangers_fini(struct redis *r);
+/* To be called every tick while the link is up. */
+void strangers_tick(struct redis *r);
+/* There is reason to look: the store may have lost what it was told last. */
+void strangers_look(struct redis *r);
+/* This node has ended the session, and told the backend this reason (or empty: nothing); begins it, or tries to: nothing that was known of it counts any more. */
+void strangers_ended(struct redis *r, struct slice sid, struct slice reason);
+void strangers_begun(struct redis *r, struct slice sid);
+
 /* clear.c */
 /* What end.lua says. */
 enum verdict { NO_HASH = 0, END = 1, NOT_OURS = 2, PARKED = 3, TO_BE_PARKED = 4 };
@@ -223,6 +251,7 @@ struct clearing {
         heartbeat_ms; /* of a node that died: the session's window began then, and it is parked until that is over. 0: it is not */
     bool *
         missing; /* when not NULL: set when there is no hash that names the session's rooms; its name then stays in the set */
+    bool returned;      /* this node has let go of it before: counted and logged, should the store still have it */
     struct slice score; /* of a parked one: what due.lua gave it */
     bool early;         /* a parked one: its time counts as over */
     uint64_t *verdict;  /* when not NULL: set to what end.lua said, an enum verdict */

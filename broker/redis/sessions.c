@@ -208,6 +208,7 @@ void redis_session_put(struct broker *b, const struct session_record *s, broker_
     struct redis *r = redis_of(b);
     struct args a;
     local_add(r, s->sid, s->user);
+    strangers_begun(r, s->sid);
     sessions_owe_no_more(r, s->sid, SLICE_NONE);
     if (s->resume_window_ms > r->sessions.window_ms)
         r->sessions.window_ms = s->resume_window_ms;
@@ -283,6 +284,7 @@ void redis_session_remove(struct broker *b, struct slice sid, struct slice user,
     struct local_session *s = local_find(r, sid);
     if (s != NULL)
         local_free(r, s);
+    strangers_ended(r, sid, reason);
     remove_session(r, &(struct ended){.sid = sid, .user = user, .reason = reason}, done, arg);
 }
 
@@ -336,6 +338,11 @@ void sessions_owe_no_more(struct redis *r, struct slice sid, struct slice room)
     struct owed *o = r->sessions.owed != NULL ? owed_find(r, sid, room) : NULL;
     if (o != NULL)
         owed_free(r, o);
+}
+
+bool sessions_owes(const struct redis *r, struct slice sid)
+{
+    return r->sessions.owed != NULL && owed_find(r, sid, SLICE_NONE) != NULL;
 }
 
 static void on_owed_park(void *arg, const struct broker_result *result)

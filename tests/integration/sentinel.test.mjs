@@ -116,6 +116,7 @@ describe('Sentinel', { timeout: 240000 }, () => {
 
   it('an ordered failover is followed at once', async t => {
     const { old } = await failsOver(t, () => sentinels.failover(), { within: 10000 });
+    await sentinels.healed();
     await readsFrom(old);
   });
 
@@ -128,8 +129,33 @@ describe('Sentinel', { timeout: 240000 }, () => {
     assert.deepEqual((await old.cli('CLIENT', 'LIST')).split('\n').filter(l => / name=gw/.test(l)), []);
   });
 
+  it('who left just before a primary died that its replica no longer followed is gone afterwards', async t => {
+    const old = await sentinels.healed(), replica = sentinels.other(old), c = await cluster.client(0, 'c'), before = await cluster.gateways[0].metrics();
+    await c.join(room);
+    await until(async () => (await replica.cli('HEXISTS', `xd:{${room}}:members`, c.session)) === '1', { what: 'the replica to know of it' });
+    await old.cli('ACL', 'SETUSER', 'default', '-psync', '-sync');
+    await old.cli('CLIENT', 'KILL', 'TYPE', 'replica');
+    const left = a.next(f => f.type === 'exit' && f.session === c.session);
+    await c.close();
+    await left;
+    await until(async () => (await old.cli('EXISTS', `xd:session:{${c.session}}`)) === '0', { what: 'its end to be stored' });
+    await old.process.kill();
+    assert.equal(await sentinels.moved(old), replica);
+    await ready(cluster, 'the gateways to be ready again');
+    const began = Date.now();
+    assert.deepEqual([await replica.cli('HGET', `xd:session:{${c.session}}`, 'state'), (await a.call({ type: 'presence', room })).total], ['active', 3], 'it is back');
+    await a.next(f => f.type === 'exit' && f.session === c.session, 40000);
+    t.diagnostic(`gone again after ${Date.now() - began} ms`);
+    assert.equal((await a.call({ type: 'presence', room })).total, 2);
+    await until(async () => (await replica.cli('EXISTS', `xd:session:{${c.session}}`)) === '0', { what: 'it to be gone from the store' });
+    assert.deepEqual((await replica.keys(`xd:*${c.session}*`)), []);
+    await cluster.gateways[0].counted(before, 'xindao_redis_reconciled_sessions_total');
+    assert.match(cluster.gateways[0].log, new RegExp(`the store had a session of this node that this node has not .*session=${c.session} now=ended`));
+    assert.equal(a.end ?? b.end, undefined, 'a client was disconnected');
+  });
+
   it('every failover was counted', async () => {
-    for (const g of cluster.gateways) assert.equal((await g.metrics()).sum('xindao_redis_failovers_total'), 3);
+    for (const g of cluster.gateways) assert.equal((await g.metrics()).sum('xindao_redis_failovers_total'), 4);
   });
 
   it('a name that the sentinels do not know is told by /readyz', async () => {

@@ -94,7 +94,8 @@ export class Sentinels {
       s.args = args;
     }
     return until(async () => {
-      const primary = await this.primary();
+      const primary = await this.primary(), rest = this.other(primary);
+      if (primary && /^master/.test(await primary.cli('ROLE')) && /^master/.test(await rest.cli('ROLE'))) await rest.cli('REPLICAOF', HOST, String(primary.announced)); // as above
       return primary && /state=online/.test(await primary.cli('INFO', 'replication')) && primary;
     }, { what: 'the other server to follow the primary', ms });
   }
