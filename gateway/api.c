@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "base/utf8.h"
+#include "gateway/api_routes.h"
 #include "gateway/door.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
@@ -19,6 +20,7 @@
 /* A request under way. */
 struct query {
     struct gateway *gw;
+    struct api_call *call;
     struct http_exchange *x;
     bool by_token;
     struct auth_claims claims;
@@ -107,16 +109,17 @@ static bool parse_page(const struct http_request *r, struct page *ret, struct er
 }
 
 /* NULL when whoever asks is not let in, and has been told so. */
-static struct query *query_create(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+static struct query *query_create(struct api_call *c, const struct http_request *r)
 {
     struct query *q = xcalloc(1, sizeof *q);
     struct error error = {0};
-    bool none;
-    q->gw = g;
-    q->x = x;
-    if (door_http(g, r, &none, &q->claims, &error) != OK) {
+    bool none = true;
+    q->gw = c->gw;
+    q->call = c;
+    q->x = &c->base;
+    if (c->key == NULL && door_http(c->gw, r, &none, &q->claims, &error) != OK) {
         free(q);
-        api_fail(x, error.code, error.text);
+        api_refuse(c, &error);
         return NULL;
     }
     q->by_token = !none;
@@ -126,6 +129,8 @@ static struct query *query_create(struct gateway *g, const struct http_request *
 /* Who may not join a room because of his token must not learn who is in it either. */
 static bool shown(const struct query *q, struct slice room)
 {
+    if (q->call->key != NULL)
+        return api_key_room(q->call->key, room);
     const struct policy *policy = policies_find(q->gw->policies, room);
     return policy->presence && (policy->join != WHO_TOKEN || (q->by_token && grant_names(&q->claims, room)));
 }
@@ -145,19 +150,19 @@ static void on_rooms(void *arg, const struct broker_result *r)
     respond(q, json_pack("{s:o, s:o}", "rooms", rooms, "next", text_or_null(r->more ? r->cursor : SLICE_NONE)));
 }
 
-void api_get_rooms(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+void api_get_rooms(struct api_call *c, const struct http_request *r)
 {
     struct page page;
     struct error error;
-    struct query *q = query_create(g, r, x);
+    struct query *q = query_create(c, r);
     if (q == NULL)
         return;
     if (!parse_page(r, &page, &error)) {
         query_free(q);
-        api_fail(x, error.code, error.text);
+        api_refuse(c, &error);
         return;
     }
-    g->broker->ops->rooms(g->broker, page.cursor, page.limit, on_rooms, q);
+    c->gw->broker->ops->rooms(c->gw->broker, page.cursor, page.limit, on_rooms, q);
 }
 
 /* --- one room --- */
@@ -192,33 +197,25 @@ static void on_room(void *arg, const struct broker_result *r)
                          text_or_null(r->more ? r->cursor : SLICE_NONE)));
 }
 
-static void get_room(struct gateway *g, const struct http_request *r, struct slice name, struct http_exchange *x)
+void api_get_room(struct api_call *c, const struct http_request *r)
 {
     struct page page;
     struct error error;
     struct slice room;
-    struct query *q = query_create(g, r, x);
+    struct query *q = query_create(c, r);
     if (q == NULL)
         return;
-    if (api_room(name, q->room, &room, &error) == OK) {
+    if (api_room(c->params[0], q->room, &room, &error) == OK) {
         if (!shown(q, room)) {
-            (void)fail(&error, ERR_FORBIDDEN, "policy does not show you who is in this room");
+            (void)fail(&error, ERR_FORBIDDEN, "%s",
+                       c->key != NULL ? "the key is not for this room"
+                                      : "policy does not show you who is in this room");
         } else if (parse_page(r, &page, &error)) {
             q->room_n = room.n;
-            g->broker->ops->presence(g->broker, room, page.cursor, page.limit, on_room, q);
+            c->gw->broker->ops->presence(c->gw->broker, room, page.cursor, page.limit, on_room, q);
             return;
         }
     }
     query_free(q);
-    api_fail(x, error.code, error.text);
-}
-
-void api_get_room(struct gateway *g, const struct http_request *r, struct http_exchange *x)
-{
-    const struct slice history = SLICE("/history");
-    struct slice name = slice_from(r->path, sizeof "/api/v1/rooms/" - 1);
-    if (slice_ends(name, history))
-        api_get_history(g, r, (struct slice){name.p, name.n - history.n}, x);
-    else
-        get_room(g, r, name, x);
+    api_refuse(c, &error);
 }

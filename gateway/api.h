@@ -1,5 +1,5 @@
-/* gateway/api.h: the HTTP API below /api/v1 (docs/api.md). Read-only so far, and as public as the demo: what policy presence=off and
- * public-history=off hide is hidden here too. */
+/* gateway/api.h: the HTTP API below /api/v1 (docs/api.md): what its reading part shares, and errors of all HTTP routes. Without a key reading is as public as the
+ * demo: what policy presence=off and public-history=off hide is hidden here too. */
 #ifndef XD_API_H
 #define XD_API_H
 
@@ -7,20 +7,12 @@
 #include "gateway/protocol/protocol.h"
 #include "gateway/transport.h"
 
-/* GET /api/v1/rooms?limit=&cursor= */
-void api_get_rooms(struct gateway *g, const struct http_request *r, struct http_exchange *x);
-/* GET /api/v1/rooms/<room>?limit=&cursor=, and GET /api/v1/rooms/<room>/history?after=&before=&limit= */
-void api_get_room(struct gateway *g, const struct http_request *r, struct http_exchange *x);
-
-/* name: the room as written in the path. */
-void api_get_history(struct gateway *g, const struct http_request *request, struct slice name, struct http_exchange *x);
-
 /* The parameter `limit`, or its default. */
 enum err api_limit(struct slice query, uint32_t *ret, struct error *reterr);
 /* The room that a part of a path names: decoded into ret_bytes, valid, and not the server's own. */
 enum err api_room(struct slice path, char ret_bytes[NAME_MAX_ROOM], struct slice *ret, struct error *reterr);
 
-/* Answers with the error's status and {"code","message"}; text must not need escaping in JSON. */
+/* Answers with the error's status and {"code","message"}. */
 void api_fail(struct http_exchange *x, enum err err, const char *text);
 
 #endif

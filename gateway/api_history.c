@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "base/utf8.h"
 #include "gateway/api.h"
+#include "gateway/api_routes.h"
 #include "gateway/door.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
@@ -281,14 +282,17 @@ static void on_head(void *arg, const struct broker_result *result)
 
 /* --- the request --- */
 
-/* Unless the policy says otherwise, the history is shown to who could read it by connecting: as anybody, or with the token of the request. */
-static enum err check_reader(struct gateway *g, const struct http_request *request, struct slice room,
+/* Unless the policy says otherwise, the history is shown to who could read it by connecting: as anybody, or with the token of the request. A key is for the rooms it
+ * names. */
+static enum err check_reader(struct api_call *c, const struct http_request *request, struct slice room,
                              const struct policy *p, struct error *reterr)
 {
     bool open, may = p->public_history == HISTORY_ON;
     struct auth_claims claims = {0};
+    if (c->key != NULL)
+        return api_may_room(c, room, reterr);
     if (p->public_history == HISTORY_DEFAULT) {
-        enum err err = door_http(g, request, &open, &claims, reterr);
+        enum err err = door_http(c->gw, request, &open, &claims, reterr);
         if (err != OK)
             return err;
         may = p->join == WHO_ANYONE || (p->join == WHO_TOKEN && !open && grant_names(&claims, room));
@@ -299,11 +303,12 @@ static enum err check_reader(struct gateway *g, const struct http_request *reque
                       "policy does not show you the history of this room over HTTP (public-history)");
 }
 
-static enum err check_room(struct gateway *g, const struct http_request *request, struct slice room,
+static enum err check_room(struct api_call *c, const struct http_request *request, struct slice room,
                            struct error *reterr)
 {
+    const struct gateway *g = c->gw;
     const struct policy *p = policies_find(g->policies, room);
-    if (check_reader(g, request, room, p, reterr) != OK)
+    if (check_reader(c, request, room, p, reterr) != OK)
         return reterr->code;
     if (p->retain_count == 0)
         return fail(reterr, ERR_UNSUPPORTED, "policy retains no messages of this room");
@@ -335,17 +340,18 @@ static enum err parse(struct slice query, struct reading *r, bool *ret_newest, s
     return OK;
 }
 
-void api_get_history(struct gateway *g, const struct http_request *request, struct slice name, struct http_exchange *x)
+void api_get_history(struct api_call *c, const struct http_request *request)
 {
+    struct gateway *g = c->gw;
     struct error error;
     struct slice room;
     bool newest = false;
     struct reading *r = xcalloc(1, sizeof *r);
     r->gw = g;
-    r->x = x;
+    r->x = &c->base;
     g->api_reads++;
-    if (api_room(name, r->room, &room, &error) != OK || parse(request->query, r, &newest, &error) != OK ||
-        check_room(g, request, room, &error) != OK) {
+    if (api_room(c->params[0], r->room, &room, &error) != OK || parse(request->query, r, &newest, &error) != OK ||
+        check_room(c, request, room, &error) != OK) {
         failed(r, error.code, error.text);
         return;
     }

@@ -25,8 +25,8 @@ struct strings { /* values of a repeatable option, in the order given */
 };
 
 struct config {
-    struct strings listen, origins, policies, jwt_keys;
-    char *tls_cert, *tls_key, *broker, *node, *key_prefix, *config_file, *jwt_audience, *jwt_issuer;
+    struct strings listen, api_listen, origins, policies, jwt_keys;
+    char *tls_cert, *tls_key, *broker, *node, *key_prefix, *config_file, *jwt_audience, *jwt_issuer, *api_keys;
     bool insecure, demo, events;
     enum auth_mode auth;
     enum expiry_rule jwt_expiry;

@@ -55,22 +55,30 @@ bool config_split_listen(struct slice text, struct slice *ret_host, uint16_t *re
     return true;
 }
 
+static enum err check_addresses(const struct config *c, const char *key, const struct strings *all,
+                                struct error *reterr)
+{
+    for (size_t i = 0; i < all->count; i++) {
+        struct slice host;
+        uint16_t port;
+        if (!config_split_listen(slice_str(all->items[i]), &host, &port))
+            return fail(reterr, ERR_BAD_REQUEST,
+                        "%s: \"%.60s\" is not HOST:PORT, such as 0.0.0.0:8443, [::]:8443 or :8443", key, all->items[i]);
+        if (port == 0 && c->workers > 1)
+            return fail(reterr, ERR_BAD_REQUEST, "%s: \"%.60s\": port 0 would give each of %u workers another port",
+                        key, all->items[i], c->workers);
+    }
+    return OK;
+}
+
 static enum err check_listen(const struct config *c, struct error *reterr)
 {
     if (c->listen.count == 0)
         return fail(reterr, ERR_BAD_REQUEST, "listen: at least one address is needed");
-    for (size_t i = 0; i < c->listen.count; i++) {
-        struct slice host;
-        uint16_t port;
-        if (!config_split_listen(slice_str(c->listen.items[i]), &host, &port))
-            return fail(reterr, ERR_BAD_REQUEST,
-                        "listen: \"%.60s\" is not HOST:PORT, such as 0.0.0.0:8443, [::]:8443 or :8443",
-                        c->listen.items[i]);
-        if (port == 0 && c->workers > 1)
-            return fail(reterr, ERR_BAD_REQUEST, "listen: \"%.60s\": port 0 would give each of %u workers another port",
-                        c->listen.items[i], c->workers);
-    }
-    return OK;
+    if (c->api_listen.count != 0 && c->api_keys == NULL)
+        return fail(reterr, ERR_BAD_REQUEST, "api-listen without api-keys: nobody could use the API there");
+    enum err err = check_addresses(c, "listen", &c->listen, reterr);
+    return err != OK ? err : check_addresses(c, "api-listen", &c->api_listen, reterr);
 }
 
 static enum err check_tls(const struct config *c, struct error *reterr)

@@ -49,6 +49,7 @@ static const char *const format_words[] = {[LOG_TEXT] = "text", [LOG_JSON] = "js
 
 static const struct config_option network[] = {
     LIST("listen", listen, "0.0.0.0:8443", RESTART, "HOST:PORT", "where to accept clients, https and wss on one port; repeatable; [::]:8443 for IPv6"),
+    LIST("api-listen", api_listen, NULL, RESTART, "HOST:PORT", "where backends reach the server API, and only there; repeatable; none: where clients are"),
     TEXT("tls-cert", tls_cert, NULL, RELOAD, "FILE", "PEM file with the certificate and its full chain"),
     TEXT("tls-key", tls_key, NULL, RELOAD, "FILE", "PEM file with the certificate's private key"),
     WORD("tls-tickets", tls_tickets, ticket_words, "1.3", RELOAD, "off|1.3|all", "TLS versions in which clients may resume their TLS session, on any node"),
@@ -76,6 +77,10 @@ static const struct config_option clients[] = {
     TEXT("jwt-issuer", jwt_issuer, NULL, RELOAD, "TEXT", "tokens must be from this issuer; none: any"),
     SECONDS("jwt-leeway", jwt_leeway_s, "30s", 0, 10 * 60, RELOAD, "how far the clocks of who makes tokens and of this node may differ"),
     WORD("jwt-expiry", jwt_expiry, expiry_words, "disconnect", RELOAD, "disconnect|ignore", "what happens to a client whose token expires while it is connected"),
+};
+
+static const struct config_option backends[] = {
+    TEXT("api-keys", api_keys, NULL, RELOAD, "FILE", "JSON file with the keys of backends that may use the server API; none: it is off"),
 };
 
 static const struct config_option rooms[] = {
@@ -130,6 +135,7 @@ const struct config_group config_groups[] = {
     {"Network", network, ARRAY_LEN(network)},
     {"Cluster", cluster, ARRAY_LEN(cluster)},
     {"Clients", clients, ARRAY_LEN(clients)},
+    {"Backends", backends, ARRAY_LEN(backends)},
     {"Rooms", rooms, ARRAY_LEN(rooms)},
     {"Backend", backend, ARRAY_LEN(backend)},
     {"Limits", limits, ARRAY_LEN(limits)},

@@ -36,7 +36,10 @@ struct control_call {
     UT_hash_handle hh; /* in gateway->controls by id */
     struct gateway *gw;
     enum call_state state;
-    enum err err; /* why it is to be tried again, told when there is no time left */
+    enum err err;         /* why it is to be tried again, told when there is no time left */
+    bool answered, again; /* the answer has come, perhaps before the store's: it is on another connection */
+    enum err answer;
+    char why[sizeof(((struct error *)0)->text)];
     uint64_t id, end_ms;
     uint32_t rest_ms;
     struct timer timer;
@@ -76,6 +79,7 @@ static void rest(struct control_call *c, enum err err)
 {
     stop_waiting(c);
     c->state = CALL_RESTING;
+    c->answered = false;
     c->err = err;
     timer_start(&c->timer, c->rest_ms);
     c->rest_ms = c->rest_ms * 2 < RETRY_MAX_MS ? c->rest_ms * 2 : RETRY_MAX_MS;
@@ -102,12 +106,23 @@ static void act_away(struct control_call *c)
         b->ops->session_end(b, c->what.sid, EXIT_KICKED, on_away_done, c);
 }
 
+static void take_answer(struct control_call *c)
+{
+    if (c->again)
+        rest(c, ERR_UNAVAILABLE);
+    else
+        call_end(c, c->answer, c->answer != OK ? c->why : NULL);
+}
+
 static void on_handed_over(void *arg, const struct broker_result *r)
 {
     struct control_call *c = arg;
     uint64_t now = loop_now_ms(c->gw->loop);
     if (c->gw->broker == NULL) {
         call_end(c, ERR_UNAVAILABLE, "this node is stopping");
+    } else if (c->answered) {
+        c->state = r->err == OK ? CALL_WAITING : CALL_ASKING;
+        take_answer(c);
     } else if (r->err == ERR_UNAVAILABLE) {
         rest(c, ERR_UNAVAILABLE);
     } else if (r->err != OK) {
@@ -211,22 +226,21 @@ static enum err err_of(struct slice name)
     return ERR_INTERNAL;
 }
 
-static void take_error(struct control_call *c, struct slice data)
+static void read_error(struct control_call *c, struct slice data)
 {
     static const char *const names[] = {"code", "message"};
     struct json_value v[ARRAY_LEN(names)] = {{0}};
     struct error error;
     struct arena arena;
     struct slice code = SLICE_NONE, text = SLICE_NONE;
-    char why[sizeof error.text];
     arena_init(&arena, ARENA_BYTES);
     bool ok = json_members(data, names, ARRAY_LEN(names), v, &error) == OK && v[0].kind == JSON_KIND_STRING &&
               v[1].kind == JSON_KIND_STRING && json_unquote(v[0], &arena, &code, &error) == OK &&
               json_unquote(v[1], &arena, &text, &error) == OK;
-    (void)snprintf(why, sizeof why, "%.*s",
+    (void)snprintf(c->why, sizeof c->why, "%.*s",
                    SLICE_FMT(ok ? text : SLICE("the node of this session gave a strange answer")));
     arena_reset(&arena);
-    call_end(c, ok ? err_of(code) : ERR_INTERNAL, why);
+    c->answer = ok ? err_of(code) : ERR_INTERNAL;
 }
 
 static void on_answer(struct gateway *g, const struct envelope *e)
@@ -238,14 +252,15 @@ static void on_answer(struct gateway *g, const struct envelope *e)
     HASH_FIND(hh, g->controls, &id, sizeof id, c);
     if (c == NULL || !slice_eq(c->what.sid, e->from))
         return; /* too late, or it was asked before this node went away and came back */
-    if (c->state == CALL_RESTING)
+    if (c->state == CALL_RESTING || c->answered)
         return;
-    if (slice_eq(e->event, done_word))
-        call_end(c, OK, NULL);
-    else if (slice_eq(e->event, again))
-        rest(c, ERR_UNAVAILABLE);
-    else
-        take_error(c, e->data);
+    c->answered = true;
+    c->again = slice_eq(e->event, again);
+    c->answer = OK;
+    if (!c->again && !slice_eq(e->event, done_word))
+        read_error(c, e->data);
+    if (c->state == CALL_WAITING)
+        take_answer(c);
 }
 
 /* --- doing it for others --- */

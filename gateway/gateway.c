@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "gateway/admit.h"
+#include "gateway/api_keys.h"
 #include "gateway/conn.h"
 #include "gateway/control.h"
 #include "gateway/fork.h"
@@ -179,11 +180,39 @@ static void log_keys(const struct gateway *g)
             auth_jwt_ignored_count(g->auth));
 }
 
+static enum err api_keys_create(const struct config *cfg, struct api_keys **ret, struct error *reterr)
+{
+    *ret = cfg->api_keys != NULL ? api_keys_load(cfg->api_keys, reterr) : NULL;
+    return *ret != NULL || cfg->api_keys == NULL ? OK : reterr->code;
+}
+
+static void log_api_keys(const struct gateway *g)
+{
+    if (g->api_keys != NULL)
+        LOG(INFO, "API keys loaded", "keys=%zu", api_keys_count(g->api_keys));
+}
+
+enum err gateway_reload_api_keys(struct gateway *g, struct error *reterr)
+{
+    struct api_keys *fresh;
+    enum err err = api_keys_create(g->cfg, &fresh, reterr);
+    if (err != OK)
+        return err;
+    api_keys_unref(&g->api_keys);
+    g->api_keys = fresh;
+    log_api_keys(g);
+    return OK;
+}
+
 enum err gateway_check_auth(const struct config *cfg, struct error *reterr)
 {
     struct auth_jwt *a;
     enum err err = auth_create(cfg, &a, reterr);
     auth_jwt_destroy(&a);
+    struct api_keys *keys = NULL;
+    if (err == OK)
+        err = api_keys_create(cfg, &keys, reterr);
+    api_keys_unref(&keys);
     return err;
 }
 
@@ -207,7 +236,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     timer_init(&g->retry, loop, on_retry);
     timer_init(&g->recheck, loop, admit_on_timer);
     timer_init(&g->farewell, loop, gateway_farewell);
-    bool ready = auth_create(cfg, &g->auth, reterr) == OK;
+    bool ready = auth_create(cfg, &g->auth, reterr) == OK && api_keys_create(cfg, &g->api_keys, reterr) == OK;
     g->policies = ready ? policies_create(cfg->policies.items, cfg->policies.count, reterr) : NULL;
     if (g->policies != NULL)
         g->broker = broker_create(loop,
@@ -230,10 +259,12 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     if (g->broker == NULL) {
         policies_destroy(&g->policies);
         auth_jwt_destroy(&g->auth);
+        api_keys_unref(&g->api_keys);
         free(g);
         return NULL;
     }
     log_keys(g);
+    log_api_keys(g);
     g->all = room_get(g, SLICE("$all"));
     timer_start(&g->tick, TICK_MS);
     return g;
@@ -273,6 +304,7 @@ void gateway_destroy(struct gateway **gp)
     timer_stop(&g->farewell);
     policies_destroy(&g->policies);
     auth_jwt_destroy(&g->auth);
+    api_keys_unref(&g->api_keys);
     buf_fini(&g->scratch);
     free(g);
 }

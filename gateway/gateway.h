@@ -25,7 +25,8 @@ struct gateway {
     struct loop *loop;
     struct broker *broker; /* NULL only while the gateway is being destroyed */
     struct policies *policies;
-    struct auth_jwt *auth; /* NULL with --auth open */
+    struct auth_jwt *auth;     /* NULL with --auth open */
+    struct api_keys *api_keys; /* NULL: there is no server API */
     char node[NODE_ID_MAX];
 
     struct session *sessions; /* by sid, also those that only wait to be removed from the store */
@@ -72,6 +73,8 @@ enum err gateway_reload(struct gateway *g, struct error *reterr);
 
 /* Reads the keys of tokens again; on failure the old ones stay. */
 enum err gateway_reload_auth(struct gateway *g, struct error *reterr);
+/* The same for the keys of backends. */
+enum err gateway_reload_api_keys(struct gateway *g, struct error *reterr);
 /* Reads the keys of cfg and forgets them: for --check-config. */
 enum err gateway_check_auth(const struct config *cfg, struct error *reterr);
 

@@ -1,10 +1,13 @@
 /* gateway/http.c: the HTTP routes: health, metrics, the demo page; the API is in api.c. */
 #include "base/buf.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "gateway/api.h"
+#include "gateway/api_call.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
 #include "gateway/web/page.h"
+#include "proto/json.h"
 
 static void respond_text(struct http_exchange *x, int status, struct slice body)
 {
@@ -14,7 +17,12 @@ static void respond_text(struct http_exchange *x, int status, struct slice body)
 void api_fail(struct http_exchange *x, enum err err, const char *text)
 {
     struct buf body = BUF_INIT;
-    buf_printf(&body, "{\"code\":\"%s\",\"message\":\"%s\"}\n", err_name(err), text);
+    struct slice sentence = slice_str(text);
+    while (!utf8_valid(sentence))
+        sentence.n--; /* built with a fixed size: its last character may be cut */
+    buf_printf(&body, "{\"code\":\"%s\",\"message\":", err_name(err));
+    json_quote(&body, sentence);
+    buf_append_str(&body, "}\n");
     metrics->errors[err]++;
     x->respond(x, &(struct http_response){.status = err_http_status(err),
                                           .headers = err == ERR_UNAUTHORIZED ? "WWW-Authenticate: Bearer\r\n" : NULL,
@@ -56,8 +64,7 @@ static void get_metrics(struct gateway *g, const struct http_request *r, struct 
 
 static void get_demo(struct gateway *g, const struct http_request *r, struct http_exchange *x)
 {
-    (void)r;
-    if (!g->cfg->demo) {
+    if (!g->cfg->demo || r->by_api_listener) {
         api_fail(x, ERR_NOT_FOUND, "nothing here");
         return;
     }
@@ -72,11 +79,11 @@ static void get_demo(struct gateway *g, const struct http_request *r, struct htt
 
 static const struct {
     const char *path;
-    bool prefix; /* anything below it too */
+    bool prefix; /* anything below it instead */
     void (*get)(struct gateway *g, const struct http_request *r, struct http_exchange *x);
 } routes[] = {
-    {"/", false, get_demo},           {"/healthz", false, get_health},         {"/readyz", false, get_ready},
-    {"/metrics", false, get_metrics}, {"/api/v1/rooms", false, api_get_rooms}, {"/api/v1/rooms/", true, api_get_room},
+    {"/", false, get_demo},           {"/healthz", false, get_health},  {"/readyz", false, get_ready},
+    {"/metrics", false, get_metrics}, {"/api/v1/", true, api_dispatch},
 };
 
 void gateway_http(struct gateway *g, const struct http_request *r, struct http_exchange *x)
@@ -84,9 +91,9 @@ void gateway_http(struct gateway *g, const struct http_request *r, struct http_e
     metrics->http_requests++;
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         struct slice path = slice_str(routes[i].path);
-        if (!slice_eq(r->path, path) && !(routes[i].prefix && slice_starts(r->path, path) && r->path.n > path.n))
+        if (routes[i].prefix ? !slice_starts(r->path, path) : !slice_eq(r->path, path))
             continue;
-        if (slice_eq(r->method, SLICE("GET")) || slice_eq(r->method, SLICE("HEAD")))
+        if (routes[i].get == api_dispatch || slice_eq(r->method, SLICE("GET")) || slice_eq(r->method, SLICE("HEAD")))
             routes[i].get(g, r, x);
         else
             x->respond(x, &(struct http_response){

@@ -58,6 +58,9 @@
     X(controls_asked,       "counter", "commands for sessions sent to the nodes that have them (API, bans)") \
     X(controls_done,        "counter", "commands for sessions of this node that were carried out") \
     X(events_dropped,       "counter", "events of sessions given up because the store would not take them") \
+    X(api_requests,         "counter", "requests to the HTTP API (/api/v1)")                 \
+    X(api_refused,          "counter", "requests to the server API without a good key")      \
+    X(api_published,        "counter", "messages that backends published through the HTTP API") \
     X(reloads,              "counter", "configuration reloads")
 // clang-format on
 

@@ -93,6 +93,8 @@ static void on_reload_signal(void *arg)
         LOG(ERROR, "policies not reloaded", "why=%s", log_q(slice_str(error.text)));
     if (gateway_reload_auth(n->gateway, &error) != OK)
         LOG(ERROR, "token keys not reloaded: the old ones stay", "why=%s", log_q(slice_str(error.text)));
+    if (gateway_reload_api_keys(n->gateway, &error) != OK)
+        LOG(ERROR, "API keys not reloaded: the old ones stay", "why=%s", log_q(slice_str(error.text)));
     if (!n->cfg->insecure && net_reload_tls(n->net, &error) != OK)
         LOG(ERROR, "certificate not reloaded: the old one stays", "why=%s", log_q(slice_str(error.text)));
     if (ignored[0] != '\0')

@@ -147,6 +147,7 @@ static void view(const struct http *h, struct http_request *ret, char *ip)
     request_view(&h->request, ret);
     peer_address_text(&h->socket->address, ip);
     ret->ip = slice_str(ip);
+    ret->by_api_listener = h->socket->api;
 }
 
 static void ask(struct http *h)
@@ -179,6 +180,11 @@ static void upgrade(struct http *h)
     struct socket *s = h->socket;
     struct error e = {0};
     int status;
+    if (s->api) {
+        (void)fail(&e, ERR_NOT_FOUND, "no WebSocket here: this is the port of the server API");
+        upgrade_failed(h, 404, &e);
+        return;
+    }
     if (upgrade_check(&h->request, &status, &e) != OK) {
         upgrade_failed(h, status, &e);
         return;

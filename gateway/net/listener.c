@@ -23,6 +23,7 @@
 struct listener {
     struct net *net;
     struct io io;
+    bool api; /* only the server API is served here */
 };
 
 /* --- opening --- */
@@ -80,7 +81,7 @@ static int open_socket(const struct addrinfo *a, bool shared)
 
 static void on_listener(struct io *io, int events);
 
-static enum err open_address(struct net *n, const char *text, struct error *reterr)
+static enum err open_address(struct net *n, const char *text, bool api, struct error *reterr)
 {
     char host[256];
     const char *port = NULL; /* gcc 14 does not see that it is set */
@@ -104,6 +105,7 @@ static enum err open_address(struct net *n, const char *text, struct error *rete
         }
         struct listener *l = &n->listeners[n->n_listeners++];
         l->net = n;
+        l->api = api;
         io_init(&l->io, n->loop, fd, on_listener);
         opened++;
         why = 0;
@@ -127,7 +129,10 @@ enum err listeners_open(struct net *n, struct error *reterr)
     if (n->cfg->listen.count == 0)
         return fail(reterr, ERR_BAD_REQUEST, "listen: no address is given");
     for (size_t i = 0; i < n->cfg->listen.count; i++)
-        if (open_address(n, n->cfg->listen.items[i], reterr) != OK)
+        if (open_address(n, n->cfg->listen.items[i], false, reterr) != OK)
+            return reterr->code;
+    for (size_t i = 0; i < n->cfg->api_listen.count; i++)
+        if (open_address(n, n->cfg->api_listen.items[i], true, reterr) != OK)
             return reterr->code;
     return OK;
 }
@@ -160,7 +165,8 @@ void listeners_start(struct net *n)
     n->accept_refill_us = loop_now_us(n->loop);
     listen_all(n, true);
     for (size_t i = 0; i < n->n_listeners; i++)
-        LOG(INFO, "listening", "addr=%s tls=%s", listener_name(&n->listeners[i]), n->tls != NULL ? "on" : "off");
+        LOG(INFO, "listening", "addr=%s tls=%s%s", listener_name(&n->listeners[i]), n->tls != NULL ? "on" : "off",
+            n->listeners[i].api ? " for=api" : "");
 }
 
 void listeners_close(struct net *n)
@@ -248,8 +254,9 @@ static bool shed(struct net *n, int listener_fd)
     return fd >= 0;
 }
 
-static void admit(struct net *n, int fd, const struct sockaddr_storage *sa)
+static void admit(struct listener *l, int fd, const struct sockaddr_storage *sa)
 {
+    struct net *n = l->net;
     struct peer_address a;
     uint16_t port;
     if (!peer_address_of(sa, &a, &port)) {
@@ -262,7 +269,7 @@ static void admit(struct net *n, int fd, const struct sockaddr_storage *sa)
         (void)close(fd);
         return;
     }
-    socket_create(n, fd, &a, port);
+    socket_create(n, fd, &a, port, l->api);
 }
 
 /* False when this listener has nothing more for now. */
@@ -273,7 +280,7 @@ static bool accept_one(struct listener *l)
     socklen_t size = sizeof sa;
     int fd = accept4(l->io.fd, (struct sockaddr *)&sa, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-        admit(n, fd, &sa);
+        admit(l, fd, &sa);
         return true;
     }
     switch (errno) {

@@ -101,6 +101,7 @@ struct socket {
     bool asked;      /* has made a complete HTTP request */
     bool eof;        /* the peer has said FIN */
     bool fin;        /* we have */
+    bool api;        /* came in through api-listen */
 
     uint16_t port;
     struct peer_address address;
@@ -169,7 +170,7 @@ void tls13_goodbye(struct socket *s);
 /* --- socket.c --- */
 
 /* Takes the descriptor. */
-void socket_create(struct net *n, int fd, const struct peer_address *a, uint16_t port);
+void socket_create(struct net *n, int fd, const struct peer_address *a, uint16_t port, bool api);
 void socket_free(struct socket *s);
 /* The one function that changes s->state. */
 void socket_set_state(struct socket *s, enum socket_state to);

@@ -262,6 +262,7 @@ void request_view(const struct request *r, struct http_request *ret)
         .subprotocols = request_header(r, HEADER_WS_PROTOCOL),
         .accept_encoding = request_header(r, HEADER_ACCEPT_ENCODING),
         .content_type = request_header(r, HEADER_CONTENT_TYPE),
+        .request_id = request_header(r, HEADER_REQUEST_ID),
         .body = buf_slice(&r->body),
     };
     split_url((struct slice){r->text.p, r->url.n}, &ret->path, &ret->query);

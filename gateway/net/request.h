@@ -34,7 +34,8 @@ enum header_rule {
     X(HEADER_UPGRADE,         "upgrade",                   HEADER_LIST)   \
     X(HEADER_WS_KEY,          "sec-websocket-key",         HEADER_ONCE)   \
     X(HEADER_WS_VERSION,      "sec-websocket-version",     HEADER_ONCE)   \
-    X(HEADER_WS_PROTOCOL,     "sec-websocket-protocol",    HEADER_LIST)
+    X(HEADER_WS_PROTOCOL,     "sec-websocket-protocol",    HEADER_LIST)   \
+    X(HEADER_REQUEST_ID,      "x-request-id",              HEADER_FIRST)
 // clang-format on
 
 enum header {

@@ -418,11 +418,12 @@ static void transport_pause(struct transport *t, bool paused)
 
 static const struct transport_ops ops = {.write = transport_write, .close = transport_close, .pause = transport_pause};
 
-void socket_create(struct net *n, int fd, const struct peer_address *a, uint16_t port)
+void socket_create(struct net *n, int fd, const struct peer_address *a, uint16_t port, bool api)
 {
     struct socket *s = xcalloc(1, sizeof *s);
     s->transport.ops = &ops;
     s->net = n;
+    s->api = api;
     s->address = *a;
     s->port = port;
     io_init(&s->io, n->loop, fd, on_io);

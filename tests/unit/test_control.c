@@ -188,6 +188,40 @@ static void what_waits_completes_when_the_gateway_goes(void **state)
     (void)state;
 }
 
+/* Another connection brings it. */
+static void answer_may_come_before_the_stores(void **state)
+{
+    static const char *const answers[][2] = {
+        {"done", ""}, {"error", "{\"code\":\"not_member\",\"message\":\"no\"}"}, {"error", "{\"code\":7}"}};
+    static const enum err errs[] = {OK, ERR_NOT_MEMBER, ERR_INTERNAL};
+    struct core c;
+    struct client cl;
+    core_init(&c, NULL);
+    client_open(&cl, &c, "/ws/alice");
+    c.deaf = true;
+    for (size_t i = 0; i < 3; i++) {
+        struct outcome o = {0};
+        char id[2] = {(char)('1' + i), '\0'};
+        control_send(c.gw, &(struct control){.verb = CONTROL_LEAVE, .sid = slice_str(cl.sid), .room = SLICE("a")},
+                     on_done, &o);
+        const struct envelope e = {.kind = ENVELOPE_CONTROLLED,
+                                   .from = slice_str(cl.sid),
+                                   .id = slice_str(id),
+                                   .event = slice_str(answers[i][0]),
+                                   .data = slice_str(answers[i][1])};
+        control_envelope(c.gw, &e);
+        control_envelope(c.gw, &e);
+        assert_int_equal(o.times, 0);
+        loop_fake_run(&c.loop);
+        assert_int_equal(o.times, 1);
+        assert_int_equal(o.err, errs[i]);
+    }
+    c.deaf = false;
+    client_vanish(&cl);
+    core_fini(&c);
+    (void)state;
+}
+
 /* A node that knows no such envelopes, or has just died, does not answer. */
 static void silence_is_a_timeout(void **state)
 {
@@ -211,6 +245,7 @@ int main(void)
         cmocka_unit_test(limit_of_rooms_holds_for_others_too),
         cmocka_unit_test(nonsense_from_the_store_does_no_harm),
         cmocka_unit_test(what_waits_completes_when_the_gateway_goes),
+        cmocka_unit_test(answer_may_come_before_the_stores),
         cmocka_unit_test(silence_is_a_timeout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,53 @@
+/* gateway/api_call.h: one request to the HTTP API: who asks, what the path names, how it is answered. Shared by the files api*.c. */
+#ifndef XD_API_CALL_H
+#define XD_API_CALL_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "gateway/api_keys.h"
+#include "gateway/protocol/protocol.h"
+#include "gateway/transport.h"
+
+#define API_PARAMS     2
+#define API_REQUEST_ID 64
+
+struct gateway;
+struct api_route;
+
+/* Lives until it is answered: exactly once, through base.respond or one of the functions below, which all add the request's id. */
+struct api_call {
+    struct http_exchange base;
+    struct http_exchange *outer;
+    struct gateway *gw;
+    struct api_keys *keys; /* a reference, with the key in it */
+    struct api_key *key;   /* NULL: none was presented; then it is a route that is open to clients */
+    const struct api_route *route;
+    struct slice params[API_PARAMS]; /* of the path, still encoded: until the handler returns */
+    char id[API_REQUEST_ID + 1];
+};
+
+/* X(enumerator, method, path, scope, open to clients without a key, handler) is in api_routes.h. */
+typedef void api_handler(struct api_call *c, const struct http_request *r);
+
+/* Any request below /api/v1. */
+void api_dispatch(struct gateway *g, const struct http_request *r, struct http_exchange *x);
+
+/* 200 with this JSON. */
+void api_answer(struct api_call *c, struct slice json);
+/* The error's status and {"code","message"}. */
+void api_refuse(struct api_call *c, const struct error *error);
+void api_refuse_with(struct api_call *c, enum err err, const char *why);
+/* What a completion of the broker or of control.c says, as far as others may know it. */
+void api_refuse_result(struct api_call *c, enum err err, const char *why);
+
+/* Decoded and valid; *ret points into bytes. */
+enum err api_param_room(struct slice raw, char bytes[NAME_MAX_ROOM], struct slice *ret, struct error *reterr);
+enum err api_param_user(struct slice raw, char bytes[NAME_MAX_USER], struct slice *ret, struct error *reterr);
+enum err api_param_session(struct slice raw, char bytes[NAME_MAX_KEY], struct slice *ret, struct error *reterr);
+/* The same of a query; *ret is empty when it is not there. */
+enum err api_query_text(struct slice query, const char *name, char *bytes, size_t size, struct slice *ret,
+                        struct error *reterr);
+/* May the key do something with this room? ERR_FORBIDDEN */
+enum err api_may_room(const struct api_call *c, struct slice room, struct error *reterr);
+
+#endif

@@ -1,0 +1,26 @@
+/* gateway/api_routes.h: every route of the server API. docs/openapi.yaml is checked against this list. */
+#ifndef XD_API_ROUTES_H
+#define XD_API_ROUTES_H
+
+#include "gateway/api_call.h"
+
+// clang-format off
+/* X(method, path below /api/v1, scope, open to clients without a key, handler) */
+#define API_ROUTE_MAP(X)                                                                                  \
+    X("GET",    "/rooms",                           SCOPE_ROOMS_READ,     true,  api_get_rooms)           \
+    X("GET",    "/rooms/{room}",                    SCOPE_ROOMS_READ,     true,  api_get_room)            \
+    X("GET",    "/rooms/{room}/history",            SCOPE_ROOMS_READ,     true,  api_get_history)         \
+    X("POST",   "/publish",                         SCOPE_PUBLISH,        false, api_publish)             \
+    X("POST",   "/publish/batch",                   SCOPE_PUBLISH,        false, api_publish_batch)       \
+    X("POST",   "/send",                            SCOPE_PUBLISH,        false, api_send)                \
+    X("POST",   "/broadcast",                       SCOPE_PUBLISH,        false, api_broadcast)           \
+    X("DELETE", "/sessions/{session}",              SCOPE_SESSIONS_WRITE, false, api_delete_session)      \
+    X("PUT",    "/sessions/{session}/rooms/{room}", SCOPE_SESSIONS_WRITE, false, api_put_session_room)    \
+    X("DELETE", "/sessions/{session}/rooms/{room}", SCOPE_SESSIONS_WRITE, false, api_delete_session_room)
+// clang-format on
+
+#define X(method, path, scope, open, run) api_handler run;
+API_ROUTE_MAP(X)
+#undef X
+
+#endif

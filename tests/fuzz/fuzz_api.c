@@ -1,0 +1,47 @@
+/* tests/fuzz/fuzz_api.c: bodies of the server API, and its file of keys: what is taken must be good for the store. */
+#include <assert.h>
+
+#include "base/utf8.h"
+#include "gateway/api_body.h"
+#include "gateway/api_keys.h"
+#include "proto/json.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
+
+static void check_message(const struct api_message *m)
+{
+    struct error error;
+    assert(m->room.n == 0 || utf8_name_valid(m->room, 255));
+    assert(m->event.n == 0 || utf8_name_valid(m->event, 128));
+    assert(m->key.n <= 64 && m->except.n <= 64);
+    assert(m->data_type == DATA_BINARY || json_check(m->data, &error) == OK);
+    assert(m->target_count <= API_TARGETS_MAX);
+    for (size_t i = 0; i < m->target_count; i++)
+        assert(utf8_name_valid(m->targets[i], 255) && m->targets[i].p[0] == '$');
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
+{
+    struct slice body = {(const char *)p, n};
+    struct arena a;
+    struct api_message m, *batch;
+    struct error error, *errors;
+    size_t count;
+    arena_init(&a, 1 << 20);
+    if (api_read_publish(body, &a, &m, &error) == OK)
+        check_message(&m);
+    if (api_read_send(body, &a, &m, &error) == OK)
+        check_message(&m);
+    if (api_read_broadcast(body, &a, &m, &error) == OK)
+        check_message(&m);
+    if (api_read_batch(body, &a, &batch, &errors, &count, &error) == OK) {
+        assert(count != 0 && count <= API_BATCH_MAX);
+        for (size_t i = 0; i < count; i++)
+            if (errors[i].code == OK)
+                check_message(&batch[i]);
+    }
+    arena_reset(&a);
+    struct api_keys *k = api_keys_parse(body, &error);
+    api_keys_unref(&k);
+    return 0;
+}
