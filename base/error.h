@@ -25,6 +25,9 @@
     X(ERR_TIMEOUT,        "timeout",        true,  504, 1013) \
     X(ERR_UNAVAILABLE,    "unavailable",    true,  503, 1013) \
     X(ERR_NOT_REPLICATED, "not_replicated", true,  503, 1013) \
+    X(ERR_REFUSED,        "refused",        false, 403, 4003) \
+    X(ERR_BACKEND_UNAVAILABLE, "backend_unavailable", true, 503, 1013) \
+    X(ERR_BACKEND_TIMEOUT, "backend_timeout", true, 504, 1013) \
     X(ERR_DRAINING,       "draining",       true,  503, 1001) \
     X(ERR_SLOW_CONSUMER,  "slow_consumer",  false, 503, 4000) \
     X(ERR_INTERNAL,       "internal",       false, 500, 1011)

@@ -101,8 +101,8 @@ struct event_entry {
 
 /* A node's wish to deliver the events of a shard. */
 struct events_ask {
-    uint32_t shard, limit;
-    uint32_t lease_ms; /* 0: gives it back */
+    uint32_t shard, limit; /* limit 0: reads nothing */
+    uint32_t lease_ms;     /* 0: gives it back */
     struct slice settled,
         after; /* places: everything up to it is delivered; where to read on. Empty: nothing new, and from the cursor on */
 };

@@ -153,8 +153,8 @@ static void run_events(struct memory *m, struct op *op)
         after = shard->cursor;
     char cursor[EVENT_PLACE_MAX];
     (void)snprintf(cursor, sizeof cursor, "%llu-0", (unsigned long long)shard->cursor);
-    AUTO_FREE struct event_entry *list = xcalloc(op->limit, sizeof *list);
-    AUTO_FREE char(*places)[EVENT_PLACE_MAX] = xcalloc(op->limit, sizeof *places);
+    AUTO_FREE struct event_entry *list = xcalloc(op->limit + 1, sizeof *list);
+    AUTO_FREE char(*places)[EVENT_PLACE_MAX] = xcalloc(op->limit + 1, sizeof *places);
     r.count = r.mine ? read_page(shard, after, op->limit, list, places) : 0;
     r.events = list;
     r.cursor = slice_str(cursor);

@@ -7,6 +7,7 @@
 #include "gateway/config_table.h"
 #include "gateway/config_value.h"
 #include "gateway/policy.h"
+#include "gateway/webhook/url.h"
 
 static bool made_of(const char *s, const char *extra, size_t max)
 {
@@ -154,9 +155,10 @@ static enum err check_policies(const struct config *c, struct error *reterr)
                  "policy %.60s: durability=replicated:%u with broker memory: only Redis has replicas; use --broker "
                  "redis://…",
                  replicated->pattern, replicated->replicas);
-    const struct policy *with_events = !c->events ? policies_with_events(p) : NULL;
+    const struct policy *with_events = !c->events && c->backend_url == NULL ? policies_with_events(p) : NULL;
     if (e == OK && with_events != NULL)
-        e = fail(reterr, ERR_BAD_REQUEST, "policy %.60s: events=… without --events on: nobody would hear of them",
+        e = fail(reterr, ERR_BAD_REQUEST,
+                 "policy %.60s: events=… without --events on or --backend-url: nobody would hear of them",
                  with_events->pattern);
     const struct policy *by_token = c->auth != AUTH_JWT ? policies_by_token(p) : NULL;
     if (e == OK && by_token != NULL)
@@ -176,6 +178,33 @@ static enum err check_auth(const struct config *c, struct error *reterr)
                     c->jwt_keys.count != 0    ? "jwt-key"
                     : c->jwt_audience != NULL ? "jwt-audience"
                                               : "jwt-issuer");
+    return OK;
+}
+
+/* --- the backend --- */
+
+/* Whether its files can be read is for who uses them. */
+static enum err check_backend(const struct config *c, struct error *reterr)
+{
+    struct webhook_url url;
+    struct error why;
+    if (c->backend_url == NULL && (c->backend_secret_file != NULL || c->backend_ca != NULL))
+        return fail(reterr, ERR_BAD_REQUEST, "%s without backend-url: there is nobody to post to",
+                    c->backend_secret_file != NULL ? "backend-secret-file" : "backend-ca");
+    if (c->backend_url == NULL)
+        return OK;
+    if (webhook_url_parse(c->backend_url, &url, &why) != OK)
+        return fail(reterr, why.code, "backend-url: %.150s", why.text);
+    bool tls = url.tls;
+    webhook_url_fini(&url);
+    if (c->backend_secret_file == NULL)
+        return fail(reterr, ERR_BAD_REQUEST,
+                    "backend-url without backend-secret-file: the backend could not tell our "
+                    "requests from anybody's");
+    if (!tls && c->backend_ca != NULL)
+        return fail(reterr, ERR_BAD_REQUEST,
+                    "backend-ca with a backend-url that begins with http://: there is no "
+                    "certificate");
     return OK;
 }
 
@@ -202,7 +231,8 @@ static enum err check_numbers(const struct config *c, struct error *reterr)
 enum err config_check(const struct config *c, struct error *reterr)
 {
     static enum err (*const checks[])(const struct config *, struct error *) = {
-        check_listen, check_tls, check_broker, check_names, check_origins, check_policies, check_auth, check_numbers};
+        check_listen,   check_tls,  check_broker,  check_names,  check_origins,
+        check_policies, check_auth, check_backend, check_numbers};
     for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
         enum err e = checks[i](c, reterr);
         if (e != OK)

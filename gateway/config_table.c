@@ -91,6 +91,11 @@ static const struct config_option rooms[] = {
 };
 
 static const struct config_option backend[] = {
+    TEXT("backend-url", backend_url, NULL, RESTART, "URL", "where events are posted to, signed: https://app.internal/xindao; switches events on"),
+    TEXT("backend-secret-file", backend_secret_file, NULL, RELOAD, "FILE", "what requests to the backend are signed with: a line, or two while keys change"),
+    TEXT("backend-ca", backend_ca, NULL, RESTART, "FILE", "PEM file with the authorities that the backend's certificate may be of; none: the system's"),
+    MILLISECONDS("backend-timeout", backend_timeout_ms, "5s", 100, 1 * MINUTE_MS, RESTART, "how long to wait for an answer of the backend"),
+    COUNT("backend-concurrency", backend_concurrency, "16", 1, 1000, RESTART, "events that one process posts at the same time"),
     BOOL("events", events, "off", RESTART, "keep what happens to sessions, for a backend to read: streams in Redis"),
     COUNT("event-shards", event_shards, "4", 1, EVENT_SHARDS_MAX, RESTART, "streams that events are spread over, by session; the same on all nodes"),
     COUNT("event-count", event_count, "100000", 100, 100000000, RESTART, "events that one stream keeps; over it the oldest go, delivered or not"),

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "gateway/conn.h"
+#include "gateway/delivery.h"
 #include "gateway/gateway.h"
 #include "gateway/greeting.h"
 #include "gateway/metrics.h"
@@ -25,12 +26,22 @@ static void on_retired(void *arg, const struct broker_result *r)
     g->drained = NULL;
 }
 
+static void retire(void *arg)
+{
+    struct gateway *g = arg;
+    if (g->broker != NULL)
+        g->broker->ops->retire(g->broker, on_retired, g);
+}
+
 void gateway_session_left(struct gateway *g)
 {
     if (g->draining && g->broker != NULL && g->sessions == NULL && !g->retiring) {
         g->retiring = true;
         timer_stop(&g->farewell);
-        g->broker->ops->retire(g->broker, on_retired, g);
+        if (g->delivery != NULL)
+            delivery_stop(g->delivery, retire, g);
+        else
+            retire(g);
     }
 }
 

@@ -10,18 +10,21 @@
 #include "gateway/api_keys.h"
 #include "gateway/conn.h"
 #include "gateway/control.h"
+#include "gateway/delivery.h"
 #include "gateway/fork.h"
 #include "gateway/message.h"
 #include "gateway/metrics.h"
 #include "gateway/report.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
+#include "gateway/webhook/backend.h"
 
-#define TICK_MS        1000u
-#define RETRY_MS       500u
-#define ONCE_TTL_MS    120000u
-#define SESSION_TTL_MS 3600000u
-#define QUEUE_COMMANDS 100000u
+#define TICK_MS         1000u
+#define RETRY_MS        500u
+#define ONCE_TTL_MS     120000u
+#define SESSION_TTL_MS  3600000u
+#define QUEUE_COMMANDS  100000u
+#define BACKEND_WAITING 4096u /* requests that wait for a connection to the backend */
 
 /* --- news from the broker --- */
 
@@ -121,6 +124,18 @@ static const struct broker_events broker_events = {
 
 /* --- time --- */
 
+static void copy_stats(struct gateway *g)
+{
+    const struct backend_stats *s = backend_stats(g->backend);
+    metrics->backend_requests = s->requests;
+    metrics->backend_failures = s->failures;
+    metrics->backend_opened = s->opened;
+    metrics->backend_down = s->open;
+    metrics->backend_connections = s->connections;
+    metrics->backend_us = s->us_sum;
+    metrics->events_lag_ms = delivery_lag_ms(g->delivery);
+}
+
 static void on_tick(struct timer *t)
 {
     struct gateway *g = container_of(t, struct gateway, tick);
@@ -131,6 +146,8 @@ static void on_tick(struct timer *t)
     forks_settle(g);
     metrics->store_up = gateway_not_ready(g) == NULL;
     metrics->broker = g->broker->stats;
+    if (g->backend != NULL)
+        copy_stats(g);
 }
 
 static void on_retry(struct timer *t)
@@ -216,6 +233,36 @@ enum err gateway_check_auth(const struct config *cfg, struct error *reterr)
     return err;
 }
 
+/* *ret stays NULL without a backend. */
+static enum err create_backend(struct loop *loop, const struct config *cfg, struct backend **ret, struct error *reterr)
+{
+    *ret = NULL;
+    if (cfg->backend_url == NULL)
+        return OK;
+    const struct backend_config backend = {.url = cfg->backend_url,
+                                           .secret_file = cfg->backend_secret_file,
+                                           .ca = cfg->backend_ca,
+                                           .version = VERSION,
+                                           .connections = 2 * cfg->backend_concurrency,
+                                           .waiting = BACKEND_WAITING,
+                                           .timeout_ms = cfg->backend_timeout_ms};
+    *ret = backend_create(loop, &backend, reterr);
+    return *ret != NULL ? OK : reterr->code;
+}
+
+enum err gateway_check_backend(const struct config *cfg, struct error *reterr)
+{
+    struct backend *b;
+    enum err err = create_backend(NULL, cfg, &b, reterr);
+    backend_destroy(&b);
+    return err;
+}
+
+enum err gateway_reload_backend(struct gateway *g, struct error *reterr)
+{
+    return g->backend != NULL ? backend_reload(g->backend, reterr) : OK;
+}
+
 struct gateway *gateway_create(struct loop *loop, const struct config *cfg, const char *node, struct error *reterr)
 {
     struct gateway *g = xcalloc(1, sizeof *g);
@@ -228,7 +275,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     starts_init(&g->starts, g);
     list_init(&g->greetings);
     list_init(&g->reporting);
-    g->reports_on = cfg->events;
+    g->reports_on = cfg->events || cfg->backend_url != NULL;
     list_init(&g->rechecks);
     (void)snprintf(g->node, sizeof g->node, "%s", node);
     wheel_init(&g->wheel, TICK_MS, loop_now_ms(loop));
@@ -236,7 +283,8 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     timer_init(&g->retry, loop, on_retry);
     timer_init(&g->recheck, loop, admit_on_timer);
     timer_init(&g->farewell, loop, gateway_farewell);
-    bool ready = auth_create(cfg, &g->auth, reterr) == OK && api_keys_create(cfg, &g->api_keys, reterr) == OK;
+    bool ready = auth_create(cfg, &g->auth, reterr) == OK && api_keys_create(cfg, &g->api_keys, reterr) == OK &&
+                 create_backend(loop, cfg, &g->backend, reterr) == OK;
     g->policies = ready ? policies_create(cfg->policies.items, cfg->policies.count, reterr) : NULL;
     if (g->policies != NULL)
         g->broker = broker_create(loop,
@@ -260,9 +308,15 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
         policies_destroy(&g->policies);
         auth_jwt_destroy(&g->auth);
         api_keys_unref(&g->api_keys);
+        backend_destroy(&g->backend);
         free(g);
         return NULL;
     }
+    if (g->backend != NULL)
+        g->delivery = delivery_create(loop, g->broker, g->backend,
+                                      &(struct delivery_config){.shards = cfg->event_shards,
+                                                                .lease_ms = cfg->lease_ms,
+                                                                .concurrency = cfg->backend_concurrency});
     log_keys(g);
     log_api_keys(g);
     g->all = room_get(g, SLICE("$all"));
@@ -288,8 +342,11 @@ void gateway_destroy(struct gateway **gp)
     if (g == NULL)
         return;
     g->drained = NULL;
+    delivery_abandon(g->delivery);
     struct broker *broker = TAKE(g->broker); /* a gateway without broker asks for nothing more */
     broker_destroy(&broker);                 /* completes what is under way: no request is left */
+    backend_destroy(&g->backend);            /* the same */
+    delivery_destroy(&g->delivery);
     control_fini(g);
     starts_fini(&g->starts);
     reports_abandon(g);

@@ -17,6 +17,8 @@
 #define NODE_ID_MAX 80
 #define VERSION     "0.1.0"
 
+struct backend;
+struct delivery;
 struct room;
 struct session;
 
@@ -42,8 +44,10 @@ struct gateway {
     uint32_t catchup_reads;
     uint32_t api_reads; /* histories that the HTTP API reads */
 
-    bool reports_on;       /* the backend hears of what happens to sessions */
-    struct link reporting; /* sessions that have something to report */
+    struct backend *backend;   /* NULL: there is none */
+    struct delivery *delivery; /* the same */
+    bool reports_on;           /* the backend hears of what happens to sessions */
+    struct link reporting;     /* sessions that have something to report */
 
     struct tails tails;     /* of the rooms' newest messages */
     struct link forks_open; /* not accounted for yet */
@@ -71,6 +75,10 @@ void gateway_destroy(struct gateway **g);
 /* Takes over reloadable options that need more than being read: the policies. On failure nothing changes. */
 enum err gateway_reload(struct gateway *g, struct error *reterr);
 
+/* Reads the keys of requests to the backend again; on failure the old ones stay. */
+enum err gateway_reload_backend(struct gateway *g, struct error *reterr);
+/* Reads the files that requests to the backend need, and forgets them: for --check-config. */
+enum err gateway_check_backend(const struct config *cfg, struct error *reterr);
 /* Reads the keys of tokens again; on failure the old ones stay. */
 enum err gateway_reload_auth(struct gateway *g, struct error *reterr);
 /* The same for the keys of backends. */

@@ -19,7 +19,7 @@ static int check(const struct config *cfg)
     struct error error = {0};
     if (!cfg->insecure && net_check_tls(cfg, &error) != OK)
         return complain(&error);
-    if (gateway_check_auth(cfg, &error) != OK)
+    if (gateway_check_auth(cfg, &error) != OK || gateway_check_backend(cfg, &error) != OK)
         return complain(&error);
     (void)puts("configuration ok");
     return 0;

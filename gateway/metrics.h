@@ -57,6 +57,18 @@
     X(auth_expired,         "counter", "clients disconnected because their token expired")   \
     X(controls_asked,       "counter", "commands for sessions sent to the nodes that have them (API, bans)") \
     X(controls_done,        "counter", "commands for sessions of this node that were carried out") \
+    X(events_waiting,       "gauge",   "events this node has read for the backend and not delivered yet") \
+    X(events_lag_ms,        "gauge",   "age of the oldest of them")                          \
+    X(events_delivered,     "counter", "events that the backend took")                       \
+    X(events_retried,       "counter", "times an event could not be delivered and was put off") \
+    X(events_refused,       "counter", "events given up because the backend would not take them") \
+    X(events_undelivered,   "counter", "events that were too many or too old before the backend took them") \
+    X(backend_requests,     "counter", "requests to the backend")                            \
+    X(backend_failures,     "counter", "requests to the backend without an answer, or with 429 or 5xx") \
+    X(backend_opened,       "counter", "times the backend was found not to work (circuit breaker)") \
+    X(backend_down,         "gauge",   "1: the backend does not work and is asked less often") \
+    X(backend_connections,  "gauge",   "open connections to the backend")                    \
+    X(backend_us,           "counter", "microseconds that requests to the backend took, all together") \
     X(events_dropped,       "counter", "events of sessions given up because the store would not take them") \
     X(api_requests,         "counter", "requests to the HTTP API (/api/v1)")                 \
     X(api_refused,          "counter", "requests to the server API without a good key")      \

@@ -91,6 +91,8 @@ static void on_reload_signal(void *arg)
     log_setup(n->cfg->log_level, n->cfg->log_format, n->gateway->node);
     if (gateway_reload(n->gateway, &error) != OK)
         LOG(ERROR, "policies not reloaded", "why=%s", log_q(slice_str(error.text)));
+    if (gateway_reload_backend(n->gateway, &error) != OK)
+        LOG(ERROR, "keys for the backend not reloaded: the old ones stay", "why=%s", log_q(slice_str(error.text)));
     if (gateway_reload_auth(n->gateway, &error) != OK)
         LOG(ERROR, "token keys not reloaded: the old ones stay", "why=%s", log_q(slice_str(error.text)));
     if (gateway_reload_api_keys(n->gateway, &error) != OK)

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "gateway/conn.h"
+#include "gateway/delivery.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/metrics.h"
@@ -96,6 +97,7 @@ static void on_appended(void *arg, const struct broker_result *result)
         metrics->events_dropped++;
         drop_first(q);
     } else if (result->err == OK) {
+        delivery_kick(g->delivery, s->sid);
         drop_first(q);
     }
     if (g->broker == NULL) {

@@ -85,8 +85,8 @@ static void entry_parse(const redisReply *entry, struct event_field *fields, str
 static void entries(const redisReply *reply, struct broker_result *result, const struct call *c)
 {
     size_t n = reply->elements - 5;
-    AUTO_FREE struct event_entry *list = xcalloc(n, sizeof *list);
-    AUTO_FREE struct event_field *fields = xcalloc(n * EVENT_FIELDS_MAX, sizeof *fields);
+    AUTO_FREE struct event_entry *list = xcalloc(n + 1, sizeof *list);
+    AUTO_FREE struct event_field *fields = xcalloc(n * EVENT_FIELDS_MAX + 1, sizeof *fields);
     for (size_t i = 0; i < n; i++) {
         struct event_entry *e = &list[result->count];
         entry_parse(reply->element[i + 5], &fields[i * EVENT_FIELDS_MAX], e);

@@ -3,8 +3,8 @@
 #define XD_BROKER_REDIS_LINK_PRIVATE_H
 
 #include "base/list.h"
+#include "base/resolve.h"
 #include "broker/redis/link.h"
-#include "broker/redis/resolve.h"
 #include "broker/redis/sentinel.h"
 #include "broker/redis/wire.h"
 

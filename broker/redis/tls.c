@@ -10,7 +10,7 @@
 #include <openssl/x509v3.h>
 
 #include "base/mem.h"
-#include "broker/redis/resolve.h"
+#include "base/resolve.h"
 
 struct redis_tls {
     SSL_CTX *ctx;

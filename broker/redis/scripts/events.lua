@@ -17,8 +17,10 @@ if lease == 0 then
     if mine then redis.call('HDEL', KEYS[2], 'owner', 'until') end
     return {0, 0, cursor, 0, 0}
 end
-redis.call('HSET', KEYS[2], 'owner', me, 'until', string.format('%.0f', time + lease), 'cursor', cursor)
+if not mine or cursor ~= s[3] or tonumber(s[2]) - time < lease * 2 / 3 then
+    redis.call('HSET', KEYS[2], 'owner', me, 'until', string.format('%.0f', time + lease), 'cursor', cursor)
+end
 drop_events(KEYS[1], KEYS[2], tonumber(ARGV[3]), time - ARGV[4], 100)
 local dropped = tonumber(redis.call('HGET', KEYS[2], 'dropped')) or 0
-local page = redis.call('XREAD', 'COUNT', ARGV[7], 'STREAMS', KEYS[1], after)
+local page = ARGV[7] ~= '0' and redis.call('XREAD', 'COUNT', ARGV[7], 'STREAMS', KEYS[1], after)
 return {1, mine and 0 or 1, cursor, dropped, redis.call('XLEN', KEYS[1]), unpack(page and page[1][2] or {})}

@@ -1,6 +1,6 @@
-/* broker/redis/resolve.h: a host name to addresses without stopping the loop: getaddrinfo() waits in a thread of its own. */
-#ifndef XD_BROKER_REDIS_RESOLVE_H
-#define XD_BROKER_REDIS_RESOLVE_H
+/* base/resolve.h: a host name to addresses without stopping the loop: getaddrinfo() waits in a thread of its own. */
+#ifndef XD_BASE_RESOLVE_H
+#define XD_BASE_RESOLVE_H
 
 #include <stdbool.h>
 

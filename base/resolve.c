@@ -1,5 +1,5 @@
-/* broker/redis/resolve.c: name look-ups in a thread, whose only tie to the loop is a socket that it writes its answer to. */
-#include "broker/redis/resolve.h"
+/* base/resolve.c: name look-ups in a thread, whose only tie to the loop is a socket that it writes its answer to. */
+#include "base/resolve.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>

@@ -1,0 +1,509 @@
+/* gateway/delivery.c: shards, their windows, the sessions in them. */
+#include "gateway/delivery.h"
+
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "base/table.h"
+#include "base/text.h"
+#include "broker/broker.h"
+#include "gateway/event_json.h"
+#include "gateway/metrics.h"
+#include "gateway/webhook/backend.h"
+
+#define PAGE        32u
+#define WINDOW      256u  /* undelivered events of one shard in memory */
+#define WINDOW_ALL  4096u /* with those that were delivered before an older one */
+#define LOOK_MS     100u  /* how often an idle shard is looked at */
+#define KICK_MS     2u
+#define RETRY_MIN   200u
+#define RETRY_MAX   5000u
+#define ATTEMPTS    16u /* of an event that the backend fails on while it works for others */
+#define SESSION_MAX 64u
+#define BYTES_MAX   (1u << 20) /* of undelivered events of one shard in memory; one page more may come */
+
+/* The events of one session, in order; the first one is under way or to be tried. */
+struct chain {
+    UT_hash_handle hh;
+    struct delivery *delivery;
+    struct link ready; /* in delivery->ready: its first event may be posted */
+    struct link items;
+    struct timer retry;
+    bool busy, waiting; /* waiting: for retry */
+    size_t n;
+    char session[SESSION_MAX];
+};
+
+struct item {
+    struct link in_shard; /* unlinked: the shard is another node's by now */
+    struct link in_chain; /* unlinked when delivered */
+    struct shard *shard;
+    struct chain *chain;
+    struct buf body, id;
+    unsigned attempts;
+    uint64_t works; /* what the backend had taken when it was first tried */
+    uint64_t time_ms;
+    char place[EVENT_PLACE_MAX + 1];
+};
+
+struct shard {
+    struct delivery *delivery;
+    uint32_t index;
+    bool mine, asking, kicked;
+    struct timer look;
+    struct link items; /* in the stream's order */
+    uint32_t count, undelivered;
+    size_t bytes;
+    uint64_t lease_until_ms, dropped;
+    char settled[EVENT_PLACE_MAX + 1]; /* everything up to it is delivered; empty: nothing new */
+    char last[EVENT_PLACE_MAX + 1];    /* read */
+};
+
+struct delivery {
+    struct loop *loop;
+    struct broker *broker;
+    struct backend *backend;
+    struct delivery_config cfg;
+    struct chain *chains;
+    struct link ready;
+    struct task pump;
+    uint32_t under_way;
+    uint64_t taken; /* events that the backend took, ever */
+    bool stopping, released;
+    uint32_t unreleased; /* shards that have still to be given back */
+    void (*stopped)(void *arg);
+    void *stopped_arg;
+    struct shard shards[];
+};
+
+static void release_all(struct delivery *d);
+
+static bool full(const struct shard *s)
+{
+    return s->undelivered >= WINDOW || s->count >= WINDOW_ALL || s->bytes >= BYTES_MAX;
+}
+
+/* --- chains --- */
+
+static void on_chain_retry(struct timer *t);
+
+static struct chain *chain_get(struct delivery *d, struct slice session)
+{
+    struct chain *c;
+    if (session.n == 0)
+        session = SLICE("-");
+    size_t n = session.n < SESSION_MAX ? session.n : SESSION_MAX;
+    HASH_FIND(hh, d->chains, session.p, n, c);
+    if (c != NULL)
+        return c;
+    c = xcalloc(1, sizeof *c);
+    c->delivery = d;
+    list_init(&c->ready);
+    list_init(&c->items);
+    timer_init(&c->retry, d->loop, on_chain_retry);
+    c->n = n;
+    memcpy(c->session, session.p, n);
+    HASH_ADD_KEYPTR(hh, d->chains, c->session, c->n, c);
+    return c;
+}
+
+static void chain_free(struct chain *c)
+{
+    timer_stop(&c->retry);
+    list_del(&c->ready);
+    HASH_DELETE(hh, c->delivery->chains, c);
+    free(c);
+}
+
+static void chain_ready(struct chain *c)
+{
+    struct delivery *d = c->delivery;
+    if (c->busy || c->waiting || !list_empty(&c->ready) || list_empty(&c->items))
+        return;
+    list_append(&d->ready, &c->ready);
+    loop_idle(d->loop, &d->pump, 0);
+}
+
+static void on_chain_retry(struct timer *t)
+{
+    struct chain *c = container_of(t, struct chain, retry);
+    c->waiting = false;
+    chain_ready(c);
+}
+
+/* --- items --- */
+
+static void item_free(struct item *i)
+{
+    list_del(&i->in_shard);
+    list_del(&i->in_chain);
+    buf_fini(&i->body);
+    buf_fini(&i->id);
+    free(i);
+}
+
+static void leave_chain(struct item *i)
+{
+    struct chain *c = TAKE(i->chain);
+    list_del(&i->in_chain);
+    if (list_empty(&c->items) && !c->busy)
+        chain_free(c);
+}
+
+/* What is delivered goes from the front, and the cursor with it. */
+static void advance(struct shard *s)
+{
+    while (!list_empty(&s->items)) {
+        struct item *i = list_first(&s->items, struct item, in_shard);
+        if (i->chain != NULL)
+            return;
+        memcpy(s->settled, i->place, sizeof s->settled);
+        s->count--;
+        item_free(i);
+    }
+}
+
+static void item_settled(struct item *i)
+{
+    struct shard *s = i->shard;
+    bool was_full = full(s);
+    leave_chain(i);
+    if (list_empty(&i->in_shard)) { /* another node's business since */
+        item_free(i);
+        return;
+    }
+    s->bytes -= i->body.n;
+    buf_fini(&i->body);
+    i->body = BUF_INIT;
+    s->undelivered--;
+    metrics->events_waiting--;
+    advance(s);
+    if (was_full && !full(s) && !s->asking && !s->delivery->stopping)
+        timer_start(&s->look, KICK_MS);
+}
+
+/* --- posting --- */
+
+static uint32_t delay_of(unsigned attempts)
+{
+    uint32_t delay = attempts < 6 ? RETRY_MIN << attempts : RETRY_MAX;
+    delay = delay < RETRY_MAX ? delay : RETRY_MAX;
+    return delay / 2 + random_below(delay / 2 + 1);
+}
+
+/* 400, 413, 422 …: it has looked at it and will never take it. 401, 403, 404 and the like speak of how it is set up. */
+static bool refused_for_good(int status)
+{
+    return status == 400 || status == 410 || status == 413 || status == 415 || status == 422;
+}
+
+static bool give_up(const struct item *i, const struct backend_result *r)
+{
+    if (r->err == OK && refused_for_good(r->status)) {
+        metrics->events_refused++;
+        LOG_PEER(WARN, "the backend refuses an event", "event=%.*s status=%d", SLICE_FMT(buf_slice(&i->id)), r->status);
+        return true;
+    }
+    if (i->attempts >= ATTEMPTS && i->chain->delivery->taken > i->works) {
+        metrics->events_refused++;
+        LOG(ERROR, "the backend fails on an event again and again, and works for others: giving it up",
+            "event=%.*s attempts=%u", SLICE_FMT(buf_slice(&i->id)), i->attempts);
+        return true;
+    }
+    return false;
+}
+
+static void on_posted(void *arg, const struct backend_result *r)
+{
+    struct item *i = arg;
+    struct chain *c = i->chain;
+    struct delivery *d = c->delivery;
+    bool taken = r->err == OK && r->status / 100 == 2;
+    c->busy = false;
+    d->under_way--;
+    loop_idle(d->loop, &d->pump, 0);
+    if (!taken && d->stopping && !list_empty(&i->in_shard))
+        return;
+    if (!taken) {
+        i->attempts += backend_closed_for_ms(d->backend) == 0;
+        metrics->events_retried++;
+        if (r->err == OK && !refused_for_good(r->status))
+            LOG_PEER(WARN, "the backend does not take an event yet", "event=%.*s status=%d",
+                     SLICE_FMT(buf_slice(&i->id)), r->status);
+    }
+    if (list_empty(&i->in_shard) || taken || give_up(i, r)) {
+        d->taken += taken;
+        metrics->events_delivered += taken;
+        if (!list_empty(&c->items) && c->items.next->next != &c->items) { /* the chain goes on */
+            item_settled(i);
+            chain_ready(c);
+        } else {
+            item_settled(i);
+        }
+        return;
+    }
+    uint32_t delay = delay_of(i->attempts);
+    c->waiting = true;
+    timer_start(&c->retry, r->retry_ms > delay ? r->retry_ms : delay);
+}
+
+static void post(struct delivery *d, struct chain *c)
+{
+    struct item *i = list_first(&c->items, struct item, in_chain);
+    if (i->attempts == 0)
+        i->works = d->taken;
+    c->busy = true;
+    d->under_way++;
+    backend_post(d->backend, buf_slice(&i->id), buf_slice(&i->body), on_posted, i);
+}
+
+static void on_pump(struct task *t)
+{
+    struct delivery *d = container_of(t, struct delivery, pump);
+    while (!d->stopping && !list_empty(&d->ready) && d->under_way < d->cfg.concurrency &&
+           backend_closed_for_ms(d->backend) == 0) {
+        struct chain *c = list_first(&d->ready, struct chain, ready);
+        list_del(&c->ready);
+        post(d, c);
+    }
+    if (d->stopping && d->under_way == 0)
+        release_all(d);
+}
+
+static void on_backend_change(void *arg)
+{
+    struct delivery *d = arg;
+    loop_idle(d->loop, &d->pump, 0);
+}
+
+/* --- reading --- */
+
+/* The shard is not ours any more, or begins again at its cursor. What is under way ends by itself. */
+static void forget(struct shard *s)
+{
+    while (!list_empty(&s->items)) {
+        struct item *i = list_first(&s->items, struct item, in_shard);
+        struct chain *c = i->chain;
+        list_del(&i->in_shard);
+        if (c == NULL) {
+            item_free(i);
+            continue;
+        }
+        metrics->events_waiting--;
+        if (c->busy && list_first(&c->items, struct item, in_chain) == i)
+            continue; /* on_posted frees it */
+        leave_chain(i);
+        item_free(i);
+    }
+    s->count = s->undelivered = 0;
+    s->bytes = 0;
+    s->settled[0] = s->last[0] = '\0';
+}
+
+static void copy_place(char to[EVENT_PLACE_MAX + 1], struct slice place)
+{
+    (void)snprintf(to, EVENT_PLACE_MAX + 1, "%.*s", SLICE_FMT(place));
+}
+
+static uint64_t time_of(const struct event_entry *e)
+{
+    uint64_t time = 0;
+    (void)text_u64(event_field(e, "time"), UINT64_MAX, &time);
+    return time;
+}
+
+static void take(struct shard *s, const struct event_entry *e)
+{
+    struct delivery *d = s->delivery;
+    struct item *i = xcalloc(1, sizeof *i);
+    i->shard = s;
+    copy_place(i->place, e->id);
+    copy_place(s->last, e->id);
+    buf_append(&i->id, event_field(e, "id"));
+    event_json(e, &i->body);
+    i->chain = chain_get(d, event_field(e, "session"));
+    list_append(&s->items, &i->in_shard);
+    list_append(&i->chain->items, &i->in_chain);
+    s->count++;
+    s->undelivered++;
+    s->bytes += i->body.n;
+    i->time_ms = time_of(e);
+    metrics->events_waiting++;
+    chain_ready(i->chain);
+}
+
+static void on_page(struct shard *s, const struct broker_result *r)
+{
+    struct delivery *d = s->delivery;
+    if (r->anew || !s->mine) {
+        forget(s);
+        if (!s->mine)
+            LOG(DEBUG, "delivering events", "shard=%u from=%.*s", s->index, SLICE_FMT(r->cursor));
+        copy_place(s->last, r->cursor);
+    }
+    s->mine = true;
+    s->lease_until_ms = loop_now_ms(d->loop) + d->cfg.lease_ms;
+    if (r->dropped > s->dropped && s->dropped != 0)
+        LOG(ERROR, "events were dropped before the backend took them", "shard=%u events=%llu", s->index,
+            (unsigned long long)(r->dropped - s->dropped));
+    metrics->events_undelivered += r->dropped > s->dropped ? r->dropped - s->dropped : 0;
+    s->dropped = r->dropped > s->dropped ? r->dropped : s->dropped;
+    for (size_t i = 0; i < r->count; i++)
+        take(s, &r->events[i]);
+}
+
+static uint32_t next_look(const struct shard *s, const struct broker_result *r)
+{
+    uint32_t lease_ms = s->delivery->cfg.lease_ms;
+    if (!s->mine)
+        return lease_ms / 3 + random_below(lease_ms / 6 + 1);
+    if (full(s))
+        return lease_ms / 3;
+    return r->err == OK && r->count == PAGE ? 0 : LOOK_MS;
+}
+
+static void on_events(void *arg, const struct broker_result *r)
+{
+    struct shard *s = arg;
+    struct delivery *d = s->delivery;
+    s->asking = false;
+    if (d->stopping) {
+        s->mine = s->mine || r->mine;
+        loop_idle(d->loop, &d->pump, 0);
+        return;
+    }
+    if (r->err == OK && r->mine) {
+        on_page(s, r);
+    } else if (r->err == OK || loop_now_ms(d->loop) > s->lease_until_ms) {
+        forget(s);
+        s->mine = false;
+    }
+    timer_start(&s->look, next_look(s, r));
+}
+
+static void ask(struct shard *s)
+{
+    struct delivery *d = s->delivery;
+    struct events_ask what = {.shard = s->index,
+                              .lease_ms = d->cfg.lease_ms,
+                              .limit = full(s) ? 0 : PAGE,
+                              .settled = slice_str(s->settled),
+                              .after = slice_str(s->last)};
+    s->asking = true;
+    s->kicked = false;
+    d->broker->ops->events(d->broker, &what, on_events, s);
+}
+
+static void on_look(struct timer *t)
+{
+    struct shard *s = container_of(t, struct shard, look);
+    if (!s->asking && !s->delivery->stopping)
+        ask(s);
+}
+
+void delivery_kick(struct delivery *d, const char *session)
+{
+    if (d == NULL || d->stopping)
+        return;
+    struct shard *s = &d->shards[event_shard(slice_str(session), d->cfg.shards)];
+    if (s->mine && !s->asking && !s->kicked && !full(s)) {
+        s->kicked = true;
+        timer_start(&s->look, KICK_MS);
+    }
+}
+
+/* --- life --- */
+
+struct delivery *delivery_create(struct loop *loop, struct broker *broker, struct backend *backend,
+                                 const struct delivery_config *cfg)
+{
+    struct delivery *d = xcalloc(1, sizeof *d + cfg->shards * sizeof d->shards[0]);
+    d->loop = loop;
+    d->broker = broker;
+    d->backend = backend;
+    d->cfg = *cfg;
+    list_init(&d->ready);
+    task_init(&d->pump, on_pump);
+    backend_on_change(backend, on_backend_change, d);
+    for (uint32_t i = 0; i < cfg->shards; i++) {
+        struct shard *s = &d->shards[i];
+        *s = (struct shard){.delivery = d, .index = i};
+        list_init(&s->items);
+        timer_init(&s->look, loop, on_look);
+        timer_start(&s->look, random_below(LOOK_MS)); /* so that nodes that start together share the shards */
+    }
+    return d;
+}
+
+static void on_released(void *arg, const struct broker_result *r)
+{
+    struct delivery *d = arg;
+    (void)r; /* else the lease runs out */
+    void (*stopped)(void *arg) = d->stopped;
+    if (--d->unreleased != 0 || stopped == NULL)
+        return;
+    d->stopped = NULL;
+    stopped(d->stopped_arg);
+}
+
+/* When nothing is under way any more, neither to the backend nor to the store. */
+static void release_all(struct delivery *d)
+{
+    for (uint32_t i = 0; i < d->cfg.shards; i++)
+        if (d->shards[i].asking)
+            return;
+    if (d->unreleased != 0 || d->released)
+        return;
+    d->released = true;
+    d->unreleased = d->cfg.shards;
+    for (uint32_t i = 0; i < d->cfg.shards; i++)
+        d->broker->ops->events(d->broker, &(struct events_ask){.shard = i, .settled = slice_str(d->shards[i].settled)},
+                               on_released, d);
+}
+
+void delivery_stop(struct delivery *d, void (*stopped)(void *arg), void *arg)
+{
+    d->stopping = true;
+    d->stopped = stopped;
+    d->stopped_arg = arg;
+    for (uint32_t i = 0; i < d->cfg.shards; i++)
+        timer_stop(&d->shards[i].look);
+    loop_idle(d->loop, &d->pump, 0);
+}
+
+void delivery_abandon(struct delivery *d)
+{
+    if (d == NULL)
+        return;
+    d->stopping = d->released = true;
+    d->stopped = NULL;
+    for (uint32_t i = 0; i < d->cfg.shards; i++)
+        timer_stop(&d->shards[i].look);
+}
+
+uint64_t delivery_lag_ms(const struct delivery *d)
+{
+    uint64_t oldest = UINT64_MAX, now = loop_wall_ms(d->loop);
+    for (uint32_t i = 0; i < d->cfg.shards; i++) {
+        const struct link *items = &d->shards[i].items;
+        if (!list_empty(items) && list_first(items, struct item, in_shard)->time_ms < oldest)
+            oldest = list_first(items, struct item, in_shard)->time_ms;
+    }
+    return oldest < now ? now - oldest : 0;
+}
+
+void delivery_destroy(struct delivery **dp)
+{
+    struct delivery *d = TAKE(*dp);
+    if (d == NULL)
+        return;
+    d->stopping = true;
+    task_cancel(&d->pump);
+    for (uint32_t i = 0; i < d->cfg.shards; i++) {
+        timer_stop(&d->shards[i].look);
+        forget(&d->shards[i]);
+    }
+    free(d);
+}

@@ -1,0 +1,35 @@
+/* gateway/delivery.h: bringing the store's events to the backend. Of each shard one node at a time takes care (a lease in the store): it reads a bounded window, posts
+ * the events of each session one after another, those of different sessions at once, and tells the store up to where everything is delivered. Whoever takes over begins
+ * there: what was delivered beyond it is delivered again, with the same ids. */
+#ifndef XD_DELIVERY_H
+#define XD_DELIVERY_H
+
+#include "base/loop.h"
+
+struct backend;
+struct broker;
+struct delivery;
+
+struct delivery_config {
+    uint32_t shards, lease_ms;
+    uint32_t concurrency; /* events under way at once */
+};
+
+/* broker and backend are borrowed. */
+struct delivery *delivery_create(struct loop *loop, struct broker *broker, struct backend *backend,
+                                 const struct delivery_config *cfg);
+/* Asks neither broker nor backend for anything more: they are about to be destroyed. NULL-safe. */
+void delivery_abandon(struct delivery *d);
+/* When broker and backend were destroyed: nothing is under way any more. NULL-safe, clears the pointer. */
+void delivery_destroy(struct delivery **d);
+
+/* An event of this session was appended by this node: it need not wait for the next look. NULL-safe. */
+void delivery_kick(struct delivery *d, const char *session);
+
+/* Takes no more, lets what is under way end, and gives the shards back, so that another node goes on at once. Then calls stopped(arg), from the loop. */
+void delivery_stop(struct delivery *d, void (*stopped)(void *arg), void *arg);
+
+/* How old the oldest event is that this node has read and not delivered; 0: there is none. */
+uint64_t delivery_lag_ms(const struct delivery *d);
+
+#endif

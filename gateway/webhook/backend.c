@@ -1,0 +1,254 @@
+/* gateway/webhook/backend.c: putting requests together, and the circuit breaker. */
+#include "gateway/webhook/backend.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/list.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "gateway/webhook/client.h"
+#include "gateway/webhook/keys.h"
+#include "gateway/webhook/tls.h"
+
+#define FAILURES_MAX 5u /* in a row, then the breaker opens */
+#define OPEN_MIN_MS  500u
+#define OPEN_MAX_MS  5000u /* so that what has waited comes soon after the backend is back */
+
+struct call {
+    struct link link; /* refused ones, until they are told */
+    struct backend *backend;
+    backend_done *done;
+    void *arg;
+    uint64_t since_us;
+    bool probe;
+};
+
+struct backend {
+    struct loop *loop;
+    struct backend_config cfg;
+    struct webhook_url url;
+    struct webhook_tls *tls;
+    struct webhook_keys keys;
+    struct http_client *client;
+    struct backend_stats stats;
+    /* The breaker: closed while open_ms is 0; else open until open_until_ms, after which one request at a time tries. */
+    unsigned failures;
+    uint32_t open_ms;
+    uint64_t open_until_ms;
+    bool probing, closing;
+    struct timer half;
+    struct link refused;
+    struct task task;
+    void (*changed)(void *arg);
+    void *changed_arg;
+};
+
+/* --- the breaker --- */
+
+static void tell_change(struct backend *b)
+{
+    if (b->changed != NULL && !b->closing)
+        b->changed(b->changed_arg);
+}
+
+static void on_half(struct timer *t)
+{
+    tell_change(container_of(t, struct backend, half));
+}
+
+uint32_t backend_closed_for_ms(const struct backend *b)
+{
+    if (b->open_ms == 0)
+        return 0;
+    uint64_t now = loop_now_ms(b->loop);
+    if (now >= b->open_until_ms && !b->probing)
+        return 0;
+    return now >= b->open_until_ms ? OPEN_MIN_MS : (uint32_t)(b->open_until_ms - now) + 1;
+}
+
+static void breaker_open(struct backend *b, const char *why)
+{
+    bool first = b->open_ms == 0;
+    b->open_ms = first ? OPEN_MIN_MS : b->open_ms * 2 < OPEN_MAX_MS ? b->open_ms * 2 : OPEN_MAX_MS;
+    uint32_t wait = b->open_ms / 2 + random_below(b->open_ms / 2 + 1);
+    b->open_until_ms = loop_now_ms(b->loop) + wait;
+    timer_start(&b->half, wait);
+    b->stats.open = 1;
+    if (first) {
+        b->stats.opened++;
+        LOG(WARN, "the backend does not work; asking it less often", "failures=%u why=%s", b->failures,
+            log_q(slice_str(why)));
+    }
+    tell_change(b);
+}
+
+static void breaker_failed(struct backend *b, bool probe, const char *why)
+{
+    b->failures++;
+    b->stats.failures++;
+    if (probe || (b->open_ms == 0 && b->failures >= FAILURES_MAX))
+        breaker_open(b, why);
+}
+
+static void breaker_worked(struct backend *b)
+{
+    bool was_open = b->open_ms != 0;
+    b->failures = 0;
+    b->open_ms = 0;
+    b->stats.open = 0;
+    if (!was_open)
+        return;
+    timer_stop(&b->half);
+    LOG(INFO, "the backend works again", "requests=%" PRIu64, b->stats.requests);
+    tell_change(b);
+}
+
+/* --- requests --- */
+
+static void on_answer(void *arg, const struct http_result *r)
+{
+    struct call *c = arg;
+    struct backend *b = c->backend;
+    struct backend_result result = {.err = OK, .status = r->status, .body = r->body};
+    char why[64];
+    if (c->probe)
+        b->probing = false;
+    b->stats.us_sum += loop_now_us(b->loop) - c->since_us;
+    if (r->status == 0) {
+        result = (struct backend_result){.err = r->late ? ERR_BACKEND_TIMEOUT : ERR_BACKEND_UNAVAILABLE, .why = r->why};
+    } else if (r->status >= 500 || r->status == 429) {
+        (void)snprintf(why, sizeof why, "it answered %d", r->status);
+        result = (struct backend_result){
+            .err = ERR_BACKEND_UNAVAILABLE, .why = why, .retry_ms = r->retry_after_s * (uint32_t)1000};
+    }
+    if (result.err == OK)
+        breaker_worked(b);
+    else if (!b->closing)
+        breaker_failed(b, c->probe, result.why);
+    if (result.err != OK && result.retry_ms == 0)
+        result.retry_ms = backend_closed_for_ms(b) != 0 ? backend_closed_for_ms(b) : OPEN_MIN_MS;
+    c->done(c->arg, &result);
+    free(c);
+}
+
+static void refuse(struct backend *b, struct call *c)
+{
+    list_del(&c->link);
+    c->done(c->arg, &(struct backend_result){.err = ERR_BACKEND_UNAVAILABLE,
+                                             .why = b->closing ? "this node is stopping" : "it has failed just now",
+                                             .retry_ms = backend_closed_for_ms(b)});
+    free(c);
+}
+
+static void on_task(struct task *t)
+{
+    struct backend *b = container_of(t, struct backend, task);
+    struct link turn;
+    list_init(&turn);
+    list_splice(&turn, &b->refused);
+    while (!list_empty(&turn))
+        refuse(b, list_first(&turn, struct call, link));
+}
+
+static void put_request(const struct backend *b, struct slice id, struct slice body, struct buf *ret)
+{
+    uint64_t time_s = loop_wall_ms(b->loop) / 1000;
+    buf_printf(ret,
+               "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: xindao/%s\r\nContent-Type: application/json\r\n"
+               "Content-Length: %zu\r\nXindao-Id: %.*s\r\nXindao-Timestamp: %" PRIu64 "\r\nXindao-Signature: ",
+               b->url.target, b->url.authority, b->cfg.version, body.n, SLICE_FMT(id), time_s);
+    webhook_sign(&b->keys, time_s, body, ret);
+    buf_append_str(ret, "\r\n\r\n");
+    buf_append(ret, body);
+}
+
+/* What others wrote into the store must not become a header of ours. */
+static bool plain(struct slice s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] <= ' ' || s.p[i] == 127)
+            return false;
+    return true;
+}
+
+void backend_post(struct backend *b, struct slice id, struct slice body, backend_done *done, void *arg)
+{
+    struct call *c = xcalloc(1, sizeof *c);
+    *c = (struct call){.backend = b, .done = done, .arg = arg, .since_us = loop_now_us(b->loop)};
+    list_init(&c->link);
+    if (b->closing || backend_closed_for_ms(b) != 0) {
+        list_append(&b->refused, &c->link);
+        loop_idle(b->loop, &b->task, 0);
+        return;
+    }
+    c->probe = b->open_ms != 0;
+    b->probing = b->probing || c->probe;
+    b->stats.requests++;
+    struct buf request = BUF_INIT;
+    put_request(b, plain(id) ? id : SLICE_NONE, body, &request);
+    http_client_post(b->client, &request, b->cfg.timeout_ms, on_answer, c);
+}
+
+void backend_on_change(struct backend *b, void (*changed)(void *arg), void *arg)
+{
+    b->changed = changed;
+    b->changed_arg = arg;
+}
+
+const struct backend_stats *backend_stats(struct backend *b)
+{
+    b->stats.connections = http_client_connections(b->client);
+    return &b->stats;
+}
+
+/* --- life --- */
+
+struct backend *backend_create(struct loop *loop, const struct backend_config *cfg, struct error *reterr)
+{
+    struct backend *b = xcalloc(1, sizeof *b);
+    struct error why;
+    b->loop = loop;
+    b->cfg = *cfg;
+    list_init(&b->refused);
+    task_init(&b->task, on_task);
+    timer_init(&b->half, loop, on_half);
+    bool ok = webhook_url_parse(cfg->url, &b->url, &why) == OK;
+    if (!ok)
+        fail(reterr, why.code, "backend-url: %.150s", why.text);
+    ok = ok && webhook_keys_read(cfg->secret_file, &b->keys, reterr) == OK;
+    if (ok && b->url.tls)
+        ok = (b->tls = webhook_tls_create(cfg->ca, reterr)) != NULL;
+    if (!ok) {
+        webhook_url_fini(&b->url);
+        free(b);
+        return NULL;
+    }
+    const struct http_client_config client = {
+        .url = &b->url, .tls = b->tls, .connections = cfg->connections, .waiting = cfg->waiting};
+    b->client = http_client_create(loop, &client);
+    return b;
+}
+
+void backend_destroy(struct backend **bp)
+{
+    struct backend *b = TAKE(*bp);
+    if (b == NULL)
+        return;
+    b->closing = true;
+    timer_stop(&b->half);
+    http_client_destroy(&b->client);
+    task_cancel(&b->task);
+    while (!list_empty(&b->refused))
+        refuse(b, list_first(&b->refused, struct call, link));
+    webhook_tls_destroy(&b->tls);
+    webhook_url_fini(&b->url);
+    explicit_bzero(&b->keys, sizeof b->keys);
+    free(b);
+}
+
+enum err backend_reload(struct backend *b, struct error *reterr)
+{
+    return webhook_keys_read(b->cfg.secret_file, &b->keys, reterr);
+}
