@@ -26,8 +26,18 @@ struct broker;
 struct session_record {
     struct slice sid, token_hash, user, protocol, ip, agent, origin;
     struct slice attributes; /* a JSON object; empty: nothing is said of them */
+    struct slice watches;    /* whom it watches, a line each, for whoever resumes it; NULL: nothing is said of them */
     uint64_t connected_ms;
     uint32_t resume_window_ms; /* how long it is kept when its node dies; 0: not at all */
+};
+
+/* How a user is there. */
+struct user_record {
+    struct slice user;
+    enum user_state state;
+    uint64_t sessions;          /* those that are away included */
+    uint64_t since_ms, seen_ms; /* when he came into this state; when he was last online. 0: not known (any more) */
+    uint64_t version;           /* grows with every change of this user, as long as the store remembers him */
 };
 
 enum member_state { MEMBER_ACTIVE, MEMBER_SUSPENDED };
@@ -50,6 +60,8 @@ struct message_record { /* one entry of a room's log */
     enum data_type data_type;
     struct was was;
 };
+
+#define USERS_MAX 128
 
 #define SECRETS_MAX 8
 struct secret_record {
@@ -125,9 +137,11 @@ struct broker_result {
     const struct ban_record *bans;
     bool away; /* control: nobody has the session at the moment, it is parked */
     const struct event_entry *events;
-    bool mine, anew;   /* events: the shard is this node's; only since now, so that `cursor` is what counts */
-    uint64_t dropped;  /* events: how many went undelivered since ever */
-    struct slice user; /* session_resume: whose session it is; its rooms are in `rooms` */
+    bool mine, anew;  /* events: the shard is this node's; only since now, so that `cursor` is what counts */
+    uint64_t dropped; /* events: how many went undelivered since ever */
+    const struct user_record *users; /* as many as were asked for, in their order */
+    struct slice user;               /* session_resume: whose session it is; its rooms are in `rooms` */
+    struct slice watches;
     uint64_t connected_ms;
 };
 
@@ -172,6 +186,10 @@ struct broker_events {
     /* This node was declared dead while it was not (a pause longer than the lease): its sessions are gone from the store and must be put
      * and joined again. */
     void (*expelled)(void *owner);
+    /* A user this node watches is there, away or gone, or has one session more or less. u is borrowed. */
+    void (*user_changed)(void *owner, const struct user_record *u);
+    /* While the link is up: this user was not watched for a while, and is again: ask how he is. */
+    void (*rewatched)(void *owner, struct slice user);
     /* A session of this node was resumed on another one: let it go without telling the store anything. */
     void (*taken)(void *owner, struct slice sid);
     /* Filled in just before each heartbeat, for xd:node:{node}. */
@@ -193,6 +211,7 @@ struct broker_config {
     uint32_t event_shards; /* 0: nobody wants to know what happens to sessions */
     uint32_t event_count;  /* how many events a shard keeps at most … */
     uint32_t event_age_s;  /* … and for how long */
+    uint64_t user_keep_ms; /* how long it is kept when a user who is gone was last seen */
 };
 
 struct broker_stats { /* monotonic counters, and gauges marked (g) */
@@ -290,6 +309,10 @@ struct broker_ops {
     void (*away_join)(struct broker *b, struct slice sid, struct slice room, uint32_t rooms_max, broker_done *done,
                       void *arg);
     void (*away_leave)(struct broker *b, struct slice sid, struct slice room, broker_done *done, void *arg);
+    /* How users are there, at most USERS_MAX of them. watch completes when changes from now on will be heard (user_changed); both are as subscribe. */
+    void (*users)(struct broker *b, const struct slice *users, size_t count, broker_done *done, void *arg);
+    void (*watch)(struct broker *b, struct slice user, broker_done *done, void *arg);
+    void (*unwatch)(struct broker *b, struct slice user);
 
     /* Secrets that all nodes share (for TLS session tickets), at most SECRETS_MAX, oldest first. `fresh` (text) becomes one of them when it is time: each is
      * used for one period, known lead_ms before that to all who ask often enough, and dropped after two. */

@@ -29,7 +29,7 @@ static void run_suspend(struct memory *m, struct op *op);
 static bool gives_back(void (*run)(struct memory *, struct op *))
 {
     return run == run_unsubscribe || run == run_leave || run == run_suspend || run == memory_run_session_remove ||
-           run == memory_run_session_park;
+           run == memory_run_session_park || run == memory_run_unwatch;
 }
 
 static bool full(const struct memory *m, size_t more)
@@ -161,7 +161,7 @@ static void run_publish(struct memory *m, struct op *op)
     uint64_t total = 0;
     if (room_is_user(op->p.room)) {
         struct user *u = memory_user_find(m, slice_from(op->p.room, sizeof "$user:" - 1));
-        if (u == NULL && op->p.retain_count == 0) {
+        if ((u == NULL || u->sessions == 0) && op->p.retain_count == 0) {
             broker_fail(op->done, op->arg, ERR_NOT_FOUND, "no such user");
             return;
         }
@@ -300,6 +300,29 @@ static void memory_history(struct broker *b, const struct log_page *page, broker
     op->limit = page->limit;
 }
 
+/* In data, each with its length before it. */
+static void memory_users(struct broker *b, const struct slice *users, size_t count, broker_done *done, void *arg)
+{
+    struct buf names = BUF_INIT;
+    for (size_t i = 0; i < count; i++) {
+        buf_append(&names, (struct slice){(const char *)&users[i].n, sizeof users[i].n});
+        buf_append(&names, users[i]);
+    }
+    struct op *op = memory_request(b, memory_run_users, &(struct publish){.data = buf_slice(&names)}, done, arg);
+    op->limit = (uint32_t)count;
+    buf_fini(&names);
+}
+
+static void memory_watch(struct broker *b, struct slice user, broker_done *done, void *arg)
+{
+    (void)memory_request(b, memory_run_watch, &(struct publish){.user = user}, done, arg);
+}
+
+static void memory_unwatch(struct broker *b, struct slice user)
+{
+    (void)memory_request(b, memory_run_unwatch, &(struct publish){.user = user}, NULL, NULL);
+}
+
 static void memory_secrets(struct broker *b, struct slice fresh, uint64_t period_ms, uint64_t lead_ms,
                            broker_done *done, void *arg)
 {
@@ -353,6 +376,7 @@ static void on_sweep(struct timer *t)
     memory_sweep(m);
     memory_sessions_expire(m);
     memory_bans_sweep(m);
+    memory_users_expire(m);
     timer_start(t, SWEEP_MS);
 }
 
@@ -369,6 +393,7 @@ static void complete_rest(struct memory *m)
 static void memory_destroy(struct broker *b)
 {
     struct memory *m = container_of(b, struct memory, b);
+    m->closing = true;
     complete_rest(m);
     task_cancel(&m->task);
     timer_stop(&m->sweep);
@@ -376,6 +401,7 @@ static void memory_destroy(struct broker *b)
     HASH_ITER (hh, m->rooms, room, next_room)
         memory_room_free(m, room);
     memory_sessions_clear(m);
+    memory_users_clear(m);
     memory_once_clear(m);
     memory_secrets_clear(m);
     memory_bans_clear(m);
@@ -412,6 +438,9 @@ static const struct broker_ops memory_ops = {
     .away_leave = memory_away_leave,
     .event = memory_event,
     .events = memory_events,
+    .users = memory_users,
+    .watch = memory_watch,
+    .unwatch = memory_unwatch,
     .secrets = memory_secrets,
     .not_ready = memory_not_ready,
     .retire = memory_retire,
@@ -427,6 +456,7 @@ struct broker *broker_memory_create(struct loop *loop, const struct broker_confi
     m->queue_bytes = cfg->queue_bytes;
     m->queue_commands = cfg->queue_commands;
     m->once_ttl_ms = cfg->once_ttl_ms;
+    m->user_keep_ms = cfg->user_keep_ms;
     list_init(&m->queue);
     list_init(&m->rooms_all);
     list_init(&m->occupied);
@@ -435,6 +465,7 @@ struct broker *broker_memory_create(struct loop *loop, const struct broker_confi
     list_init(&m->parked);
     list_init(&m->verdicts_all);
     memory_events_init(m, cfg);
+    list_init(&m->gone);
     task_init(&m->task, dispatch);
     timer_init(&m->sweep, loop, on_sweep);
     timer_start(&m->sweep, SWEEP_MS);

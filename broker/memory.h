@@ -58,15 +58,21 @@ struct session {
     struct link members;
     struct link parked; /* on m->parked while it is */
     uint64_t parked_until_ms, connected_ms;
+    char *watches; /* NULL: none */
     struct position head;
     char token_hash[72];
     size_t n;
     char sid[];
 };
 
-struct user {
+struct user { /* known while he has sessions or is watched, and for a while after that */
     UT_hash_handle hh;
-    uint64_t sessions;
+    struct link gone;                    /* on m->gone while he has neither, longest gone first */
+    uint64_t sessions, suspended, told;  /* told: how many sessions those who watch know of */
+    uint64_t since_ms, seen_ms, version; /* as in struct user_record */
+    uint64_t gone_ms;                    /* by the loop's clock */
+    enum user_state state;
+    bool watched;
     size_t n;
     char id[];
 };
@@ -102,7 +108,7 @@ struct memory {
     struct task task;
     struct timer sweep;
     struct link queue;
-    bool up, dispatching;
+    bool up, dispatching, closing;
     char *node;
     uint32_t queue_bytes, queue_commands, once_ttl_ms;
     uint64_t next_seq;
@@ -116,6 +122,9 @@ struct memory {
     struct link parked; /* sessions */
     struct verdict *verdicts;
     struct link verdicts_all; /* rotated by the sweep */
+    struct link gone;         /* users */
+    size_t gone_count;
+    uint64_t user_keep_ms;
     struct memory_secret {
         char *text;
         size_t n;
@@ -175,6 +184,17 @@ void memory_run_session_park(struct memory *m, struct op *op);
 void memory_run_session_remove(struct memory *m, struct op *op);
 /* Out of all its rooms, and forgotten. */
 void memory_session_end(struct memory *m, struct session *s, enum exit_reason reason);
+/* For a line of users; the operations. */
+void memory_run_users(struct memory *m, struct op *op);
+void memory_run_watch(struct memory *m, struct op *op);
+void memory_run_unwatch(struct memory *m, struct op *op);
+/* One session more or less, or one more or less that is away: tells who watches. u is not to be used any more. */
+void memory_user_changed(struct memory *m, struct user *u);
+struct user *memory_user(struct memory *m, struct slice id);
+/* Forgets users who are gone for long. */
+void memory_users_expire(struct memory *m);
+void memory_users_clear(struct memory *m);
+
 /* Ends the parked sessions whose time is over. */
 void memory_sessions_expire(struct memory *m);
 void memory_sessions_clear(struct memory *m);

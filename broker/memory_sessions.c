@@ -9,44 +9,46 @@ struct session *memory_session_find(struct memory *m, struct slice sid)
     return s;
 }
 
-struct user *memory_user_find(struct memory *m, struct slice id)
+/* The session belongs to another user from now on, or to none. */
+static void set_user(struct memory *m, struct session *s, struct user *to)
 {
-    struct user *u;
-    HASH_FIND(hh, m->users, id.p, id.n, u);
-    return u;
-}
-
-static void user_release(struct memory *m, struct user **user)
-{
-    struct user *u = TAKE(*user);
-    if (u == NULL || --u->sessions != 0)
+    struct user *from = s->user;
+    bool away = !list_empty(&s->parked);
+    s->user = to;
+    if (from == to)
         return;
-    HASH_DELETE(hh, m->users, u);
-    free(u);
+    if (to != NULL) {
+        to->sessions++;
+        to->suspended += away;
+        memory_user_changed(m, to);
+    }
+    if (from != NULL) {
+        from->sessions--;
+        from->suspended -= away;
+        memory_user_changed(m, from);
+    }
 }
 
-static struct user *user_acquire(struct memory *m, struct slice id)
+static void set_parked(struct memory *m, struct session *s, bool parked)
 {
-    if (id.n == 0)
-        return NULL;
-    struct user *u = memory_user_find(m, id);
-    if (u == NULL) {
-        u = xcalloc(1, sizeof *u + id.n);
-        u->n = id.n;
-        memcpy(u->id, id.p, id.n);
-        HASH_ADD_KEYPTR(hh, m->users, u->id, id.n, u);
-    }
-    u->sessions++;
-    return u;
+    bool was = !list_empty(&s->parked);
+    list_del(&s->parked);
+    if (parked)
+        list_append(&m->parked, &s->parked);
+    if (s->user == NULL || was == parked)
+        return;
+    s->user->suspended = parked ? s->user->suspended + 1 : s->user->suspended - 1;
+    memory_user_changed(m, s->user);
 }
 
 static void session_free(struct memory *m, struct session *s)
 {
     list_for_each_safe (it, &s->members)
         list_del(it);
+    set_user(m, s, NULL);
     list_del(&s->parked);
-    user_release(m, &s->user);
     HASH_DELETE(hh, m->sessions, s);
+    free(s->watches);
     free(s);
 }
 
@@ -61,9 +63,12 @@ static void run_session_put(struct memory *m, struct op *op)
         list_init(&s->parked);
         HASH_ADD_KEYPTR(hh, m->sessions, s->sid, s->n, s);
     }
-    struct user *before = s->user;
-    s->user = user_acquire(m, op->p.user);
-    user_release(m, &before);
+    set_parked(m, s, false);
+    set_user(m, s, op->p.user.n != 0 ? memory_user(m, op->p.user) : NULL);
+    if (op->p.event.p != NULL) {
+        free(s->watches);
+        s->watches = xstrndup(op->p.event.p, op->p.event.n);
+    }
     size_t hash = op->p.data.n < sizeof s->token_hash ? op->p.data.n : sizeof s->token_hash - 1;
     memcpy(s->token_hash, hash != 0 ? op->p.data.p : "", hash);
     s->token_hash[hash] = '\0';
@@ -74,7 +79,10 @@ static void run_session_put(struct memory *m, struct op *op)
 void memory_session_put(struct broker *b, const struct session_record *s, broker_done *done, void *arg)
 {
     struct op *op = memory_request(
-        b, run_session_put, &(struct publish){.from = s->sid, .user = s->user, .data = s->token_hash}, done, arg);
+        b, run_session_put,
+        &(struct publish){.from = s->sid, .user = s->user, .data = s->token_hash, .event = s->watches}, done, arg);
+    if (s->watches.p == NULL)
+        op->p.event = SLICE_NONE;
     op->time_ms = s->connected_ms;
 }
 
@@ -107,8 +115,7 @@ void memory_run_session_park(struct memory *m, struct op *op)
     struct session *s = memory_session_find(m, op->p.from);
     if (s != NULL) {
         s->parked_until_ms = loop_now_ms(m->b.loop) + op->limit;
-        list_del(&s->parked);
-        list_append(&m->parked, &s->parked);
+        set_parked(m, s, true);
     }
     broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
 }
@@ -130,8 +137,8 @@ static void run_session_resume(struct memory *m, struct op *op)
         broker_fail(op->done, op->arg, ERR_UNAUTHORIZED, "not the token of this session");
         return;
     }
-    list_del(&s->parked);
-    struct broker_result result = {.err = OK, .connected_ms = s->connected_ms};
+    set_parked(m, s, false);
+    struct broker_result result = {.err = OK, .connected_ms = s->connected_ms, .watches = slice_str(s->watches)};
     if (s->user != NULL)
         result.user = (struct slice){s->user->id, s->user->n};
     size_t total = 0;

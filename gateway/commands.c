@@ -12,6 +12,7 @@
 #include "gateway/request.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
+#include "gateway/watch.h"
 
 #define PRESENCE_LIMIT_DEFAULT 100u
 
@@ -215,9 +216,10 @@ static enum err on_auth(struct session *s, const struct command *c, struct error
 }
 
 static command_fn *const handlers[COMMANDS] = {
-    [CMD_JOIN] = on_join,           [CMD_LEAVE] = on_leave,       [CMD_PUBLISH] = on_publish,  [CMD_SEND] = on_send,
-    [CMD_BROADCAST] = on_broadcast, [CMD_PRESENCE] = on_presence, [CMD_HISTORY] = history_run, [CMD_AUTH] = on_auth,
-    [CMD_RESUME] = resume_run,      [CMD_PING] = on_ping,
+    [CMD_JOIN] = on_join,        [CMD_LEAVE] = on_leave,         [CMD_PUBLISH] = on_publish,
+    [CMD_SEND] = on_send,        [CMD_BROADCAST] = on_broadcast, [CMD_PRESENCE] = on_presence,
+    [CMD_HISTORY] = history_run, [CMD_AUTH] = on_auth,           [CMD_RESUME] = resume_run,
+    [CMD_PING] = on_ping,        [CMD_WATCH] = watch_run,        [CMD_UNWATCH] = unwatch_run,
 };
 
 void command_join_granted(struct session *s)

@@ -39,6 +39,7 @@ struct config {
     uint32_t workers;
     uint32_t ticket_rotation_s;
     uint32_t max_connections, max_connections_per_ip, max_accepts_per_second, overload_lag_ms, max_starts;
+    uint32_t max_watches_per_session, user_memory_s;
     uint32_t max_message_size, max_rooms_per_session, max_queue_bytes, max_requests_per_session;
     uint32_t message_rate, message_burst; /* frames per second from one client; 0: no limit */
     uint32_t handshake_timeout_s, heartbeat_s, resume_window_s, drain_time_s, jwt_leeway_s;

@@ -87,6 +87,7 @@ static const struct config_option rooms[] = {
     LIST("policy", policies, NULL, RELOAD, "\"PATTERN KEY=VALUE ...\"", "rules of the rooms whose name matches; repeatable, the first match wins"),
     SIZE("tail-bytes", tail_bytes, "1m", 0, 64 * MIB, RELOAD, "newest messages of one room that are kept to repair what a failover of Redis loses; 0: none"),
     SIZE("tail-total-bytes", tail_total_bytes, "32m", 0, 1 * GIB, RELOAD, "the same of all rooms of one process"),
+    SECONDS("user-memory", user_memory_s, "30d", 0, 3650 * 24 * HOUR, RESTART, "how long it is known of a user who is gone when he was last seen"),
     BOOL("demo", demo, "on", RELOAD, "serve the chat demo at /"),
 };
 
@@ -112,6 +113,7 @@ static const struct config_option limits[] = {
     SIZE("max-queue-bytes", max_queue_bytes, "256k", 16 * KIB, 1 * GIB, RELOAD, "what may wait for one client that reads slowly"),
     WORD("slow-consumer", slow_consumer, slow_words, "disconnect", RELOAD, "disconnect|drop-oldest|resume", "what happens to a client whose queue is full"),
     COUNT("max-rooms-per-session", max_rooms_per_session, "100", 1, 100000, RELOAD, "rooms one session may be in"),
+    COUNT("max-watches-per-session", max_watches_per_session, "500", 0, 100000, RELOAD, "users one session may watch"),
     COUNT("max-requests-per-session", max_requests_per_session, "64", 1, 10000, RELOAD, "commands of one session that wait for the store; then its input is paused"),
     COUNT("message-rate", message_rate, "50", 0, 1000000, RELOAD, "messages per second one client may send; 0: no limit"),
     COUNT("message-burst", message_burst, "100", 0, 1000000, RELOAD, "messages one client may send at once after a pause; 0: as many as the rate"),

@@ -17,6 +17,7 @@
 #include "gateway/report.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
+#include "gateway/watch.h"
 #include "gateway/webhook/backend.h"
 
 #define TICK_MS         1000u
@@ -75,6 +76,7 @@ static void on_link(void *owner, bool up)
     HASH_ITER (hh, g->rooms, r, next) {
         room_link_up(r);
     }
+    watch_link_up(g);
     gateway_retry_later(g);
     admit_all_again(g); /* a verdict may have been missed */
 }
@@ -85,6 +87,16 @@ static void on_resubscribed(void *owner, struct slice room)
     struct room *r = room_find(g, room);
     if (r != NULL)
         room_link_up(r);
+}
+
+static void on_user_changed(void *owner, const struct user_record *u)
+{
+    watch_changed(owner, u);
+}
+
+static void on_rewatched(void *owner, struct slice user)
+{
+    watch_again(owner, user);
 }
 
 static void on_expelled(void *owner)
@@ -118,6 +130,8 @@ static const struct broker_events broker_events = {
     .envelope = on_envelope,
     .link = on_link,
     .resubscribed = on_resubscribed,
+    .user_changed = on_user_changed,
+    .rewatched = on_rewatched,
     .expelled = on_expelled,
     .node_stats = on_node_stats,
 };
@@ -163,6 +177,7 @@ static void on_retry(struct timer *t)
     HASH_ITER (hh, g->rooms, r, next_room) {
         stream_retry(r);
     }
+    watch_retry(g);
 }
 
 void gateway_retry_later(struct gateway *g)
@@ -272,6 +287,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     list_init(&g->forks_open);
     tails_init(&g->tails);
     list_init(&g->farewells);
+    watch_init(g);
     starts_init(&g->starts, g);
     list_init(&g->greetings);
     list_init(&g->reporting);
@@ -302,7 +318,8 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
                                                           .session_ttl_ms = SESSION_TTL_MS,
                                                           .event_shards = g->reports_on ? cfg->event_shards : 0,
                                                           .event_count = cfg->event_count,
-                                                          .event_age_s = cfg->event_age_s},
+                                                          .event_age_s = cfg->event_age_s,
+                                                          .user_keep_ms = cfg->user_memory_s * 1000ull},
                                   &broker_events, g, reterr);
     if (g->broker == NULL) {
         policies_destroy(&g->policies);
@@ -348,6 +365,7 @@ void gateway_destroy(struct gateway **gp)
     backend_destroy(&g->backend);            /* the same */
     delivery_destroy(&g->delivery);
     control_fini(g);
+    watch_fini(g);
     starts_fini(&g->starts);
     reports_abandon(g);
     abandon_sessions(g);

@@ -21,6 +21,7 @@ struct backend;
 struct delivery;
 struct room;
 struct session;
+struct watched;
 
 struct gateway {
     const struct config *cfg; /* borrowed; reloadable options are read when used */
@@ -55,6 +56,12 @@ struct gateway {
     struct wheel wheel;   /* one tick a second */
     struct link rechecks; /* sessions that the store is to be asked about again */
     struct timer recheck;
+
+    struct watched *watched; /* users whom clients of this node watch */
+    struct link watch_reads; /* those of them who have to be asked for */
+    struct task watch_task;
+    uint32_t watch_reading;
+
     struct timer tick;
     struct timer retry; /* sessions and memberships the store could not be told about */
     struct buf scratch; /* for encoding what goes to one client; contents last until the next encode */

@@ -1,6 +1,8 @@
 /* gateway/grant.c: the rights of a session, as its token has them. */
 #include "gateway/grant.h"
 
+#include <stdio.h>
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "gateway/admit.h"
@@ -11,6 +13,7 @@
 #include "gateway/request.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
+#include "gateway/watch.h"
 
 #define LOOK_AGAIN_S 60u /* at the latest: the wall clock may be set, the configuration reloaded */
 
@@ -126,6 +129,19 @@ enum err grant_publish(const struct session *s, struct slice room, const struct 
     return OK;
 }
 
+enum err grant_watch(const struct session *s, struct slice user, struct error *reterr)
+{
+    char name[sizeof "$user:" + NAME_MAX_USER];
+    int n = snprintf(name, sizeof name, "$user:%.*s", SLICE_FMT(user));
+    struct slice room = {name, (size_t)n};
+    const struct policy *policy = policies_find(s->gw->policies, room);
+    if (policy->watch == WHO_NOBODY)
+        return fail(reterr, ERR_FORBIDDEN, "policy %s lets nobody watch", policy->pattern);
+    if (policy->watch == WHO_TOKEN && (s->grant == NULL || !any_matches(&s->grant->claims.watch, room)))
+        return fail(reterr, ERR_FORBIDDEN, "policy %s: the token does not let you watch this user", policy->pattern);
+    return OK;
+}
+
 /* --- another token --- */
 
 static void leave_what_is_over(struct session *s)
@@ -163,6 +179,7 @@ static void take_over(struct refresh *r)
     metrics->auth_refreshed++;
     request_event(&r->request, &(struct event){.kind = EVENT_ACK, .expires_s = expires_s});
     leave_what_is_over(s);
+    watch_review(s);
     session_put(s);
 }
 

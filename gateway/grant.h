@@ -27,6 +27,8 @@ void grant_attach(struct grant *g, struct session *s);
 enum err grant_join(const struct session *s, struct slice room, const struct policy *policy, struct error *reterr);
 /* The same for publishing, as far as a token can say; whether it must be a member is not looked at. */
 enum err grant_publish(const struct session *s, struct slice room, const struct policy *policy, struct error *reterr);
+/* May s be told how that user is there? */
+enum err grant_watch(const struct session *s, struct slice user, struct error *reterr);
 /* For those without a session: do these claims (NULL: none) name the room? */
 bool grant_names(const struct auth_claims *claims, struct slice room);
 

@@ -20,6 +20,9 @@
     X(sessions,             "gauge",   "sessions of this node")                              \
     X(rooms,                "gauge",   "rooms with a member on this node")                   \
     X(memberships,          "gauge",   "memberships of sessions of this node")               \
+    X(watches,              "gauge",   "users watched by sessions of this node, counted for each") \
+    X(watched_users,        "gauge",   "users among them")                                   \
+    X(statuses,             "counter", "changes of watched users told to sessions")          \
     X(queue_bytes,          "gauge",   "bytes that wait for clients to read")                \
     X(accepts,              "counter", "sockets accepted")                                   \
     X(accept_rests,         "counter", "times accepting rested because the loop was behind (overload-lag)") \

@@ -79,7 +79,7 @@ const struct policy *policies_with_events(const struct policies *p)
 const struct policy *policies_by_token(const struct policies *p)
 {
     for (size_t i = 0; i < p->count; i++)
-        if (p->list[i].join == WHO_TOKEN || p->list[i].publish == WHO_TOKEN)
+        if (p->list[i].join == WHO_TOKEN || p->list[i].publish == WHO_TOKEN || p->list[i].watch == WHO_TOKEN)
             return &p->list[i];
     return NULL;
 }
@@ -89,6 +89,7 @@ const struct policy *policies_by_token(const struct policies *p)
 enum setting_type {
     SETTING_JOIN,
     SETTING_PUBLISH,
+    SETTING_WATCH,
     SETTING_SLOW,
     SETTING_HISTORY,
     SETTING_BOOL,
@@ -107,6 +108,7 @@ static const struct setting {
 } settings[] = {
     {"join", SETTING_JOIN, offsetof(struct policy, join), "anyone, token or nobody"},
     {"publish", SETTING_PUBLISH, offsetof(struct policy, publish), "anyone, members, token or nobody"},
+    {"watch", SETTING_WATCH, offsetof(struct policy, watch), "anyone, token or nobody"},
     {"presence", SETTING_BOOL, offsetof(struct policy, presence), "on or off"},
     {"notices", SETTING_BOOL, offsetof(struct policy, notices), "on or off"},
     {"slow", SETTING_SLOW, offsetof(struct policy, slow), "default, disconnect, drop-oldest or resume"},
@@ -145,6 +147,7 @@ static struct policy defaults(struct slice pattern)
     return (struct policy){.pattern = xstrndup(pattern.p, pattern.n),
                            .join = reserved ? WHO_NOBODY : WHO_ANYONE,
                            .publish = reserved ? WHO_ANYONE : WHO_MEMBERS,
+                           .watch = WHO_ANYONE,
                            .presence = true,
                            .notices = true,
                            .retain_count = reserved ? 0 : RETAIN_COUNT,
@@ -247,7 +250,8 @@ static bool set_value(struct policy *p, const struct setting *s, struct slice va
 {
     void *field = (char *)p + s->offset;
     switch (s->type) {
-    case SETTING_JOIN: return set_who(value, false, field);
+    case SETTING_JOIN:
+    case SETTING_WATCH: return set_who(value, false, field);
     case SETTING_PUBLISH: return set_who(value, true, field);
     case SETTING_SLOW: return set_slow(value, field);
     case SETTING_HISTORY: return set_history(value, field);

@@ -27,8 +27,9 @@ enum policy_event { POLICY_EVENT_MESSAGE, POLICY_EVENT_JOIN, POLICY_EVENT_LEAVE 
 struct policy {
     char *pattern;
     enum policy_who join, publish; /* join: not members. Default anyone, members */
-    bool presence;                 /* may members and outsiders list who is there? default on */
-    bool notices;                  /* enter and exit are told to members; default on */
+    enum policy_who watch; /* of $user:<id>: who may be told how that user is there; not members. Default anyone */
+    bool presence;         /* may members and outsiders list who is there? default on */
+    bool notices;          /* enter and exit are told to members; default on */
     enum policy_slow slow;
     enum policy_history public_history;
     unsigned events;       /* a set of BIT(enum policy_event); default none */

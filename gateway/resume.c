@@ -8,6 +8,7 @@
 #include "gateway/room.h"
 #include "gateway/secret.h"
 #include "gateway/session.h"
+#include "gateway/watch.h"
 
 /* What the client presented, then what the store answered. */
 struct resume {
@@ -18,6 +19,7 @@ struct resume {
     size_t position_count, room_count;
     struct command_position *positions; /* rooms are owned */
     struct slice *rooms;                /* owned */
+    struct slice watches;               /* owned */
 };
 
 static struct slice own(struct slice s)
@@ -43,6 +45,7 @@ void resume_free(struct resume *r)
         disown(r->positions[i].room);
     for (size_t i = 0; i < r->room_count; i++)
         disown(r->rooms[i]);
+    disown(r->watches);
     free(r->positions);
     free(r->rooms);
     request_drop(&r->request);
@@ -88,6 +91,7 @@ void resume_ready(struct session *s)
         session_welcome_back(s, r->request->id);
         for (size_t i = 0; i < r->room_count; i++)
             return_to(s, r->rooms[i], seen_of(r, r->rooms[i]));
+        watch_restore(s, r->watches);
     }
     resume_free(r);
 }
@@ -112,6 +116,7 @@ static void on_resumed(void *arg, const struct broker_result *result)
     HASH_FIND(hh, asking->gw->sessions, r->sid, SID_LEN, old);
     if (old != NULL)
         session_taken(old);
+    r->watches = own(result->watches);
     r->room_count = result->count;
     r->rooms = xcalloc(result->count, sizeof *r->rooms);
     for (size_t i = 0; i < result->count; i++)

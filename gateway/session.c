@@ -19,6 +19,7 @@
 #include "gateway/room.h"
 #include "gateway/secret.h"
 #include "gateway/uri.h"
+#include "gateway/watch.h"
 
 #define FRAME_ARENA 16384u
 #define TOLD_MAX    128u /* bytes kept of what a client says of itself */
@@ -57,7 +58,7 @@ void session_unref(struct session *s)
     assert(s->refs != 0);
     if (--s->refs != 0)
         return;
-    assert(s->conn == NULL && list_empty(&s->members));
+    assert(s->conn == NULL && list_empty(&s->members) && s->watches == NULL);
     if (!s->taken)
         HASH_DELETE(hh, s->gw->sessions, s);
     list_del(&s->farewell);
@@ -187,7 +188,9 @@ static struct slice attributes(const struct session *s)
 void session_put(struct session *s)
 {
     char hash[SECRET_HASH_LEN + 1];
+    struct buf watches = BUF_INIT;
     session_token_hash(s, slice_str(s->token), hash);
+    watch_text(s, &watches);
     session_ref(s);
     s->stored = true;
     s->gw->broker->ops->session_put(
@@ -200,9 +203,13 @@ void session_put(struct session *s)
                                  .agent = slice_str(s->agent),
                                  .origin = slice_str(s->origin),
                                  .attributes = attributes(s),
+                                 .watches = watches.n != 0     ? buf_slice(&watches)
+                                            : s->watches_noted ? SLICE("")
+                                                               : SLICE_NONE,
                                  .connected_ms = s->connected_ms,
                                  .resume_window_ms = gateway_resume_window_s(s->gw) * 1000u},
         on_put, s);
+    buf_fini(&watches);
 }
 
 void session_opened_part(struct session *s)
@@ -411,6 +418,7 @@ void session_conn_gone(struct session *s, const char *why)
     LOG(INFO, "session closed", "session=%s user=%s peer=%s why=%s parked=%s", s->sid, log_q(s->user), s->conn->ip, why,
         park ? "yes" : "no");
     s->conn = NULL;
+    watch_end(s);
     start_end(&s->gw->starts, &s->start);
     if (s->taken) {
         session_release(s);
@@ -431,6 +439,7 @@ void session_expel(struct session *s, int code, struct slice reason, uint32_t re
     conn_goodbye(c, code, reason, reconnect_after_ms);
     c->session = NULL;
     s->conn = NULL;
+    watch_end(s);
     s->exit = EXIT_KICKED;
     s->job = job;
     set_state(s, SESSION_ENDING);
@@ -449,6 +458,7 @@ void session_taken(struct session *s)
         return;
     LOG(INFO, "session taken by another connection", "session=%s", s->sid);
     s->taken = true;
+    watch_end(s);
     HASH_DELETE(hh, s->gw->sessions, s);
     list_for_each_safe (it, &s->members) {
         member_free(list_entry(it, struct member, in_session));

@@ -17,6 +17,7 @@ struct control_job;
 struct gateway;
 struct grant;
 struct resume;
+struct watch;
 
 /* OPENING: being put into the store, or being adopted from it. ACTIVE: welcomed. PARKING: no connection any more; the store is being told that it may come back.
  * ENDING: no connection any more, and it will not come back; still in the store. */
@@ -60,6 +61,9 @@ struct session {
     bool admitted;             /* whoever asked the store may be here: it need not be asked again */
     bool refused;              /* it may not, and has been told; it is not parked */
     bool taken;                /* resumed elsewhere: no longer listed, and not ours to end in the store */
+    struct watch *watches;     /* users it watches (gateway/watch.h) */
+    uint32_t watch_count;
+    bool watches_noted; /* what the store has of them is ours to say */
     struct bucket rate, errors;
     uint64_t connected_ms;
     char *agent, *origin;    /* what the client said of itself */

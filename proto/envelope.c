@@ -52,6 +52,9 @@ static void fill_head(const struct envelope *e, Xd__Envelope *pb)
     pb->total = e->total;
     pb->reason = (uint32_t)e->reason;
     pb->again = e->again;
+    pb->user_state = (uint32_t)e->user_state;
+    pb->seen = e->seen_ms;
+    pb->version = e->version;
     if (e->kind != ENVELOPE_MESSAGE)
         return;
     pb->tag = binary(slice_str(e->position.tag));
@@ -171,6 +174,8 @@ static const char *bad_shape(const Xd__Envelope *pb)
         return "room";
     if ((pb->offset == 0) != (pb->tag.len == 0))
         return "tag";
+    if (pb->user_state >= USER_STATES)
+        return "user_state";
     if (bad_was(pb))
         return "was";
     if (pb->kind == ENVELOPE_VERDICT)
@@ -202,6 +207,9 @@ static void convert(const Xd__Envelope *pb, struct envelope *ret)
                              .except = slice_of(pb->except),
                              .data = slice_of(pb->data),
                              .position = {.offset = pb->offset},
+                             .user_state = (enum user_state)pb->user_state,
+                             .seen_ms = pb->seen,
+                             .version = pb->version,
                              .was = {.at = {.offset = pb->was_offset}, .since = pb->was_since}};
     tag_copy(ret->position.tag, slice_of(pb->tag));
     tag_copy(ret->prev, slice_of(pb->prev));

@@ -27,8 +27,12 @@ enum envelope_kind {
     ENVELOPE_CONTROL, /* to the node of the session `from`: do `event` with it, and tell `node`; `data` is JSON */
     ENVELOPE_CONTROLLED, /* the answer: what was asked as `id` is done, or why not */
     ENVELOPE_VERDICT, /* to all nodes, in $all: a user was banned, or tokens revoked; `event` is "user" or "token", `user` the name */
+    ENVELOPE_STATUS, /* to who watches the user `room`: he is there, away, or gone */
     ENVELOPE_KINDS
 };
+
+/* A user is there as long as he has a session; suspended: all of them are parked. */
+enum user_state { USER_OFFLINE, USER_SUSPENDED, USER_ONLINE, USER_STATES };
 
 /* JSON: data is one valid JSON value. BINARY: any bytes. */
 enum data_type { DATA_JSON = 0, DATA_BINARY = 1, DATA_TYPES };
@@ -54,9 +58,11 @@ struct envelope {
     uint32_t total;
     uint64_t time_ms;
     struct slice room, event, id, from, user, node, except, data;
-    struct position position; /* of a MESSAGE; the room's head for the other kinds */
-    char prev[TAG_LEN + 1];   /* tag of the message before this one, empty for the first */
-    struct was was;           /* MESSAGE */
+    struct position position;   /* of a MESSAGE; the room's head for the other kinds */
+    char prev[TAG_LEN + 1];     /* tag of the message before this one, empty for the first */
+    struct was was;             /* MESSAGE */
+    enum user_state user_state; /* STATUS; total and time_ms (since when) with it */
+    uint64_t seen_ms, version;  /* STATUS */
 };
 
 const char *exit_reason_name(enum exit_reason reason);

@@ -1,6 +1,8 @@
 /* broker/redis/clear.c: the end of a session in the store, whoever brings it about: its own node, a reaper, or whoever finds its window over.
  *
  * One script decides and marks the hash as ending: from then on nobody can resume it, and every step that follows may be done twice. */
+#include <stdio.h>
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "broker/redis/redis.h"
@@ -10,7 +12,9 @@ struct clear_call {
     struct clearing what; /* slices point into names */
     struct buf user;
     uint64_t since_ms; /* it is being ended; 0: the store has no such session */
-    enum err err;      /* of what was done so far */
+    uint64_t turn;
+    enum err err; /* what could not be done, while what can be done is */
+    char why[160];
     char names[];
 };
 
@@ -56,26 +60,45 @@ static struct gather *gather_unbounded(struct clear_call *c, broker_done *done)
     return g;
 }
 
-static void drop(struct clear_call *c, enum err err, const char *why)
+static void note_failure(struct clear_call *c, enum err err, const char *why)
 {
+    if (err == OK || c->err != OK)
+        return;
+    c->err = err;
+    (void)snprintf(c->why, sizeof c->why, "%s", why);
+}
+
+static void on_user_told(void *arg, const struct broker_result *result)
+{
+    struct clear_call *c = arg;
     struct redis *r = c->call.r;
-    struct gather *g = gather_unbounded(c, clear_end);
-    struct slice user = buf_slice(&c->user);
     struct args a;
-    if (err != OK) { /* told in the end, but what can be done is done */
-        struct broker_result failed = {.err = err, .why = why};
+    if (store_is_gone(result->err)) {
+        clear_end(c, result);
+        return;
+    }
+    note_failure(c, result->err, result->why);
+    struct gather *g = gather_unbounded(c, clear_end);
+    if (c->err != OK) {
+        struct broker_result failed = {.err = c->err, .why = c->why};
         gather_hold(g);
         gather_release(g, &failed);
-    }
-    if (user.n != 0) {
-        set_args(&a, "SREM", r->user_prefix, user, "", c->what.sid);
-        gather_send(g, &a);
     }
     script_args(&a, r, SCRIPT_FORGET, 1);
     (void)arg_key(&a, r->session_prefix, c->what.sid, "");
     gather_send(g, &a);
     drop_name(g, c, 0);
     gather_close(g);
+}
+
+/* The user's directory before the hash: who does this again, because we could not finish, finds the user in it. */
+static void tell_user(struct clear_call *c)
+{
+    const struct attendance gone = {.sid = c->what.sid, .user = buf_slice(&c->user), .state = "gone", .turn = c->turn};
+    if (gone.user.n != 0)
+        user_attend(c->call.r, &gone, on_user_told, c);
+    else
+        on_user_told(c, &(struct broker_result){.err = OK});
 }
 
 static void on_event_told(void *arg, const struct broker_result *result)
@@ -90,17 +113,17 @@ static void on_event_told(void *arg, const struct broker_result *result)
         LOG(ERROR, "the end of a session could not be told to the backend", "session=%.*s why=%s",
             SLICE_FMT(c->what.sid), log_q(slice_str(result->why)));
     }
-    drop(c, c->err, err_name(c->err));
+    tell_user(c);
 }
 
 /* The event comes before: whoever finds the session again tells it again. What the store has lost is told by the node that had it. */
 static void forget(struct clear_call *c, enum err err, const char *why)
 {
     struct redis *r = c->call.r;
-    c->err = err;
+    note_failure(c, err, why);
     if (r->events.shards == 0 || c->what.event.n == 0 ||
         (c->since_ms == 0 && (c->what.returned || !slice_eq(c->what.node, slice_str(r->node))))) {
-        drop(c, err, why);
+        tell_user(c);
         return;
     }
     struct ended what = {
@@ -139,7 +162,7 @@ static void each_room(struct clear_call *c, const redisReply *reply, bool leave,
     struct member_id id = {.sid = c->what.sid, .user = buf_slice(&c->user), .node = c->what.node, .any = leave};
     if (id.node.n == 0)
         id.node = slice_str(r->node);
-    for (size_t i = 3; i < reply->elements; i++) {
+    for (size_t i = 4; i < reply->elements; i++) {
         id.room = slice_from(reply_slice(reply->element[i]), sizeof "room:" - 1);
         if (id.room.n == 0)
             continue;
@@ -184,8 +207,12 @@ static void act(struct clear_call *c, uint64_t verdict, const redisReply *reply)
         each_room(c, reply, true, on_rooms_left);
     } else if (verdict == TO_BE_PARKED) {
         each_room(c, reply, false, on_rooms_suspended);
-    } else if (verdict == PARKED && reply_u64(reply_at(reply, 1), &until_ms) && c->what.set != NULL) {
-        struct parking what = {.sid = c->what.sid, .node = c->what.node, .set = c->what.set};
+    } else if (verdict == PARKED && reply_u64(reply_at(reply, 3), &until_ms) && c->what.set != NULL) {
+        struct parking what = {.sid = c->what.sid,
+                               .user = reply_slice(reply_at(reply, 2)),
+                               .node = c->what.node,
+                               .set = c->what.set,
+                               .turn = c->turn};
         session_index(c->call.r, &what, until_ms, clear_end, c);
     } else {
         leave_name(c, until_ms);
@@ -205,11 +232,12 @@ static void on_verdict(void *arg, const redisReply *reply, enum err err, const c
     } else if (err != OK) {
         forget(c, err, why);
     } else {
-        struct slice user = reply_slice(reply_at(reply, 1));
+        struct slice user = reply_slice(reply_at(reply, 2));
+        (void)reply_u64(reply_at(reply, 1), &c->turn);
         if (verdict == END || verdict == TO_BE_PARKED) {
             buf_clear(&c->user);
             buf_append(&c->user, user);
-            (void)reply_u64(reply_at(reply, 2), &c->since_ms);
+            (void)reply_u64(reply_at(reply, 3), &c->since_ms);
         }
         act(c, verdict, reply);
     }
@@ -235,6 +263,7 @@ void session_clear(struct redis *r, const struct clearing *what, broker_done *do
     c->what.score = put(&at, what->score);
     c->what.event = put(&at, what->event);
     buf_append(&c->user, what->user);
+    c->turn = lease_redis_now(r); /* unless the store tells */
     struct args a;
     script_args(&a, r, SCRIPT_END, 1);
     (void)arg_key(&a, r->session_prefix, c->what.sid, "");

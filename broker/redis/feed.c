@@ -157,7 +157,7 @@ static void on_message(struct feed *f, struct slice name, struct slice body)
     const struct channel *c = channel_find(ps, name);
     f->heard_ms = loop_now_ms(ps->loop);
     if (c != NULL && c->wanted)
-        ps->events->message(ps->owner, c->inbox, c->room, body);
+        ps->events->message(ps->owner, c->kind, c->room, body);
 }
 
 static bool on_classic_push(struct feed *f, const redisReply *r)

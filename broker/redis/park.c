@@ -16,6 +16,7 @@
 struct park_call {
     struct call call;
     struct parking what; /* slices point into names */
+    uint64_t until_ms;
     char names[];
 };
 
@@ -77,49 +78,59 @@ static void on_indexed(void *arg, const redisReply *reply, enum err err, const c
         unlist(c);
 }
 
-static void index_session(struct park_call *c, uint64_t until_ms)
+static void on_attended(void *arg, const struct broker_result *result)
 {
+    struct park_call *c = arg;
     struct args a;
+    if (result->err != OK) {
+        park_end(c, result->err, result->why);
+        return;
+    }
     args_init(&a);
     arg_str(&a, "ZADD");
     arg_str(&a, c->call.r->parked_key);
-    arg_u64(&a, until_ms);
+    arg_u64(&a, c->until_ms);
     arg_slice(&a, c->what.sid);
     store_send(c->call.r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_indexed, c);
 }
 
+/* The user's directory first: while that has not been told, the session stays where somebody comes to it. */
+static void index_session(struct park_call *c, struct slice user)
+{
+    const struct attendance away = {.sid = c->what.sid, .user = user, .state = "parked", .turn = c->what.turn};
+    if (user.n != 0)
+        user_attend(c->call.r, &away, on_attended, c);
+    else
+        on_attended(c, &(struct broker_result){.err = OK});
+}
+
 void session_index(struct redis *r, const struct parking *what, uint64_t until_ms, broker_done *done, void *arg)
 {
-    index_session(park_call_new(r, what, done, arg), until_ms);
+    struct park_call *c = park_call_new(r, what, done, arg);
+    c->until_ms = until_ms;
+    index_session(c, c->what.user);
 }
 
 static void on_parked(void *arg, const redisReply *reply, enum err err, const char *why)
 {
     struct park_call *c = arg;
-    uint64_t until_ms = 0;
-    if (err == OK && !reply_u64(reply, &until_ms)) {
+    if (err == OK && (!reply_u64(reply_at(reply, 0), &c->until_ms) ||
+                      (c->until_ms != 0 && !reply_u64(reply_at(reply, 1), &c->what.turn)))) {
         err = ERR_INTERNAL;
         why = "the park script gave a strange answer";
     }
     if (err != OK)
         park_end(c, err, why);
-    else if (until_ms == 0) /* resumed by another node meanwhile, or gone */
+    else if (c->until_ms == 0) /* resumed by another node meanwhile, or gone */
         unlist(c);
     else
-        index_session(c, until_ms);
+        index_session(c, reply_slice(reply_at(reply, 2)));
 }
 
 void session_set_aside(struct redis *r, const struct parking *what, broker_done *done, void *arg)
 {
     struct park_call *c = park_call_new(r, what, done, arg);
     struct args a;
-    if (what->user.n != 0) {
-        args_init(&a);
-        arg_str(&a, "PEXPIRE");
-        (void)arg_key(&a, r->user_prefix, what->user, "");
-        arg_u64(&a, r->session_ttl_ms + r->sessions.window_ms);
-        store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
-    }
     script_args(&a, r, SCRIPT_PARK, 1);
     (void)arg_key(&a, r->session_prefix, c->what.sid, "");
     arg_slice(&a, c->what.node);
@@ -166,22 +177,18 @@ static void unlist_stranger(struct redis *r, struct slice sid)
 }
 
 /* Everything but the result can come later: putting the session, a reaper or the end of its window would mend it. */
-static void adopt(struct redis *r, struct slice sid, struct slice user, bool parked)
+static void adopt(struct redis *r, const struct attendance *there, bool parked)
 {
+    struct slice sid = there->sid;
     struct gather *g = gather_new(r, NULL, NULL);
     struct args a;
     g->flags |= REQUEST_UNBOUNDED;
     /* Again: a resume with a wrong token may have taken it out in between. */
     set_args(&a, "SADD", r->node_prefix, slice_str(r->node), ":sessions", sid);
     gather_send(g, &a);
-    if (user.n != 0) {
-        set_args(&a, "SADD", r->user_prefix, user, "", sid);
-        gather_send(g, &a);
-        args_init(&a);
-        arg_str(&a, "PEXPIRE");
-        (void)arg_key(&a, r->user_prefix, user, "");
-        arg_u64(&a, r->session_ttl_ms + r->sessions.window_ms);
-        gather_send(g, &a);
+    if (there->user.n != 0) {
+        gather_hold(g);
+        user_attend(r, there, gather_release, g);
     }
     if (parked) {
         args_init(&a);
@@ -193,12 +200,15 @@ static void adopt(struct redis *r, struct slice sid, struct slice user, bool par
     gather_close(g);
 }
 
-/* reply: 1, user, connected at, state before, fields that name rooms. */
+/* reply: 1, user, connected at, state before, turn, whom it watches, fields that name rooms. */
 static void resumed(struct resume_call *c, const redisReply *reply)
 {
     struct redis *r = c->call.r;
     struct slice sid = {c->sid, c->sid_n};
-    struct broker_result result = {.err = OK, .user = reply_slice(reply_at(reply, 1))};
+    struct broker_result result = {
+        .err = OK, .user = reply_slice(reply_at(reply, 1)), .watches = reply_slice(reply_at(reply, 5))};
+    struct attendance there = {.sid = sid, .user = result.user, .state = "active"};
+    (void)reply_u64(reply_at(reply, 4), &there.turn);
     (void)reply_u64(reply_at(reply, 2), &result.connected_ms);
     sessions_owe_no_more(r, sid, SLICE_NONE);
     struct local_session *s = local_find(r, sid);
@@ -207,7 +217,7 @@ static void resumed(struct resume_call *c, const redisReply *reply)
     local_add(r, sid, result.user);
     s = local_find(r, sid);
     AUTO_FREE struct room_record *rooms = xcalloc(reply->elements, sizeof *rooms);
-    for (size_t i = 4; i < reply->elements; i++) {
+    for (size_t i = 6; i < reply->elements; i++) {
         struct slice room = slice_from(reply_slice(reply->element[i]), sizeof "room:" - 1);
         if (room.n == 0)
             continue;
@@ -215,7 +225,7 @@ static void resumed(struct resume_call *c, const redisReply *reply)
         local_returning(s, room);
     }
     result.rooms = rooms;
-    adopt(r, sid, result.user, !slice_eq(reply_slice(reply_at(reply, 3)), SLICE("active")));
+    adopt(r, &there, !slice_eq(reply_slice(reply_at(reply, 3)), SLICE("active")));
     broker_complete(c->call.done, c->call.arg, &result);
 }
 

@@ -136,8 +136,8 @@ void channel_confirmed(struct pubsub *ps, struct channel *c)
     waiters_ready(ps, c, OK);
     restored(ps, c);
     /* While it is not up, everything is looked at when it will be. */
-    if (gap && ps->up && ps->cluster != NULL && !c->inbox && ps->events->resubscribed != NULL)
-        ps->events->resubscribed(ps->owner, c->room);
+    if (gap && ps->up && ps->cluster != NULL && c->kind != CHANNEL_INBOX && ps->events->resubscribed != NULL)
+        ps->events->resubscribed(ps->owner, c->kind, c->room);
 }
 
 static void wait_for(struct pubsub *ps, struct channel *c, broker_done *done, void *arg)
@@ -189,7 +189,7 @@ void pubsub_subscribe(struct pubsub *ps, struct slice room, broker_done *done, v
 
 void pubsub_open_inbox(struct pubsub *ps)
 {
-    channel_want(ps, ps->cfg->inbox_prefix, slice_str(ps->cfg->node))->inbox = true;
+    channel_want(ps, ps->cfg->inbox_prefix, slice_str(ps->cfg->node))->kind = CHANNEL_INBOX;
 }
 
 static void channel_want_not(struct pubsub *ps, const char *prefix, struct slice room)
@@ -222,6 +222,18 @@ void pubsub_unsubscribe(struct pubsub *ps, struct slice room)
     channel_want_not(ps, ps->cfg->prefix, room);
 }
 
+void pubsub_watch(struct pubsub *ps, struct slice user, broker_done *done, void *arg)
+{
+    struct channel *c = channel_want(ps, ps->cfg->user_prefix, user);
+    c->kind = CHANNEL_USER;
+    wait_for(ps, c, done, arg);
+}
+
+void pubsub_unwatch(struct pubsub *ps, struct slice user)
+{
+    channel_want_not(ps, ps->cfg->user_prefix, user);
+}
+
 const char *pubsub_inbox_prefix(const struct pubsub *ps)
 {
     return ps->inbox_prefix;
@@ -235,7 +247,7 @@ const char *pubsub_slot_tag(const struct pubsub *ps, uint16_t slot)
 void pubsub_listen(struct pubsub *ps, uint16_t slot, broker_done *done, void *arg)
 {
     struct channel *c = channel_want(ps, ps->inbox_prefix, slice_str(ps->tags[slot]));
-    c->inbox = true;
+    c->kind = CHANNEL_INBOX;
     ps->inbox_refs[slot]++;
     if (done != NULL)
         wait_for(ps, c, done, arg);
@@ -312,7 +324,7 @@ struct slice pubsub_next_room(struct pubsub *ps)
     struct channel *c = list_first(&ps->all, struct channel, all);
     list_del(&c->all);
     list_append(&ps->all, &c->all);
-    return c->inbox ? SLICE_NONE : c->room;
+    return c->kind != CHANNEL_ROOM ? SLICE_NONE : c->room;
 }
 
 struct pubsub *pubsub_create(struct loop *loop, const struct pubsub_config *cfg, const struct pubsub_events *events,

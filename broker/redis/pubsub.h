@@ -11,15 +11,18 @@
 
 struct pubsub;
 
+/* A room's, the inbox of this node, or what is told of a user. */
+enum channel_kind { CHANNEL_ROOM, CHANNEL_INBOX, CHANNEL_USER };
+
 struct pubsub_events {
-    /* Something arrived on a channel that is wanted: the room's, or the inbox of this node. */
-    void (*message)(void *owner, bool inbox, struct slice room, struct slice body);
+    /* Something arrived on a channel that is wanted. name: the room, or the user. */
+    void (*message)(void *owner, enum channel_kind kind, struct slice name, struct slice body);
     /* Every channel that was wanted when the link came up is confirmed; in a cluster: those of more than half of the slots, and of
      * every primary that can be reached. */
     void (*up)(void *owner);
     void (*down)(void *owner);
-    /* In a cluster, while up: this room was not subscribed for a while, and is again. */
-    void (*resubscribed)(void *owner, struct slice room);
+    /* In a cluster, while up: this was not subscribed for a while, and is again. Not told of inboxes. */
+    void (*resubscribed)(void *owner, enum channel_kind kind, struct slice name);
 };
 
 struct pubsub_config {
@@ -27,6 +30,7 @@ struct pubsub_config {
     const char *prefix; /* a room's channel is `<prefix>{<room>}` */
     const char *
         inbox_prefix; /* a node's inbox is `<inbox_prefix>{<node>}`; in a cluster, for each slot, `<inbox_prefix><node>:{<tag>}` */
+    const char *user_prefix; /* what is told of a user has the channel `<user_prefix>{<user>}` */
     const char *node;
     uint32_t waiters_max;
     struct cluster *cluster; /* NULL: there is one Redis */
@@ -42,6 +46,9 @@ void pubsub_destroy(struct pubsub **pubsub);
 /* Completes when Redis has confirmed it; done may be NULL. */
 void pubsub_subscribe(struct pubsub *ps, struct slice room, broker_done *done, void *arg);
 void pubsub_unsubscribe(struct pubsub *ps, struct slice room);
+/* The same for what is told of a user. */
+void pubsub_watch(struct pubsub *ps, struct slice user, broker_done *done, void *arg);
+void pubsub_unwatch(struct pubsub *ps, struct slice user);
 
 /* Wants what others publish to this node itself, from the next connection on at the latest. Not in a cluster. */
 void pubsub_open_inbox(struct pubsub *ps);
@@ -65,7 +72,7 @@ bool pubsub_is_up(const struct pubsub *ps);
 /* When (by the loop's clock) restoring the subscriptions last made progress. */
 uint64_t pubsub_progress_ms(const struct pubsub *ps);
 
-/* Walks the wanted rooms round and round: each call returns the next; SLICE_NONE for the inbox, or when there is none. */
+/* Walks the wanted rooms round and round: each call returns the next; SLICE_NONE for what is none, or when there is none. */
 struct slice pubsub_next_room(struct pubsub *ps);
 size_t pubsub_count(const struct pubsub *ps);
 

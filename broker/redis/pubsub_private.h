@@ -34,7 +34,8 @@ struct channel {
     uint32_t unconfirmed; /* SUBSCRIBEs sent and not confirmed: only the last one counts */
     uint32_t serial;      /* of the last one */
     uint16_t slot;
-    bool wanted, confirmed, inbox;
+    enum channel_kind kind;
+    bool wanted, confirmed;
     bool restoring; /* counted in feed->restoring: was wanted when the link came up */
     bool gap;       /* it was confirmed once, and then not any more: something may have been missed */
     size_t name_n;

@@ -37,14 +37,15 @@ static void on_cluster_changed(void *owner)
     pubsub_rehome(r->pubsub);
 }
 
-static void on_resubscribed(void *owner, struct slice room)
+static void on_resubscribed(void *owner, enum channel_kind kind, struct slice name)
 {
     struct redis *r = owner;
     if (r->closing)
         return;
     strangers_look(r);
-    if (r->b.events->resubscribed != NULL)
-        r->b.events->resubscribed(r->b.owner, room);
+    void (*tell)(void *, struct slice) = kind == CHANNEL_USER ? r->b.events->rewatched : r->b.events->resubscribed;
+    if (tell != NULL)
+        tell(r->b.owner, name);
 }
 
 static void on_pubsub_changed(void *owner)
@@ -58,16 +59,17 @@ static bool for_one_node(const struct envelope *e)
 }
 
 /* On a room's channel only that room's envelopes count, in the inbox only what is for this node: a stray PUBLISH is counted, not believed. */
-static bool belongs(bool inbox, struct slice room, const struct envelope *e)
+static bool belongs(enum channel_kind kind, struct slice name, const struct envelope *e)
 {
-    if (inbox)
+    if (kind == CHANNEL_INBOX)
         return e->kind == ENVELOPE_PROBE || e->kind == ENVELOPE_TAKEN ||
                ((e->kind == ENVELOPE_MESSAGE || for_one_node(e)) && room_is_session(e->room));
-    return e->kind != ENVELOPE_PROBE && e->kind != ENVELOPE_TAKEN && !for_one_node(e) && slice_eq(e->room, room) &&
-           (e->kind != ENVELOPE_VERDICT || slice_eq(room, SLICE("$all")));
+    return (kind == CHANNEL_USER) == (e->kind == ENVELOPE_STATUS) && e->kind != ENVELOPE_PROBE &&
+           e->kind != ENVELOPE_TAKEN && !for_one_node(e) && slice_eq(e->room, name) &&
+           (e->kind != ENVELOPE_VERDICT || slice_eq(name, SLICE("$all")));
 }
 
-static void on_message(void *owner, bool inbox, struct slice room, struct slice body)
+static void on_message(void *owner, enum channel_kind kind, struct slice name, struct slice body)
 {
     struct redis *r = owner;
     struct arena arena;
@@ -76,14 +78,16 @@ static void on_message(void *owner, bool inbox, struct slice room, struct slice 
     arena_init(&arena, 2 * body.n + 16384);
     enum err err = envelope_unpack(body, &arena, &e, &error);
     if (err == ERR_UNKNOWN_TYPE) {
-        LOG_PEER(DEBUG, "ignored what only newer nodes know", "room=%s what=%s", log_q(room), error.text);
-    } else if (err != OK || !belongs(inbox, room, &e)) {
+        LOG_PEER(DEBUG, "ignored what only newer nodes know", "room=%s what=%s", log_q(name), error.text);
+    } else if (err != OK || !belongs(kind, name, &e)) {
         r->b.stats.undecodable++;
-        LOG_PEER(WARN, "a message on our channel is not an envelope", "room=%s bytes=%zu", log_q(room), body.n);
+        LOG_PEER(WARN, "a message on our channel is not an envelope", "name=%s bytes=%zu", log_q(name), body.n);
     } else if (e.kind == ENVELOPE_PROBE) {
         lease_heard(r, &e);
     } else if (e.kind == ENVELOPE_TAKEN) {
         session_check(r, e.from); /* it may have come back to us since */
+    } else if (e.kind == ENVELOPE_STATUS) {
+        users_heard(r, &e);
     } else {
         r->b.stats.received++;
         r->b.events->envelope(r->b.owner, &e);
@@ -134,6 +138,7 @@ static void redis_destroy(struct broker *b)
     free(r->version);
     free(r->session_prefix);
     free(r->user_prefix);
+    free(r->user_channel_prefix);
     free(r->node_prefix);
     free(r->rooms_key);
     free(r->nodes_key);
@@ -173,6 +178,9 @@ static const struct broker_ops redis_ops = {
     .away_leave = redis_away_leave,
     .event = redis_event,
     .events = redis_events,
+    .users = redis_users,
+    .watch = redis_watch,
+    .unwatch = redis_unwatch,
     .secrets = redis_secrets,
     .not_ready = redis_not_ready,
     .retire = redis_retire,
@@ -204,6 +212,7 @@ static void configure(struct redis *r, const struct broker_config *cfg)
     r->version = xstrdup(cfg->version != NULL ? cfg->version : "");
     r->session_prefix = join(r->prefix, "session:");
     r->user_prefix = join(r->prefix, "user:");
+    r->user_channel_prefix = join(r->channel_prefix, "user:");
     r->node_prefix = join(r->prefix, "node:");
     r->rooms_key = join(r->prefix, "rooms");
     r->nodes_key = join(r->prefix, "nodes");
@@ -216,6 +225,7 @@ static void configure(struct redis *r, const struct broker_config *cfg)
     r->once_ttl_ms = cfg->once_ttl_ms != 0 ? cfg->once_ttl_ms : 1;
     /* The time to live is the last resort: a reaper must always come first. */
     r->session_ttl_ms = cfg->session_ttl_ms > 10 * r->lease_ms ? cfg->session_ttl_ms : 10 * r->lease_ms;
+    r->user_keep_ms = cfg->user_keep_ms != 0 ? cfg->user_keep_ms : 1;
     r->started_ms = loop_wall_ms(r->b.loop);
     r->events = (struct event_limits){cfg->event_shards, cfg->event_count, cfg->event_age_s * (uint64_t)1000};
     bool in_cluster = r->url.topology == REDIS_CLUSTER;
@@ -235,6 +245,7 @@ static void configure(struct redis *r, const struct broker_config *cfg)
                                                     .timeout_ms = cfg->timeout_ms},
                                            .prefix = r->channel_prefix,
                                            .inbox_prefix = r->node_prefix,
+                                           .user_prefix = r->user_channel_prefix,
                                            .node = r->node,
                                            .waiters_max = cfg->queue_commands};
 }

@@ -69,11 +69,12 @@ struct redis {
     struct redis_tls *tls;     /* NULL: plain */
     struct sentinel *sentinel; /* NULL without Sentinel */
     char *prefix, *node, *address, *version;
-    char *channel_prefix; /* pub/sub knows no databases: other than 0 they have their number in it */
+    char *channel_prefix;      /* pub/sub knows no databases: other than 0 they have their number in it */
+    char *user_channel_prefix; /* of what is told of users */
     char *session_prefix, *user_prefix, *node_prefix, *rooms_key, *nodes_key, *parked_key;
     char *ban_prefix, *bans_key, *revoked_user_prefix, *revoked_token_prefix;
     uint32_t lease_ms, once_ttl_ms, session_ttl_ms;
-    uint64_t started_ms;
+    uint64_t user_keep_ms, started_ms;
     struct redis_link_config link_cfg;
     struct pubsub_config pubsub_cfg;
     struct redis_store *store;
@@ -268,6 +269,7 @@ void redis_session_resume(struct broker *b, struct slice sid, struct slice token
 struct parking {
     struct slice sid, user, node;
     const char *set; /* as in struct clearing; NULL: stays as it is */
+    uint64_t turn;   /* session_index: of the session, when it was found parked */
     uint64_t from_ms;
     uint32_t window_ms;
 };
@@ -305,6 +307,20 @@ void redis_unban(struct broker *b, struct slice user, broker_done *done, void *a
 void redis_bans(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg);
 void redis_revoke(struct broker *b, const struct revocation *what, broker_done *done, void *arg);
 void redis_admit(struct broker *b, const struct admission *who, broker_done *done, void *arg);
+/* users.c */
+/* What has become of a session, for the directory of its user. */
+struct attendance {
+    struct slice sid, user; /* no user: nothing is to be done */
+    const char *state;      /* active, parked, gone */
+    uint64_t turn;          /* as the script said that changed the session */
+};
+void user_attend(struct redis *r, const struct attendance *what, broker_done *done, void *arg);
+/* Keeps alive what the directory has of him. */
+void user_renew(struct redis *r, struct slice user);
+void users_heard(struct redis *r, const struct envelope *status);
+void redis_users(struct broker *b, const struct slice *users, size_t count, broker_done *done, void *arg);
+void redis_watch(struct broker *b, struct slice user, broker_done *done, void *arg);
+void redis_unwatch(struct broker *b, struct slice user);
 
 /* Redis' clock, estimated; 0 when it was never heard. */
 uint64_t lease_redis_now(const struct redis *r);

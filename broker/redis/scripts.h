@@ -30,6 +30,8 @@ enum script {
     SCRIPT_RETIRE,
     SCRIPT_EVENT,
     SCRIPT_EVENTS,
+    SCRIPT_ATTEND,
+    SCRIPT_PRESENT,
     SCRIPT_COUNT
 };
 

@@ -125,36 +125,23 @@ size_t sessions_count(const struct redis *r)
     return HASH_COUNT(r->sessions.table);
 }
 
-static void arg_expire(struct args *a, const char *before, struct slice name, uint64_t ttl_ms)
-{
-    args_init(a);
-    arg_str(a, "PEXPIRE");
-    (void)arg_key(a, before, name, "");
-    arg_u64(a, ttl_ms);
-}
-
-static uint64_t user_ttl_ms(const struct redis *r)
-{
-    return r->session_ttl_ms + r->sessions.window_ms;
-}
-
 /* It is put: what the hash says is ours to say, unless the session is somebody else's by now. */
 
 struct put_call {
     struct redis *r;
     struct gather *g;
-    size_t sid_n;
-    char sid[];
+    size_t sid_n, user_n;
+    char sid[]; /* and user */
 };
 
 static void on_put(void *arg, const redisReply *reply, enum err err, const char *why)
 {
     struct put_call *c = arg;
     struct redis *r = c->r;
-    struct slice sid = {c->sid, c->sid_n};
+    struct attendance there = {.sid = {c->sid, c->sid_n}, .user = {c->sid + c->sid_n, c->user_n}, .state = "active"};
     uint64_t state = 0;
     struct broker_result result = {.err = err, .why = why};
-    if (err == OK && !reply_u64(reply, &state)) {
+    if (err == OK && !reply_u64(reply_at(reply, 0), &state)) {
         result.err = ERR_INTERNAL;
         result.why = "the put script gave a strange answer";
     } else if (state == 3) {
@@ -166,11 +153,15 @@ static void on_put(void *arg, const redisReply *reply, enum err err, const char 
         args_init(&a);
         arg_str(&a, "ZREM");
         arg_str(&a, r->parked_key);
-        arg_slice(&a, sid);
+        arg_slice(&a, there.sid);
         store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
     }
+    if (there.user.n != 0 && !r->closing && reply_u64(reply_at(reply, 1), &there.turn)) {
+        gather_hold(c->g);
+        user_attend(r, &there, gather_release, c->g);
+    }
     if (state == 2)
-        session_moved(r, sid);
+        session_moved(r, there.sid);
     gather_release(c->g, &result);
     free(c);
 }
@@ -194,6 +185,10 @@ static void put_args(struct args *a, const struct redis *r, const struct session
         arg_str(a, "attributes");
         arg_slice(a, s->attributes);
     }
+    if (s->watches.p != NULL) {
+        arg_str(a, "watch");
+        arg_slice(a, s->watches);
+    }
     arg_str(a, "connected_at");
     arg_u64(a, s->connected_ms);
     arg_str(a, "resume_window");
@@ -215,17 +210,14 @@ void redis_session_put(struct broker *b, const struct session_record *s, broker_
     struct gather *g = gather_new(r, done, arg);
     set_args(&a, "SADD", r->node_prefix, slice_str(r->node), ":sessions", s->sid);
     gather_send(g, &a);
-    if (s->user.n != 0) {
-        set_args(&a, "SADD", r->user_prefix, s->user, "", s->sid);
-        gather_send(g, &a);
-        arg_expire(&a, r->user_prefix, s->user, user_ttl_ms(r));
-        gather_send(g, &a);
-    }
-    struct put_call *c = xcalloc(1, sizeof *c + s->sid.n);
+    struct put_call *c = xcalloc(1, sizeof *c + s->sid.n + s->user.n);
     c->r = r;
     c->g = g;
     c->sid_n = s->sid.n;
+    c->user_n = s->user.n;
     memcpy(c->sid, s->sid.p, s->sid.n);
+    if (s->user.n != 0)
+        memcpy(c->sid + s->sid.n, s->user.p, s->user.n);
     put_args(&a, r, s);
     inbox_wait(r, session_slot(r, s->sid), g);
     gather_hold(g);
@@ -443,12 +435,9 @@ void session_check(struct redis *r, struct slice sid)
 
 static void refresh(struct redis *r, const struct local_session *s)
 {
-    struct args a;
     session_check(r, (struct slice){s->bytes, s->sid_n});
-    if (s->user.n == 0)
-        return;
-    arg_expire(&a, r->user_prefix, s->user, user_ttl_ms(r));
-    store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
+    if (s->user.n != 0)
+        user_renew(r, s->user);
 }
 
 void sessions_tick(struct redis *r, uint64_t elapsed_ms)

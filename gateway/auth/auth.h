@@ -63,6 +63,7 @@ struct auth_claims {
     char *jti;                      /* the token's own name; NULL: it has none */
     uint64_t expires_s, issued_s;   /* Unix seconds, without leeway; issued_s 0: it does not say */
     struct buf join, publish, room; /* patterns, patterns, names */
+    struct buf watch;               /* patterns of $user:<id> */
     struct buf attributes;          /* a JSON object as written; empty: none */
 };
 

@@ -14,8 +14,8 @@
 enum claim { SUB, EXP, NBF, IAT, JTI, AUD, ISS, XINDAO, CLAIMS };
 static const char *const claim_names[CLAIMS] = {"sub", "exp", "nbf", "iat", "jti", "aud", "iss", "xindao"};
 
-enum right { JOIN, PUBLISH, ROOMS, ATTRIBUTES, RIGHTS };
-static const char *const right_names[RIGHTS] = {"join", "publish", "rooms", "attributes"};
+enum right { JOIN, PUBLISH, WATCH, ROOMS, ATTRIBUTES, RIGHTS };
+static const char *const right_names[RIGHTS] = {"join", "publish", "watch", "rooms", "attributes"};
 
 struct reading {
     const struct auth_expected *expected;
@@ -38,6 +38,7 @@ void auth_claims_fini(struct auth_claims *c)
     free(c->jti);
     buf_fini(&c->join);
     buf_fini(&c->publish);
+    buf_fini(&c->watch);
     buf_fini(&c->room);
     buf_fini(&c->attributes);
     *c = (struct auth_claims){0};
@@ -178,6 +179,8 @@ static enum auth_refusal read_rights(struct reading *r)
         return refuse(r, AUTH_CLAIMS, "\"xindao.join\" of the token is not an array of at most 64 room patterns");
     if (!read_names(r, v[PUBLISH], true, &r->ret->publish))
         return refuse(r, AUTH_CLAIMS, "\"xindao.publish\" of the token is not an array of at most 64 room patterns");
+    if (!read_names(r, v[WATCH], true, &r->ret->watch))
+        return refuse(r, AUTH_CLAIMS, "\"xindao.watch\" of the token is not an array of at most 64 patterns of users");
     if (!read_names(r, v[ROOMS], false, &r->ret->room))
         return refuse(r, AUTH_CLAIMS, "\"xindao.rooms\" of the token is not an array of at most 64 rooms");
     if (v[ATTRIBUTES].kind == JSON_KIND_NONE)

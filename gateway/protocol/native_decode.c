@@ -8,6 +8,7 @@
 #define LIMIT_MAX     1000
 #define CURSOR_MAX    255
 #define POSITIONS_MAX 1024
+#define USERS_MOST    100
 #define PING_PREFIX   16 /* letters or digits that may stand before `ping` in a heartbeat */
 
 enum member {
@@ -28,6 +29,8 @@ enum member {
     SESSION,
     TOKEN,
     POSITIONS,
+    USERS,
+    DEVICES,
     MEMBERS
 };
 
@@ -36,7 +39,7 @@ static const char *const names[MEMBERS] = {
     [DATA] = "data",           [KEY] = "key",     [ECHO] = "echo",       [TO] = "to",
     [CURSOR] = "cursor",       [LIMIT] = "limit", [AFTER] = "after",     [BEFORE] = "before",
     [POSITION] = "position",   [START] = "start", [SESSION] = "session", [TOKEN] = "token",
-    [POSITIONS] = "positions",
+    [POSITIONS] = "positions", [USERS] = "users", [DEVICES] = "devices",
 };
 
 /* One frame being decoded. */
@@ -165,11 +168,43 @@ static enum err read_key(struct decoding *d, struct json_value v)
     return read_word(d, v, "key", &d->command->key);
 }
 
-static enum err read_echo(struct decoding *d, struct json_value v)
+static enum err read_bool(struct decoding *d, struct json_value v, const char *name, bool *ret)
 {
     if (v.kind != JSON_KIND_TRUE && v.kind != JSON_KIND_FALSE)
-        return fail(d->reterr, ERR_BAD_REQUEST, "member \"echo\" must be true or false");
-    d->command->echo = v.kind == JSON_KIND_TRUE;
+        return fail(d->reterr, ERR_BAD_REQUEST, "member \"%s\" must be true or false", name);
+    *ret = v.kind == JSON_KIND_TRUE;
+    return OK;
+}
+
+static enum err read_echo(struct decoding *d, struct json_value v)
+{
+    return read_bool(d, v, "echo", &d->command->echo);
+}
+
+static enum err read_devices(struct decoding *d, struct json_value v)
+{
+    return read_bool(d, v, "devices", &d->command->devices);
+}
+
+static enum err read_users(struct decoding *d, struct json_value v)
+{
+    struct json_value element;
+    size_t at = 0, n = 0;
+    if (v.kind != JSON_KIND_ARRAY)
+        return fail(d->reterr, ERR_BAD_REQUEST, "member \"users\" must be an array");
+    while (json_next(v, &at, &element))
+        n++;
+    struct slice *users = n <= USERS_MOST ? arena_alloc(d->arena, (n + 1) * sizeof *users) : NULL;
+    if (users == NULL)
+        return fail(d->reterr, ERR_TOO_LARGE, "%zu users, at most %d allowed", n, USERS_MOST);
+    at = 0;
+    for (size_t i = 0; json_next(v, &at, &element); i++) {
+        enum err err = read_name(d, element, "users", NAME_MAX_USER, &users[i]);
+        if (err != OK)
+            return err;
+    }
+    d->command->users = users;
+    d->command->user_count = n;
     return OK;
 }
 
@@ -312,6 +347,7 @@ static enum err (*const readers[MEMBERS])(struct decoding *d, struct json_value 
     [KEY] = read_key,     [ECHO] = read_echo,       [TO] = read_to,         [CURSOR] = read_cursor,
     [LIMIT] = read_limit, [AFTER] = read_after,     [BEFORE] = read_before, [POSITION] = read_position,
     [START] = read_start, [SESSION] = read_session, [TOKEN] = read_token,   [POSITIONS] = read_positions,
+    [USERS] = read_users, [DEVICES] = read_devices,
 };
 
 /* What a command takes; other members are ignored. */
@@ -329,6 +365,8 @@ static const struct {
     [CMD_AUTH] = {BIT(TOKEN), 0, false},
     [CMD_RESUME] = {BIT(SESSION) | BIT(TOKEN), BIT(POSITIONS), false},
     [CMD_PING] = {0, 0, false},
+    [CMD_WATCH] = {BIT(USERS), BIT(DEVICES), false},
+    [CMD_UNWATCH] = {0, BIT(USERS), false},
 };
 
 static enum err read_type(struct decoding *d)

@@ -170,6 +170,44 @@ static void put_member(struct buf *b, const struct event_member *m)
     buf_append(b, m->suspended ? SLICE(",\"state\":\"suspended\"}") : SLICE(",\"state\":\"active\"}"));
 }
 
+static void put_time(struct buf *b, struct slice label, uint64_t ms)
+{
+    if (ms != 0)
+        put_number(b, label, ms);
+}
+
+static void put_user(struct buf *b, struct slice label, const struct event_user *u)
+{
+    static const struct slice states[USER_STATES] = {
+        [USER_OFFLINE] = {"offline", 7}, [USER_SUSPENDED] = {"suspended", 9}, [USER_ONLINE] = {"online", 6}};
+    put_string(b, label, u->user);
+    put_string(b, SLICE(",\"state\":"), states[u->state]);
+    put_number(b, SLICE(",\"sessions\":"), u->sessions);
+    put_time(b, SLICE(",\"since\":"), u->since_ms);
+    put_time(b, SLICE(",\"seen\":"), u->seen_ms);
+    APPEND(b, "}");
+}
+
+static void put_users(struct buf *b, const struct event *e)
+{
+    APPEND(b, ",\"users\":[");
+    for (size_t i = 0; i < e->user_count; i++)
+        put_user(b, i == 0 ? SLICE("{\"user\":") : SLICE(",{\"user\":"), &e->users[i]);
+    APPEND(b, "]");
+}
+
+static void encode_status(const struct event *e, struct buf *b)
+{
+    put_user(b, SLICE("{\"type\":\"status\",\"user\":"), e->users);
+}
+
+static void encode_watching(const struct event *e, struct buf *b)
+{
+    APPEND(b, "{\"type\":\"watching\"");
+    put_users(b, e);
+    APPEND(b, "}");
+}
+
 static void encode_ack(const struct event *e, struct buf *b)
 {
     APPEND(b, "{\"type\":\"ack\"");
@@ -189,6 +227,8 @@ static void encode_ack(const struct event *e, struct buf *b)
         }
         APPEND(b, "]");
     }
+    if (e->users != NULL)
+        put_users(b, e);
     if (e->next.n != 0)
         put_string(b, SLICE(",\"next\":"), e->next);
     put_expires(b, e->expires_s);
@@ -270,10 +310,11 @@ static void encode_left(const struct event *e, struct buf *b)
 }
 
 static void (*const encoders[EVENTS])(const struct event *e, struct buf *b) = {
-    [EVENT_WELCOME] = encode_welcome,     [EVENT_MESSAGE] = encode_message, [EVENT_ENTER] = encode_enter,
-    [EVENT_EXIT] = encode_exit,           [EVENT_SUSPEND] = encode_suspend, [EVENT_ACK] = encode_ack,
-    [EVENT_ERROR] = encode_error,         [EVENT_PONG] = encode_pong,       [EVENT_GOODBYE] = encode_goodbye,
-    [EVENT_RECOVERED] = encode_recovered, [EVENT_JOINED] = encode_joined,   [EVENT_LEFT] = encode_left,
+    [EVENT_WELCOME] = encode_welcome,     [EVENT_MESSAGE] = encode_message,   [EVENT_ENTER] = encode_enter,
+    [EVENT_EXIT] = encode_exit,           [EVENT_SUSPEND] = encode_suspend,   [EVENT_ACK] = encode_ack,
+    [EVENT_ERROR] = encode_error,         [EVENT_PONG] = encode_pong,         [EVENT_GOODBYE] = encode_goodbye,
+    [EVENT_RECOVERED] = encode_recovered, [EVENT_JOINED] = encode_joined,     [EVENT_LEFT] = encode_left,
+    [EVENT_STATUS] = encode_status,       [EVENT_WATCHING] = encode_watching,
 };
 
 void native_encode(const struct event *e, struct buf *ret)

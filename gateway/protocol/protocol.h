@@ -26,7 +26,9 @@
     X(CMD_HISTORY, "history")                                                                                          \
     X(CMD_AUTH, "auth")                                                                                                \
     X(CMD_RESUME, "resume")                                                                                            \
-    X(CMD_PING, "ping")
+    X(CMD_PING, "ping")                                                                                                \
+    X(CMD_WATCH, "watch")                                                                                              \
+    X(CMD_UNWATCH, "unwatch")
 
 #define X(code, name) code,
 enum command_kind { COMMAND_MAP(X) COMMANDS };
@@ -59,6 +61,9 @@ struct command {
     struct seen seen;                         /* join with a position */
     const struct command_position *positions; /* resume: the same, for every room */
     size_t position_count;
+    const struct slice *users; /* watch, unwatch; NULL: not given */
+    size_t user_count;
+    bool devices; /* watch: tell of every session, not only of the first and the last */
 };
 
 /* What a client is told. One flat struct: each kind uses the fields that docs/protocol.md lists for it. */
@@ -75,6 +80,8 @@ enum event_kind {
     EVENT_RECOVERED,
     EVENT_JOINED,
     EVENT_LEFT,
+    EVENT_STATUS,
+    EVENT_WATCHING,
     EVENTS
 };
 
@@ -82,6 +89,12 @@ struct event_member {
     struct slice sid, user;
     uint64_t since_ms;
     bool suspended;
+};
+
+struct event_user {
+    struct slice user;
+    enum user_state state;
+    uint64_t sessions, since_ms, seen_ms; /* times: 0 if not known */
 };
 
 struct event {
@@ -112,6 +125,8 @@ struct event {
     uint64_t reconnect_after_ms;           /* GOODBYE */
     const struct event_member *members;    /* ACK of presence; NULL: none */
     size_t member_count;
+    const struct event_user *users; /* STATUS: one; WATCHING, ACK of watch; NULL: none */
+    size_t user_count;
     struct slice next; /* ACK of presence: cursor of the next page, empty: none */
 };
 

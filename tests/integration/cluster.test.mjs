@@ -166,7 +166,7 @@ describe('a cluster of two', { timeout: 240000 }, () => {
     await until(async () => !(`room:${other}` in await redis.hash(key)), { what: 'the room to leave the session' });
     await c.close();
     await until(async () => (await redis.cli('EXISTS', key)) === '0', { what: `${key} to go` });
-    await until(async () => !(await redis.keys('*')).some(k => k.includes(user) || k.includes(c.session)), { what: 'every key of the session and its user to go' });
+    await until(async () => !(await redis.keys('*')).some(k => (k.includes(user) && !k.endsWith(':presence')) || k.includes(c.session)), { what: 'every key of the session and its user to go' });
     await until(async () => (await redis.cli('EXISTS', `xd:{${room}}:members`)) === '0', { what: 'the empty member list to go' });
   });
 

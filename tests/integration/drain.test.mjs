@@ -46,7 +46,7 @@ describe('draining', { timeout: 180000 }, () => {
     const exits = await until(() => { const x = stay.inbox.filter(f => f.type === 'exit'); return x.length >= 40 && x; }, { what: '40 exits' });
     assert.equal(new Set(exits.map(e => e.session)).size, 40);
     assert.ok(exits.every(e => e.reason !== 'node_lost'), 'they left in order');
-    assert.deepEqual((await cluster.redis.keys('*')).filter(k => k.includes(node) || clients.some(c => k.includes(c.session)) || /user:.*c\d+/.test(k)), []);
+    assert.deepEqual((await cluster.redis.keys('*')).filter(k => k.includes(node) || clients.some(c => k.includes(c.session)) || /user:.*c\d+.$/.test(k)), []);
     assert.equal((await stay.call({ type: 'presence', room })).total, 1);
     await stay.close();
   });

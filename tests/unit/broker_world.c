@@ -57,6 +57,26 @@ static void on_resubscribed(void *owner, struct slice room)
     w->resubscribed++;
 }
 
+static void on_user_changed(void *owner, const struct user_record *u)
+{
+    struct world *w = owner;
+    assert_true(w->status_count < ARRAY_LEN(w->statuses) && u->user.n < sizeof w->statuses[0].user);
+    struct status *s = &w->statuses[w->status_count++];
+    *s = (struct status){.state = u->state,
+                         .sessions = u->sessions,
+                         .since_ms = u->since_ms,
+                         .seen_ms = u->seen_ms,
+                         .version = u->version};
+    memcpy(s->user, u->user.p, u->user.n);
+}
+
+static void on_rewatched(void *owner, struct slice user)
+{
+    struct world *w = owner;
+    assert_true(w->up && user.n != 0);
+    w->rewatched++;
+}
+
 static void on_expelled(void *owner)
 {
     struct world *w = owner;
@@ -82,6 +102,8 @@ static void on_node_stats(void *owner, uint64_t *ret_connections, uint64_t *ret_
 static const struct broker_events events = {.envelope = on_envelope,
                                             .link = on_link,
                                             .resubscribed = on_resubscribed,
+                                            .user_changed = on_user_changed,
+                                            .rewatched = on_rewatched,
                                             .expelled = on_expelled,
                                             .taken = on_taken,
                                             .node_stats = on_node_stats};
@@ -98,7 +120,8 @@ struct broker_config world_config(const char *url, const char *node)
                                   .queue_bytes = 16 << 20,
                                   .queue_commands = 10000,
                                   .once_ttl_ms = 120000,
-                                  .session_ttl_ms = 3600000};
+                                  .session_ttl_ms = 3600000,
+                                  .user_keep_ms = 600000};
 }
 
 void world_init(struct world *w, struct loop_fake *loop, const struct broker_config *cfg)
@@ -221,6 +244,15 @@ void answered(void *arg, const struct broker_result *r)
     a->anew = r->anew;
     a->dropped = r->dropped;
     take(a->owner, sizeof a->owner, r->user);
+    take(a->watches, sizeof a->watches, r->watches);
+    for (size_t i = 0; i < r->count && r->users != NULL; i++) {
+        TAKE_SLICE(user, r->users[i].user);
+        a->entries[i].user_state = r->users[i].state;
+        a->entries[i].total = r->users[i].sessions;
+        a->entries[i].since_ms = r->users[i].since_ms;
+        a->entries[i].seen_ms = r->users[i].seen_ms;
+        a->entries[i].version = r->users[i].version;
+    }
     take(a->cursor, sizeof a->cursor, r->cursor);
     a->cursor_n = r->cursor.n;
     a->count = r->count;
@@ -365,6 +397,43 @@ struct answer *do_resume(struct world *w, const char *sid, const char *hash)
 struct answer *do_remove(struct world *w, const char *sid, const char *user)
 {
     return ASK(w, session_remove, slice_str(sid), slice_str(user), SLICE("closed"));
+}
+
+struct answer *do_watch(struct world *w, const char *user)
+{
+    return ASK(w, watch, slice_str(user));
+}
+
+struct answer *do_users(struct world *w, const char *one, const char *two)
+{
+    const struct slice users[] = {slice_str(one), slice_str(two)};
+    return ASK(w, users, users, two != NULL ? 2 : 1);
+}
+
+static bool status_came(void *arg)
+{
+    const struct mark_status {
+        struct world *w;
+        size_t count;
+    } *m = arg;
+    return m->w->status_count >= m->count;
+}
+
+void world_status(struct world *w, size_t count, const char *user, enum user_state state, uint64_t sessions)
+{
+    struct {
+        struct world *w;
+        size_t count;
+    } m = {w, count};
+    if (!loop_fake_until(w->loop, status_came, &m, PATIENCE_MS))
+        fail_msg("%zu changes of users instead of %zu", w->status_count, count);
+    assert_int_equal(w->status_count, count);
+    const struct status *s = &w->statuses[count - 1];
+    assert_string_equal(s->user, user);
+    assert_int_equal(s->state, state);
+    assert_int_equal(s->sessions, sessions);
+    assert_true(count == 1 || s->version > w->statuses[count - 2].version ||
+                strcmp(w->statuses[count - 2].user, user) != 0);
 }
 
 struct answer *do_presence(struct world *w, const char *room, struct slice cursor, uint32_t limit)

@@ -27,7 +27,13 @@ struct world {
     struct broker *broker;
     struct seen seen[SEEN_MAX];
     size_t count;
-    int ups, downs, expelled, taken, resubscribed;
+    struct status {
+        char user[150];
+        enum user_state state;
+        uint64_t sessions, since_ms, seen_ms, version;
+    } statuses[64];
+    size_t status_count;
+    int ups, downs, expelled, taken, resubscribed, rewatched;
     char taken_sid[64]; /* the last */
     bool up;
 };
@@ -43,6 +49,7 @@ struct answer {
     uint64_t dropped;
     uint32_t replicas;
     char owner[150]; /* user of a session resumed */
+    char watches[300];
     char cursor[400];
     size_t cursor_n, count;
     struct {
@@ -50,6 +57,8 @@ struct answer {
             except[70]; /* name: session, room, sender, or who is banned (user: by whom, time_ms: until) */
         uint64_t total, since_ms, time_ms;
         int64_t age_ms;
+        uint64_t seen_ms, version;
+        enum user_state user_state;
         enum member_state state;
         enum data_type data_type;
         struct position position;
@@ -72,6 +81,8 @@ void world_expect(struct world *w, size_t count);
 /* Lets everything under way arrive: a message of our own goes through the store and back. */
 void world_settle(struct world *w);
 void world_clear(struct world *w);
+/* Waits for so many changes of users who are watched, the last of which is the one named. */
+void world_status(struct world *w, size_t count, const char *user, enum user_state state, uint64_t sessions);
 
 /* The completion to pass with an answer. */
 void answered(void *arg, const struct broker_result *r);
@@ -92,6 +103,9 @@ struct answer *do_suspend(struct world *w, const char *room, const char *sid, co
 struct answer *do_park(struct world *w, const char *sid, uint32_t ttl_ms);
 struct answer *do_resume(struct world *w, const char *sid, const char *hash);
 struct answer *do_remove(struct world *w, const char *sid, const char *user);
+struct answer *do_watch(struct world *w, const char *user);
+/* Of one user, or two. */
+struct answer *do_users(struct world *w, const char *one, const char *two);
 struct answer *do_presence(struct world *w, const char *room, struct slice cursor, uint32_t limit);
 struct answer *do_rooms(struct world *w, struct slice cursor, uint32_t limit);
 struct answer *do_history(struct world *w, const char *room, uint64_t after, uint32_t limit);

@@ -15,7 +15,7 @@ local function varint(n)
 end
 
 local function fixed64(field, n)
-    return string.char(field * 8 + 1) .. struct.pack('<I8', n)
+    return varint(field * 8 + 1) .. struct.pack('<I8', n)
 end
 
 local function text(field, s)
@@ -31,6 +31,13 @@ end
 local function head(key)
     local h = redis.call('HMGET', key, 'offset', 'tag', 'age')
     return tonumber(h[1]) or 0, h[2] or '', tonumber(h[3]) or 0
+end
+
+-- What is done to a session has a number, so that news of it is put in order wherever it arrives: the clock, but never backwards.
+local function turn_of(session)
+    local turn = math.max(now(), (tonumber(redis.call('HGET', session, 'turn')) or 0) + 1)
+    redis.call('HSET', session, 'turn', string.format('%.0f', turn))
+    return turn
 end
 
 -- The fields that name the rooms of a session.
