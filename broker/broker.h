@@ -276,6 +276,9 @@ struct broker_ops {
     void (*session_resume)(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done, void *arg);
     void (*session_remove)(struct broker *b, struct slice sid, struct slice user, struct slice reason,
                            broker_done *done, void *arg);
+    /* What the store has of a session that is open here: the rooms that it names for it (`rooms`, total 1 where it is an active member through this node, else 0).
+     * ERR_NOT_FOUND: none, or not as an open one: it must be put and joined again. ERR_CONFLICT: it is another node's; `taken` follows. */
+    void (*session_audit)(struct broker *b, struct slice sid, broker_done *done, void *arg);
 
     /* Appends to the events of the session's shard. Doing it twice makes two entries. What was completed with ERR_UNAVAILABLE or ERR_TIMEOUT may have been
      * appended. With event_shards the store itself appends `disconnect` of sessions that end: before it forgets them, at least once, with an id

@@ -425,6 +425,7 @@ static const struct broker_ops memory_ops = {
     .session_park = memory_session_park,
     .session_resume = memory_session_resume,
     .session_remove = memory_session_remove,
+    .session_audit = memory_session_audit,
     .ban = memory_ban,
     .unban = memory_unban,
     .bans = memory_bans,

@@ -178,6 +178,7 @@ struct user *memory_user_find(struct memory *m, struct slice id);
 void memory_session_put(struct broker *b, const struct session_record *s, broker_done *done, void *arg);
 void memory_session_park(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg);
 void memory_session_resume(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done, void *arg);
+void memory_session_audit(struct broker *b, struct slice sid, broker_done *done, void *arg);
 void memory_session_remove(struct broker *b, struct slice sid, struct slice user, struct slice reason,
                            broker_done *done, void *arg);
 void memory_run_session_park(struct memory *m, struct op *op);

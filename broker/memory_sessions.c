@@ -126,6 +126,31 @@ void memory_session_park(struct broker *b, struct slice sid, uint32_t ttl_ms, br
     op->limit = ttl_ms;
 }
 
+static void run_session_audit(struct memory *m, struct op *op)
+{
+    const struct session *s = memory_session_find(m, op->p.from);
+    if (s == NULL || !list_empty(&s->parked)) {
+        broker_fail(op->done, op->arg, ERR_NOT_FOUND, "the store has no such session of this node");
+        return;
+    }
+    size_t total = 0;
+    list_for_each (it, &s->members)
+        total++;
+    struct broker_result result = {.err = OK};
+    AUTO_FREE struct room_record *rooms = xcalloc(total, sizeof *rooms);
+    list_for_each (it, &s->members) {
+        const struct member *member = list_entry(it, struct member, in_session);
+        rooms[result.count++] = (struct room_record){.room = member->room->name, .total = !member->suspended};
+    }
+    result.rooms = rooms;
+    broker_complete(op->done, op->arg, &result);
+}
+
+void memory_session_audit(struct broker *b, struct slice sid, broker_done *done, void *arg)
+{
+    (void)memory_request(b, run_session_audit, &(struct publish){.from = sid}, done, arg);
+}
+
 static void run_session_resume(struct memory *m, struct op *op)
 {
     struct session *s = memory_session_find(m, op->p.from);

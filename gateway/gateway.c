@@ -8,6 +8,7 @@
 #include "base/random.h"
 #include "gateway/admit.h"
 #include "gateway/api_keys.h"
+#include "gateway/audit.h"
 #include "gateway/conn.h"
 #include "gateway/control.h"
 #include "gateway/delivery.h"
@@ -79,6 +80,7 @@ static void on_link(void *owner, bool up)
     watch_link_up(g);
     gateway_retry_later(g);
     admit_all_again(g); /* a verdict may have been missed */
+    audit_all(g);
 }
 
 static void on_resubscribed(void *owner, struct slice room)
@@ -87,6 +89,7 @@ static void on_resubscribed(void *owner, struct slice room)
     struct room *r = room_find(g, room);
     if (r != NULL)
         room_link_up(r);
+    audit_all(g);
 }
 
 static void on_user_changed(void *owner, const struct user_record *u)
@@ -293,11 +296,13 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     list_init(&g->reporting);
     g->reports_on = cfg->events || cfg->backend_url != NULL;
     list_init(&g->rechecks);
+    list_init(&g->audits);
     (void)snprintf(g->node, sizeof g->node, "%s", node);
     wheel_init(&g->wheel, TICK_MS, loop_now_ms(loop));
     timer_init(&g->tick, loop, on_tick);
     timer_init(&g->retry, loop, on_retry);
     timer_init(&g->recheck, loop, admit_on_timer);
+    timer_init(&g->audit, loop, audit_on_timer);
     timer_init(&g->farewell, loop, gateway_farewell);
     bool ready = auth_create(cfg, &g->auth, reterr) == OK && api_keys_create(cfg, &g->api_keys, reterr) == OK &&
                  create_backend(loop, cfg, &g->backend, reterr) == OK;
@@ -376,6 +381,7 @@ void gateway_destroy(struct gateway **gp)
     timer_stop(&g->tick);
     timer_stop(&g->retry);
     timer_stop(&g->recheck);
+    timer_stop(&g->audit);
     timer_stop(&g->farewell);
     policies_destroy(&g->policies);
     auth_jwt_destroy(&g->auth);

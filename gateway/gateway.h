@@ -62,6 +62,9 @@ struct gateway {
     struct task watch_task;
     uint32_t watch_reading;
 
+    struct link audits; /* sessions that are to be compared with what the store has of them */
+    struct timer audit;
+    bool audit_wanted; /* of all of them, when the timer is up */
     struct timer tick;
     struct timer retry; /* sessions and memberships the store could not be told about */
     struct buf scratch; /* for encoding what goes to one client; contents last until the next encode */

@@ -53,6 +53,7 @@
     X(starts_deferred,      "counter", "sessions that had to wait for their turn (max-starts)") \
     X(parked,               "counter", "sessions parked when their connection went")         \
     X(resumed,              "counter", "sessions resumed on this node")                      \
+    X(restored,             "counter", "sessions, memberships and leaves that the store had lost and was told again") \
     X(duplicates,           "counter", "messages that arrived again and were not delivered") \
     X(rechecks,             "counter", "times the store was asked whether a session may still be here") \
     X(auth_accepted,        "counter", "tokens of clients accepted")                         \

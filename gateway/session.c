@@ -63,6 +63,7 @@ void session_unref(struct session *s)
         HASH_DELETE(hh, s->gw->sessions, s);
     list_del(&s->farewell);
     list_del(&s->recheck);
+    list_del(&s->audit);
     start_end(&s->gw->starts, &s->start);
     metrics->sessions--;
     struct gateway *g = s->gw;
@@ -257,6 +258,7 @@ static struct session *session_new(struct gateway *g, struct slice sid, struct s
     list_init(&s->members);
     list_init(&s->farewell);
     list_init(&s->recheck);
+    list_init(&s->audit);
     start_init(&s->start, on_turn, on_late);
     if (g->draining) /* resumed just now */
         list_append(&g->farewells, &s->farewell);

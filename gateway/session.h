@@ -43,6 +43,7 @@ struct session {
     struct slice user; /* points behind the struct; empty: none */
     enum session_state state;
     struct link members;
+    struct link audit;     /* in gateway->audits */
     struct link recheck;   /* in gateway->rechecks: may it still be here? */
     struct link farewell;  /* in gateway->farewells until told that the node is draining */
     uint32_t member_count; /* not counting implicit ones */

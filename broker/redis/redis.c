@@ -165,6 +165,7 @@ static const struct broker_ops redis_ops = {
     .session_park = redis_session_park,
     .session_resume = redis_session_resume,
     .session_remove = redis_session_remove,
+    .session_audit = redis_session_audit,
     .ban = redis_ban,
     .unban = redis_unban,
     .bans = redis_bans,

@@ -265,7 +265,9 @@ void session_clear(struct redis *r, const struct clearing *what, broker_done *do
 void park_tick(struct redis *r);
 void redis_session_park(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg);
 void redis_session_resume(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done, void *arg);
-/* The store no longer counts it among a node's own: parks it. window_ms 0: its own. from_ms 0: from now. */
+/* audit.c */
+void redis_session_audit(struct broker *b, struct slice sid, broker_done *done, void *arg);
+/* park.c again: the store no longer counts it among a node's own: parks it. window_ms 0: its own. from_ms 0: from now. */
 struct parking {
     struct slice sid, user, node;
     const char *set; /* as in struct clearing; NULL: stays as it is */

@@ -436,6 +436,11 @@ void world_status(struct world *w, size_t count, const char *user, enum user_sta
                 strcmp(w->statuses[count - 2].user, user) != 0);
 }
 
+struct answer *do_audit(struct world *w, const char *sid)
+{
+    return ASK(w, session_audit, slice_str(sid));
+}
+
 struct answer *do_presence(struct world *w, const char *room, struct slice cursor, uint32_t limit)
 {
     return ASK(w, presence, slice_str(room), cursor, limit);

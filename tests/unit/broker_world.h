@@ -106,6 +106,7 @@ struct answer *do_remove(struct world *w, const char *sid, const char *user);
 struct answer *do_watch(struct world *w, const char *user);
 /* Of one user, or two. */
 struct answer *do_users(struct world *w, const char *one, const char *two);
+struct answer *do_audit(struct world *w, const char *sid);
 struct answer *do_presence(struct world *w, const char *room, struct slice cursor, uint32_t limit);
 struct answer *do_rooms(struct world *w, struct slice cursor, uint32_t limit);
 struct answer *do_history(struct world *w, const char *room, uint64_t after, uint32_t limit);

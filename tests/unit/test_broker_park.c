@@ -258,6 +258,60 @@ static void what_was_resumed_can_be_left(void **state)
     assert_int_equal(do_resume(w, "s1", "hash-s1")->err, ERR_NOT_FOUND);
 }
 
+static uint64_t audited(const struct answer *a, const char *room)
+{
+    for (size_t i = 0; i < a->count; i++) {
+        if (strcmp(a->entries[i].name, room) == 0)
+            return a->entries[i].total;
+    }
+    fail_msg("%s is not named", room);
+    return 0;
+}
+
+static void what_the_store_has_of_a_session(void **state)
+{
+    struct world *w = world_of(state);
+    populate(w);
+    struct answer *a = await_ok(w, do_audit(w, "s1"));
+    assert_int_equal(a->count, 2);
+    assert_int_equal(audited(a, "lobby"), 1);
+    assert_int_equal(audited(a, "other"), 1);
+    await_ok(w, do_leave(w, "other", "s1", "alice", EXIT_LEAVE));
+    await_ok(w, do_suspend(w, "lobby", "s1", "alice"));
+    a = await_ok(w, do_audit(w, "s1"));
+    assert_int_equal(a->count, 1);
+    assert_int_equal(audited(a, "lobby"), 0);
+    await_ok(w, do_park(w, "s1", WINDOW));
+    assert_int_equal(do_audit(w, "s1")->err, ERR_NOT_FOUND);
+    assert_int_equal(do_audit(w, "never-put")->err, ERR_NOT_FOUND);
+    await_ok(w, do_resume(w, "s1", "hash-s1"));
+    assert_int_equal(await_ok(w, do_audit(w, "s1"))->count, 1);
+    await_ok(w, do_remove(w, "s2", ""));
+    assert_int_equal(do_audit(w, "s2")->err, ERR_NOT_FOUND);
+}
+
+/* Parts of it are lost, each on its own. */
+static void what_the_store_has_lost_of_a_session(void **state)
+{
+    struct world *w = world_of(state);
+    if (suite_redis("xd:session:{s1}") == NULL)
+        return; /* nothing is lost there */
+    populate(w);
+    assert_int_equal(redis_fixture_number(suite_redis("xd:{lobby}:members"), "HDEL xd:{lobby}:members s1"), 1);
+    struct answer *a = await_ok(w, do_audit(w, "s1"));
+    assert_int_equal(audited(a, "lobby"), 0);
+    assert_int_equal(audited(a, "other"), 1);
+    assert_int_equal(redis_fixture_number(suite_redis("xd:session:{s1}"), "HDEL xd:session:{s1} room:other"), 1);
+    assert_int_equal(await_ok(w, do_audit(w, "s1"))->count, 1);
+    struct redis_fixture *home = suite_redis("xd:session:{s1}");
+    (void)redis_fixture_number(home, "HSET xd:session:{s1} node somebody-else");
+    assert_int_equal(do_audit(w, "s1")->err, ERR_CONFLICT);
+    world_settle(w);
+    assert_int_equal(w->taken, 1);
+    assert_int_equal(redis_fixture_number(suite_redis("xd:session:{s2}"), "DEL xd:session:{s2}"), 1);
+    assert_int_equal(do_audit(w, "s2")->err, ERR_NOT_FOUND);
+}
+
 static void many_end_at_once(void **state)
 {
     struct world *w = world_of(state);
@@ -315,6 +369,8 @@ static int run(const char *name)
         T(parking_what_is_not_there_does_nothing),
         T(whispers_to_the_absent_are_refused),
         T(what_was_resumed_can_be_left),
+        T(what_the_store_has_of_a_session),
+        T(what_the_store_has_lost_of_a_session),
         T(many_end_at_once),
         T(destroying_completes_it_all),
     };
