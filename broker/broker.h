@@ -21,6 +21,8 @@
 #define REPLICAS_MAX 8 /* that a publish may wait for */
 
 struct broker;
+struct node_view;
+struct session_view;
 
 /* What a node tells of a session; becomes the hash xd:session:{sid}. All borrowed. */
 struct session_record {
@@ -135,7 +137,10 @@ struct broker_result {
     const struct message_record *messages;
     const struct secret_record *secrets;
     const struct ban_record *bans;
-    bool away; /* control: nobody has the session at the moment, it is parked */
+    const struct session_view *session;
+    const struct node_view *nodes;
+    uint64_t parked; /* nodes: sessions in the cluster that are parked */
+    bool away;       /* control: nobody has the session at the moment, it is parked */
     const struct event_entry *events;
     bool mine, anew;  /* events: the shard is this node's; only since now, so that `cursor` is what counts */
     uint64_t dropped; /* events: how many went undelivered since ever */
@@ -163,6 +168,29 @@ struct publish {
     enum data_type data_type;
     uint32_t retain_count, retain_age_s; /* 0: no log */
     uint32_t replicas;                   /* so many must have it, up to REPLICAS_MAX; 0: none */
+};
+
+/* What the store knows of a session, for those who ask. */
+struct session_view {
+    struct slice sid, user, node, state, protocol, ip, agent, origin; /* state: active, parked */
+    struct slice attributes; /* a JSON object that its token brought, or empty */
+    struct slice given;      /* the same from backends, set by session_give */
+    uint64_t connected_ms, seen_ms, parked_until_ms;
+};
+
+/* A node in the directory. Not alive: its lease is over, and nobody has cleaned up after it yet. */
+struct node_view {
+    struct slice node, address, version;
+    uint64_t started_ms, heartbeat_ms, connections, rooms;
+    bool alive;
+};
+
+/* Sessions of a user, parked ones too; or those that a node has. */
+enum sessions_by { SESSIONS_BY_USER, SESSIONS_BY_NODE };
+struct session_query {
+    enum sessions_by by;
+    struct slice name, cursor;
+    uint32_t limit;
 };
 
 /* From one node to another, about a session. */
@@ -298,6 +326,16 @@ struct broker_ops {
     void (*bans)(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg);
     void (*revoke)(struct broker *b, const struct revocation *what, broker_done *done, void *arg);
     void (*admit)(struct broker *b, const struct admission *who, broker_done *done, void *arg);
+
+    /* For people and backends that ask. sessions: a page (members, with since_ms of the connection; suspended: parked). session_get: `session`, and `rooms` with the time of
+     * joining as total. session_give: attributes from backends; ERR_CONFLICT when they are not `was` any more. room_clear: forgets the log of a room that nobody
+     * is in; ERR_CONFLICT. nodes: `nodes`, `parked`, and rooms with members as total. */
+    void (*sessions)(struct broker *b, const struct session_query *q, broker_done *done, void *arg);
+    void (*session_get)(struct broker *b, struct slice sid, broker_done *done, void *arg);
+    void (*session_give)(struct broker *b, struct slice sid, struct slice was, struct slice given, broker_done *done,
+                         void *arg);
+    void (*room_clear)(struct broker *b, struct slice room, broker_done *done, void *arg);
+    void (*nodes)(struct broker *b, broker_done *done, void *arg);
 
     /* What one node wants of another's session (gateway/control.h). control hands a message to the node that has the session, which gets it as an envelope
      * CONTROL; for an answer (CONTROLLED) this node listens until control_end, called once for each control that completed with OK and is not `away`.

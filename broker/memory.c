@@ -407,6 +407,8 @@ static void memory_destroy(struct broker *b)
     memory_bans_clear(m);
     memory_events_clear(m);
     free(m->node);
+    free(m->address);
+    free(m->version);
     free(m);
 }
 
@@ -431,6 +433,11 @@ static const struct broker_ops memory_ops = {
     .bans = memory_bans,
     .revoke = memory_revoke,
     .admit = memory_admit,
+    .sessions = memory_sessions_list,
+    .session_get = memory_session_get,
+    .session_give = memory_session_give,
+    .room_clear = memory_room_clear,
+    .nodes = memory_nodes,
     .control = memory_control,
     .control_answer = memory_control_answer,
     .control_end = memory_control_end,
@@ -454,6 +461,9 @@ struct broker *broker_memory_create(struct loop *loop, const struct broker_confi
     struct memory *m = xcalloc(1, sizeof *m);
     m->b = (struct broker){.ops = &memory_ops, .events = events, .owner = owner, .loop = loop};
     m->node = xstrdup(cfg->node);
+    m->address = xstrdup(cfg->address != NULL ? cfg->address : "");
+    m->version = xstrdup(cfg->version != NULL ? cfg->version : "");
+    m->started_ms = loop_wall_ms(loop);
     m->queue_bytes = cfg->queue_bytes;
     m->queue_commands = cfg->queue_commands;
     m->once_ttl_ms = cfg->once_ttl_ms;

@@ -52,6 +52,9 @@ struct room {
     char bytes[];
 };
 
+/* What is kept of a session for those who ask. */
+enum told { TOLD_PROTOCOL, TOLD_IP, TOLD_AGENT, TOLD_ORIGIN, TOLD_ATTRIBUTES, TOLD_GIVEN, TOLD_COUNT };
+
 struct session {
     UT_hash_handle hh;
     struct user *user; /* NULL when it belongs to nobody */
@@ -60,7 +63,9 @@ struct session {
     uint64_t parked_until_ms, connected_ms;
     char *watches; /* NULL: none */
     struct position head;
+    uint64_t seq;
     char token_hash[72];
+    char *told[TOLD_COUNT]; /* NULL: nothing */
     size_t n;
     char sid[];
 };
@@ -109,7 +114,8 @@ struct memory {
     struct timer sweep;
     struct link queue;
     bool up, dispatching, closing;
-    char *node;
+    char *node, *address, *version;
+    uint64_t started_ms;
     uint32_t queue_bytes, queue_commands, once_ttl_ms;
     uint64_t next_seq;
     struct room *rooms;
@@ -164,6 +170,8 @@ void memory_room_free(struct memory *m, struct room *r);
 /* Forgets some of what is too old: a bounded piece of work. */
 void memory_sweep(struct memory *m);
 
+/* Forgets the room's log. */
+void memory_log_clear(struct room *r);
 /* Takes op as the newest entry of the room's log, drops what is over op's retention. */
 void memory_log_append(struct memory *m, struct room *r, struct op *op);
 
@@ -208,6 +216,14 @@ void memory_revoke(struct broker *b, const struct revocation *what, broker_done 
 void memory_admit(struct broker *b, const struct admission *who, broker_done *done, void *arg);
 void memory_bans_sweep(struct memory *m);
 void memory_bans_clear(struct memory *m);
+
+/* memory_inspect.c */
+void memory_sessions_list(struct broker *b, const struct session_query *q, broker_done *done, void *arg);
+void memory_session_get(struct broker *b, struct slice sid, broker_done *done, void *arg);
+void memory_session_give(struct broker *b, struct slice sid, struct slice was, struct slice given, broker_done *done,
+                         void *arg);
+void memory_room_clear(struct broker *b, struct slice room, broker_done *done, void *arg);
+void memory_nodes(struct broker *b, broker_done *done, void *arg);
 
 /* memory_control.c */
 void memory_control(struct broker *b, const struct control_message *m, broker_done *done, void *arg);

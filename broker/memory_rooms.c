@@ -43,6 +43,12 @@ static void log_drop_first(struct room *r)
     r->log_count--;
 }
 
+void memory_log_clear(struct room *r)
+{
+    while (r->log_count != 0)
+        log_drop_first(r);
+}
+
 static void log_trim(struct memory *m, struct room *r)
 {
     uint64_t now = loop_wall_ms(m->b.loop);

@@ -47,9 +47,37 @@ static void session_free(struct memory *m, struct session *s)
         list_del(it);
     set_user(m, s, NULL);
     list_del(&s->parked);
+    for (size_t i = 0; i < TOLD_COUNT; i++)
+        free(s->told[i]);
     HASH_DELETE(hh, m->sessions, s);
     free(s->watches);
     free(s);
+}
+
+/* Up to the zero byte, which is taken too. */
+static struct slice take_text(struct slice *from)
+{
+    const char *border = memchr(from->p, '\0', from->n);
+    struct slice text = {from->p, (size_t)(border - from->p)};
+    *from = slice_from(*from, text.n + 1);
+    return text;
+}
+
+static void keep_told(struct session *s, const struct op *op)
+{
+    struct slice rest = op->p.data, hash = take_text(&rest), protocol = take_text(&rest);
+    size_t fits = hash.n < sizeof s->token_hash ? hash.n : sizeof s->token_hash - 1;
+    memcpy(s->token_hash, hash.p, fits);
+    s->token_hash[fits] = '\0';
+    const struct slice told[] = {[TOLD_PROTOCOL] = protocol,
+                                 [TOLD_IP] = op->p.room,
+                                 [TOLD_AGENT] = op->p.except,
+                                 [TOLD_ORIGIN] = op->p.key,
+                                 [TOLD_ATTRIBUTES] = rest};
+    for (size_t i = 0; i < ARRAY_LEN(told); i++) {
+        free(s->told[i]);
+        s->told[i] = told[i].n != 0 ? xstrndup(told[i].p, told[i].n) : NULL;
+    }
 }
 
 static void run_session_put(struct memory *m, struct op *op)
@@ -61,6 +89,7 @@ static void run_session_put(struct memory *m, struct op *op)
         memcpy(s->sid, op->p.from.p, s->n);
         list_init(&s->members);
         list_init(&s->parked);
+        s->seq = ++m->next_seq;
         HASH_ADD_KEYPTR(hh, m->sessions, s->sid, s->n, s);
     }
     set_parked(m, s, false);
@@ -69,21 +98,31 @@ static void run_session_put(struct memory *m, struct op *op)
         free(s->watches);
         s->watches = xstrndup(op->p.event.p, op->p.event.n);
     }
-    size_t hash = op->p.data.n < sizeof s->token_hash ? op->p.data.n : sizeof s->token_hash - 1;
-    memcpy(s->token_hash, hash != 0 ? op->p.data.p : "", hash);
-    s->token_hash[hash] = '\0';
+    keep_told(s, op);
     s->connected_ms = op->time_ms;
     broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
 }
 
 void memory_session_put(struct broker *b, const struct session_record *s, broker_done *done, void *arg)
 {
-    struct op *op = memory_request(
-        b, run_session_put,
-        &(struct publish){.from = s->sid, .user = s->user, .data = s->token_hash, .event = s->watches}, done, arg);
+    struct buf data = BUF_INIT; /* three texts that have no zero byte in them */
+    buf_append(&data, s->token_hash);
+    buf_append_char(&data, '\0');
+    buf_append(&data, s->protocol);
+    buf_append_char(&data, '\0');
+    buf_append(&data, s->attributes);
+    const struct publish p = {.from = s->sid,
+                              .user = s->user,
+                              .event = s->watches,
+                              .data = buf_slice(&data),
+                              .room = s->ip,
+                              .except = s->agent,
+                              .key = s->origin};
+    struct op *op = memory_request(b, run_session_put, &p, done, arg);
     if (s->watches.p == NULL)
         op->p.event = SLICE_NONE;
     op->time_ms = s->connected_ms;
+    buf_fini(&data);
 }
 
 static struct slice user_of(const struct session *s)

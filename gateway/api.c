@@ -15,7 +15,6 @@
 
 #define LIMIT_DEFAULT 100u
 #define LIMIT_MAX     1000u
-#define CURSOR_MAX    300u
 
 /* A request under way. */
 struct query {
@@ -26,12 +25,6 @@ struct query {
     struct auth_claims claims;
     size_t room_n;
     char room[NAME_MAX_ROOM];
-};
-
-struct page {
-    uint32_t limit;
-    struct slice cursor;
-    char cursor_bytes[CURSOR_MAX];
 };
 
 static json_t *text(struct slice s)
@@ -94,18 +87,16 @@ enum err api_room(struct slice path, char ret_bytes[NAME_MAX_ROOM], struct slice
     return OK;
 }
 
-static bool parse_page(const struct http_request *r, struct page *ret, struct error *reterr)
+enum err api_read_page(const struct http_request *r, struct api_page *ret, struct error *reterr)
 {
     bool found;
     if (api_limit(r->query, &ret->limit, reterr) != OK)
-        return false;
+        return reterr->code;
     struct slice value = uri_query(r->query, "cursor", &found);
     if (!text_percent_decode(value, ret->cursor_bytes, sizeof ret->cursor_bytes, &ret->cursor) ||
-        !utf8_valid(ret->cursor)) {
-        (void)fail(reterr, ERR_BAD_REQUEST, "cursor is not one that this API gave out");
-        return false;
-    }
-    return true;
+        !utf8_valid(ret->cursor))
+        return fail(reterr, ERR_BAD_REQUEST, "cursor is not one that this API gave out");
+    return OK;
 }
 
 /* NULL when whoever asks is not let in, and has been told so. */
@@ -152,12 +143,12 @@ static void on_rooms(void *arg, const struct broker_result *r)
 
 void api_get_rooms(struct api_call *c, const struct http_request *r)
 {
-    struct page page;
+    struct api_page page = {0};
     struct error error;
     struct query *q = query_create(c, r);
     if (q == NULL)
         return;
-    if (!parse_page(r, &page, &error)) {
+    if (api_read_page(r, &page, &error) != OK) {
         query_free(q);
         api_refuse(c, &error);
         return;
@@ -199,7 +190,7 @@ static void on_room(void *arg, const struct broker_result *r)
 
 void api_get_room(struct api_call *c, const struct http_request *r)
 {
-    struct page page;
+    struct api_page page = {0};
     struct error error;
     struct slice room;
     struct query *q = query_create(c, r);
@@ -210,7 +201,7 @@ void api_get_room(struct api_call *c, const struct http_request *r)
             (void)fail(&error, ERR_FORBIDDEN, "%s",
                        c->key != NULL ? "the key is not for this room"
                                       : "policy does not show you who is in this room");
-        } else if (parse_page(r, &page, &error)) {
+        } else if (api_read_page(r, &page, &error) == OK) {
             q->room_n = room.n;
             c->gw->broker->ops->presence(c->gw->broker, room, page.cursor, page.limit, on_room, q);
             return;
@@ -218,4 +209,9 @@ void api_get_room(struct api_call *c, const struct http_request *r)
     }
     query_free(q);
     api_refuse(c, &error);
+}
+
+void api_get_members(struct api_call *c, const struct http_request *r)
+{
+    api_get_room(c, r);
 }

@@ -4,8 +4,20 @@
 #define XD_API_H
 
 #include "base/error.h"
+#include "broker/broker.h"
 #include "gateway/protocol/protocol.h"
 #include "gateway/transport.h"
+
+/* A page of a list: the parameters `limit` and `cursor`. */
+#define API_CURSOR_MAX 300
+struct api_page {
+    uint32_t limit;
+    struct slice cursor; /* points into cursor_bytes */
+    char cursor_bytes[API_CURSOR_MAX];
+};
+enum err api_read_page(const struct http_request *r, struct api_page *ret, struct error *reterr);
+/* Appends `"sessions":[…],"next":…` of a page of members. */
+void api_put_sessions(struct buf *b, const struct broker_result *r);
 
 /* The parameter `limit`, or its default. */
 enum err api_limit(struct slice query, uint32_t *ret, struct error *reterr);

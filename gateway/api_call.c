@@ -14,6 +14,7 @@
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
 #include "gateway/uri.h"
+#include "proto/json.h"
 
 #define MADE_ID      16
 #define HEADERS_SIZE 256
@@ -77,6 +78,20 @@ void api_refuse_result(struct api_call *c, enum err err, const char *why)
         LOG(WARN, "the store refused what the API asked", "id=%s code=%s why=%s", c->id, err_name(err),
             log_q(slice_str(why != NULL ? why : "")));
     api_refuse_with(c, err, ours ? "the store could not do it" : why);
+}
+
+void api_put(struct buf *b, const char *label, struct slice s)
+{
+    buf_append_str(b, label);
+    if (s.n != 0 && utf8_valid(s))
+        json_quote(b, s);
+    else
+        buf_append_str(b, "null");
+}
+
+enum err api_check_utf8(struct slice body, struct error *reterr)
+{
+    return utf8_valid(body) ? OK : fail(reterr, ERR_BAD_UTF8, "the body is not UTF-8");
 }
 
 /* --- what a request names --- */

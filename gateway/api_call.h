@@ -26,7 +26,6 @@ struct api_call {
     char id[API_REQUEST_ID + 1];
 };
 
-/* X(enumerator, method, path, scope, open to clients without a key, handler) is in api_routes.h. */
 typedef void api_handler(struct api_call *c, const struct http_request *r);
 
 /* Any request below /api/v1. */
@@ -39,6 +38,10 @@ void api_refuse(struct api_call *c, const struct error *error);
 void api_refuse_with(struct api_call *c, enum err err, const char *why);
 /* What a completion of the broker or of control.c says, as far as others may know it. */
 void api_refuse_result(struct api_call *c, enum err err, const char *why);
+
+/* Appends label and s as a JSON string; null when it is empty, or not UTF-8: others write to the store, too. */
+void api_put(struct buf *b, const char *label, struct slice s);
+enum err api_check_utf8(struct slice body, struct error *reterr);
 
 /* Decoded and valid; *ret points into bytes. */
 enum err api_param_room(struct slice raw, char bytes[NAME_MAX_ROOM], struct slice *ret, struct error *reterr);

@@ -9,14 +9,23 @@
 #define API_ROUTE_MAP(X)                                                                                  \
     X("GET",    "/rooms",                           SCOPE_ROOMS_READ,     true,  api_get_rooms)           \
     X("GET",    "/rooms/{room}",                    SCOPE_ROOMS_READ,     true,  api_get_room)            \
+    X("DELETE", "/rooms/{room}",                    SCOPE_ROOMS_WRITE,    false, api_delete_room)         \
+    X("GET",    "/rooms/{room}/members",            SCOPE_ROOMS_READ,     true,  api_get_members)           \
     X("GET",    "/rooms/{room}/history",            SCOPE_ROOMS_READ,     true,  api_get_history)         \
     X("POST",   "/publish",                         SCOPE_PUBLISH,        false, api_publish)             \
     X("POST",   "/publish/batch",                   SCOPE_PUBLISH,        false, api_publish_batch)       \
     X("POST",   "/send",                            SCOPE_PUBLISH,        false, api_send)                \
     X("POST",   "/broadcast",                       SCOPE_PUBLISH,        false, api_broadcast)           \
+    X("GET",    "/sessions",                        SCOPE_SESSIONS_READ,  false, api_get_sessions)        \
+    X("GET",    "/sessions/{session}",              SCOPE_SESSIONS_READ,  false, api_get_session)         \
+    X("PATCH",  "/sessions/{session}",              SCOPE_SESSIONS_WRITE, false, api_patch_session)       \
     X("DELETE", "/sessions/{session}",              SCOPE_SESSIONS_WRITE, false, api_delete_session)      \
     X("PUT",    "/sessions/{session}/rooms/{room}", SCOPE_SESSIONS_WRITE, false, api_put_session_room)    \
-    X("DELETE", "/sessions/{session}/rooms/{room}", SCOPE_SESSIONS_WRITE, false, api_delete_session_room)
+    X("DELETE", "/sessions/{session}/rooms/{room}", SCOPE_SESSIONS_WRITE, false, api_delete_session_room) \
+    X("GET",    "/users/{user}",                    SCOPE_USERS_READ,     false, api_get_user)            \
+    X("DELETE", "/users/{user}",                    SCOPE_USERS_WRITE,    false, api_delete_user)         \
+    X("GET",    "/nodes",                           SCOPE_ADMIN,          false, api_get_nodes)           \
+    X("GET",    "/stats",                           SCOPE_ADMIN,          false, api_get_stats)
 // clang-format on
 
 #define X(method, path, scope, open, run) api_handler run;

@@ -14,7 +14,11 @@ struct page_call {
     struct buf cursor;
     uint64_t scan;             /* HSCAN's own cursor */
     struct room_record *rooms; /* filled in by one HLEN each */
-    size_t room_at;
+    struct room_count {
+        struct page_call *page;
+        size_t at; /* in a cluster the answers come in any order */
+    } * counts;
+    size_t rooms_asked, rooms_left;
     char *names;
     struct log_page page; /* of a log: what was asked */
     char *room;           /* its name, page.room points here */
@@ -48,6 +52,7 @@ static void page_end(struct page_call *p)
     broker_complete(p->call.done, p->call.arg, &p->result);
     buf_fini(&p->cursor);
     free(p->rooms);
+    free(p->counts);
     free(p->names);
     free(p);
 }
@@ -114,7 +119,7 @@ static void on_member_count(void *arg, const redisReply *r, enum err err, const 
         page_ok(p, ERR_INTERNAL, "the room's members cannot be counted");
 }
 
-static bool cursor_parse(struct slice cursor, uint64_t *ret_scan, uint32_t *ret_skip)
+bool scan_cursor_parse(struct slice cursor, uint64_t *ret_scan, uint32_t *ret_skip)
 {
     uint64_t numbers[2] = {0, 0};
     int which = 0;
@@ -142,7 +147,7 @@ void redis_presence(struct broker *b, struct slice room, struct slice cursor, ui
 {
     struct redis *r = redis_of(b);
     struct page_call *p = page_new(r, limit, done, arg);
-    if (!cursor_parse(cursor, &p->scan, &p->skip)) {
+    if (!scan_cursor_parse(cursor, &p->scan, &p->skip)) {
         free(p);
         redis_complete_later(r, done, arg, ERR_BAD_REQUEST, "not a cursor of this list");
         return;
@@ -186,16 +191,17 @@ static void drop_empty_rooms(struct page_call *p, size_t asked)
 
 static void on_room_count(void *arg, const redisReply *r, enum err err, const char *why)
 {
-    struct page_call *p = arg;
+    const struct room_count *count = arg;
+    struct page_call *p = count->page;
     uint64_t total = 0;
     /* A room whose members cannot be counted is shown as empty rather than spoiling the list. */
     if (err != ERR_INTERNAL && page_ok(p, err, why))
         (void)reply_u64(r, &total);
-    p->rooms[p->room_at++].total = total;
-    if (p->room_at < p->result.count)
+    p->rooms[count->at].total = total;
+    if (--p->rooms_left != 0)
         return;
     if (p->result.err == OK)
-        drop_empty_rooms(p, p->room_at);
+        drop_empty_rooms(p, p->rooms_asked);
     page_end(p);
 }
 
@@ -213,6 +219,8 @@ static void on_room_names(void *arg, const redisReply *r, enum err err, const ch
     for (size_t i = 0; i < count; i++)
         bytes += reply_slice(r->element[i]).n;
     p->rooms = xcalloc(count, sizeof *p->rooms);
+    p->counts = xcalloc(count, sizeof *p->counts);
+    p->rooms_asked = p->rooms_left = count;
     p->names = xmalloc(bytes + 1);
     char *at = p->names;
     p->result.count = count;
@@ -221,12 +229,13 @@ static void on_room_names(void *arg, const redisReply *r, enum err err, const ch
         if (name.n != 0)
             memcpy(at, name.p, name.n);
         p->rooms[i].room = (struct slice){at, name.n};
+        p->counts[i] = (struct room_count){p, i};
         at += name.n;
         struct args a;
         args_init(&a);
         arg_str(&a, "HLEN");
         (void)arg_key(&a, redis->prefix, p->rooms[i].room, ":members");
-        store_send(redis->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_room_count, p);
+        store_send(redis->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_room_count, &p->counts[i]);
     }
     if (r->elements > p->limit)
         buf_append(&p->cursor, p->rooms[count - 1].room);

@@ -193,6 +193,9 @@ void redis_presence(struct broker *b, struct slice room, struct slice cursor, ui
 void redis_rooms(struct broker *b, struct slice cursor, uint32_t limit, broker_done *done, void *arg);
 void redis_history(struct broker *b, const struct log_page *page, broker_done *done, void *arg);
 
+/* `<the scan's cursor>:<how many of its batch were told>`; empty: the beginning. */
+bool scan_cursor_parse(struct slice cursor, uint64_t *ret_scan, uint32_t *ret_skip);
+
 /* sessions.c */
 void sessions_init(struct redis *r);
 void sessions_fini(struct redis *r);
@@ -289,6 +292,14 @@ void lease_heard(struct redis *r, const struct envelope *probe);
 bool lease_expelled(struct redis *r, const char *why);
 const char *redis_not_ready(struct broker *b);
 void redis_retire(struct broker *b, broker_done *done, void *arg);
+
+/* inspect.c */
+void redis_sessions(struct broker *b, const struct session_query *q, broker_done *done, void *arg);
+void redis_session_get(struct broker *b, struct slice sid, broker_done *done, void *arg);
+void redis_session_give(struct broker *b, struct slice sid, struct slice was, struct slice given, broker_done *done,
+                        void *arg);
+void redis_room_clear(struct broker *b, struct slice room, broker_done *done, void *arg);
+void redis_nodes(struct broker *b, broker_done *done, void *arg);
 
 /* control.c */
 void redis_control(struct broker *b, const struct control_message *m, broker_done *done, void *arg);

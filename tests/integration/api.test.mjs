@@ -102,6 +102,32 @@ describe('the server API', { timeout: 120000 }, () => {
     await api(b, 'DELETE', path, { status: 404 });
   });
 
+  it('shows sessions, users and nodes of the whole cluster, and sweeps them', async () => {
+    const room = unique(), user = unique(), one = await a.client(user), two = await b.client(user);
+    for (const c of [one, two]) { await c.join(room); await c.call({ type: 'publish', room, data: 1 }); }
+    const path = `/sessions/${one.session}`;
+    assert.deepEqual((await api(b, 'PATCH', path, { body: { attributes: { level: 3, gone: 1 } } })).attributes, { level: 3, gone: 1 });
+    assert.deepEqual((await api(a, 'PATCH', path, { body: { attributes: { gone: null } } })).attributes, { level: 3 });
+    const shown = await api(b, 'GET', path);
+    assert.deepEqual([shown.user, shown.state, shown.ip, shown.attributes, shown.rooms.map(x => x.room)], [user, 'active', '127.0.0.1', { level: 3 }, [room]]);
+    for (const filter of [`user=${user}`, `room=${room}`]) {
+      const { sessions, next } = await api(a, 'GET', `/sessions?${filter}`);
+      assert.deepEqual(sessions.map(x => x.session).sort(), [one.session, two.session].sort());
+      assert.equal(next, null);
+    }
+    assert.ok((await api(b, 'GET', `/sessions?node=${shown.node}&limit=1000`)).sessions.some(x => x.session === one.session));
+    assert.equal((await api(a, 'GET', `/users/${user}`)).state, 'online');
+    const { nodes } = await api(a, 'GET', '/nodes');
+    assert.deepEqual(nodes.filter(n => n.alive).map(n => n.node.replace(/-.*/, '')).sort(), ['gw1', 'gw2']);
+    assert.equal((await api(a, 'GET', '/stats')).nodes, 2);
+    assert.equal((await api(a, 'DELETE', `/rooms/${room}?reason=over`)).removed, 2);
+    for (const c of [one, two]) assert.equal((await c.next('left')).reason, 'over');
+    assert.equal(await cluster.redis.cli('EXISTS', `xd:{${room}}:log`, `xd:{${room}}:members`), '0');
+    assert.equal((await api(a, 'DELETE', `/users/${user}`)).disconnected, 2);
+    for (const c of [one, two]) assert.equal((await c.closed).code, 4003);
+    assert.equal((await api(b, 'GET', `/users/${user}`)).state, 'offline');
+  });
+
   it('does the same with a session that is parked', async () => {
     const [lobby, room] = [unique(), `staff.${unique()}`], alice = await a.client('alice'), bob = await b.client('bob'), path = `/sessions/${alice.session}`;
     await alice.join(lobby);

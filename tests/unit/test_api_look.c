@@ -1,0 +1,144 @@
+/* tests/unit/test_api_look.c: the server API looks at sessions, users, rooms and nodes, gives attributes, and sweeps users and rooms. */
+#include <stdio.h>
+
+#include "tests/support/api_fixture.h"
+#include "tests/support/check.h"
+
+static void sessions_are_listed_and_shown(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    char target[200], want[200];
+    lobby_open_pair(&c, cl, ARGS("--resume-window", "60s"));
+    client_open(&cl[2], &c, "/ws/alice");
+    const char *text = ask(&c, "GET", "/api/v1/sessions?user=alice", "", 200);
+    has(text, cl[0].sid);
+    has(text, cl[2].sid);
+    has(text, "\"user\":\"alice\",\"node\":\"test-node\",\"state\":\"active\",\"since\":1");
+    has(text, "],\"next\":null}");
+    text = ask(&c, "GET", "/api/v1/sessions?user=alice&limit=1", "", 200);
+    has(text, cl[0].sid);
+    assert_null(strstr(text, cl[2].sid));
+    const char *next = strstr(text, "\"next\":\"") + 8;
+    (void)snprintf(target, sizeof target, "/api/v1/sessions?user=alice&limit=1&cursor=%.*s", (int)strcspn(next, "\""),
+                   next);
+    text = ask(&c, "GET", target, "", 200);
+    has(text, cl[2].sid);
+    has(text, "\"next\":null}");
+    has(ask(&c, "GET", "/api/v1/sessions?room=lobby", "", 200), cl[1].sid);
+    has(ask(&c, "GET", "/api/v1/sessions?node=test-node", "", 200), cl[2].sid);
+    has(ask(&c, "GET", "/api/v1/sessions?node=other", "", 200), "{\"sessions\":[],\"next\":null}");
+    (void)ask(&c, "GET", "/api/v1/sessions", "", 400);
+    (void)ask(&c, "GET", "/api/v1/sessions?room=a&user=b", "", 400);
+    (void)ask(&c, "GET", "/api/v1/sessions?user=alice&cursor=x", "", 400);
+    (void)ask(&c, "GET", "/api/v1/sessions?user=", "", 400);
+    (void)ask(&c, "GET", "/api/v1/sessions?room=%24all", "", 404);
+
+    (void)snprintf(target, sizeof target, "/api/v1/sessions/%s", cl[0].sid);
+    text = ask(&c, "GET", target, "", 200);
+    (void)snprintf(want, sizeof want,
+                   "{\"session\":\"%s\",\"user\":\"alice\",\"node\":\"test-node\",\"state\":\"active\",\"protocol\":"
+                   "\"native\",\"ip\":\"192.0.2.1\",\"agent\":\"test\",\"origin\":null,",
+                   cl[0].sid);
+    has(text, want);
+    has(text, "\"parked_until\":null,\"attributes\":{},\"rooms\":[{\"room\":\"lobby\",\"since\":1");
+    client_vanish(&cl[0]);
+    loop_fake_run(&c.loop);
+    text = ask(&c, "GET", target, "", 200);
+    has(text, "\"state\":\"parked\"");
+    has(text, "\"parked_until\":1");
+    has(ask(&c, "GET", "/api/v1/users/alice", "", 200),
+        "{\"user\":\"alice\",\"state\":\"online\",\"sessions\":[{\"session\":");
+    client_vanish(&cl[2]);
+    loop_fake_run(&c.loop);
+    has(ask(&c, "GET", "/api/v1/users/alice", "", 200), "\"state\":\"suspended\"");
+    has(ask(&c, "GET", "/api/v1/users/nobody", "", 200),
+        "{\"user\":\"nobody\",\"state\":\"offline\",\"sessions\":[],\"next\":null}");
+    (void)ask(&c, "GET", "/api/v1/users/%00", "", 400);
+    (void)ask(&c, "GET", "/api/v1/sessions/nobody", "", 404);
+    has(ask(&c, "GET", "/api/v1/stats", "", 200),
+        "{\"nodes\":1,\"sessions\":1,\"parked\":2,\"rooms\":1,\"node\":{\"node\":\"test-node\"");
+    has(ask(&c, "GET", "/api/v1/nodes", "", 200),
+        "{\"nodes\":[{\"node\":\"test-node\",\"alive\":true,\"address\":\"0.0.0.0:8443\",\"version\":\"");
+    key = CHAT;
+    (void)ask(&c, "GET", "/api/v1/sessions?room=lobby", "", 403);
+    (void)ask(&c, "GET", "/api/v1/nodes", "", 403);
+    (void)ask(&c, "GET", "/api/v1/stats", "", 403);
+    (void)ask(&c, "GET", "/api/v1/users/alice", "", 403);
+    client_vanish(&cl[1]);
+    core_fini(&c);
+    (void)state;
+}
+
+static void attributes_are_given_and_taken(void **state)
+{
+    static const char *const bad[] = {"",
+                                      "{}",
+                                      "{\"attributes\":[]}",
+                                      "{\"attributes\":{\"a\":1,\"a\":2}}",
+                                      "{\"attributes\":{\"\\u0000\":1}}",
+                                      "{\"attributes\":{\"a\":\"\xff\"}}",
+                                      "{\"attributes\":{}}x"};
+    struct core c;
+    struct client cl;
+    char target[100], body[5000];
+    core_init(&c, ARGS("--resume-window", "60s"));
+    client_open(&cl, &c, "/ws/alice");
+    (void)snprintf(target, sizeof target, "/api/v1/sessions/%s", cl.sid);
+    has(ask(&c, "PATCH", target, "{\"attributes\":{\"level\":3,\"tags\":[1,\"\xe4\xbd\xa0\"],\"gone\":true}}", 200),
+        "\"attributes\":{\"gone\":true,\"level\":3,\"tags\":[1,\"\xe4\xbd\xa0\"]}}");
+    has(ask(&c, "PATCH", target, "{\"attributes\":{\"gone\":null,\"level\":4}}", 200),
+        "\"attributes\":{\"level\":4,\"tags\":[1,");
+    client_vanish(&cl);
+    has(ask(&c, "GET", target, "", 200), "\"attributes\":{\"level\":4,\"tags\":[1,");
+    has(ask(&c, "PATCH", target, "{\"attributes\":{\"tags\":null}}", 200), "\"attributes\":{\"level\":4}}");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        (void)ask(&c, "PATCH", target, bad[i], 400);
+    (void)snprintf(body, sizeof body, "{\"attributes\":{\"a\":\"%04100d\"}}", 0);
+    has(ask(&c, "PATCH", target, body, 413), "at most 4096 bytes");
+    (void)ask(&c, "PATCH", "/api/v1/sessions/nobody", "{\"attributes\":{}}", 404);
+    key = READER;
+    (void)ask(&c, "PATCH", target, "{\"attributes\":{}}", 403);
+    (void)ask(&c, "GET", target, "", 403);
+    core_fini(&c);
+    (void)state;
+}
+
+static void users_and_rooms_are_swept(void **state)
+{
+    struct core c;
+    struct client cl[3];
+    lobby_open_pair(&c, cl, ARGS("--resume-window", "60s"));
+    client_open(&cl[2], &c, "/ws/alice");
+    lobby_say(&cl[0], 1);
+    key = CHAT;
+    (void)ask(&c, "DELETE", "/api/v1/rooms/lobby", "", 403);
+    (void)ask(&c, "DELETE", "/api/v1/users/alice", "", 403);
+    key = ALL;
+    client_vanish(&cl[1]); /* parked, and in the lobby */
+    loop_fake_run(&c.loop);
+    has(ask(&c, "DELETE", "/api/v1/rooms/lobby?reason=closed", "", 200), "{\"room\":\"lobby\",\"removed\":2}");
+    has(ask(&c, "GET", "/api/v1/rooms/lobby/members", "", 200), "\"total\":0,\"position\":\"1.");
+    has(ask(&c, "GET", "/api/v1/rooms/lobby/history", "", 200), "\"messages\":[],");
+    has(ask(&c, "DELETE", "/api/v1/rooms/lobby", "", 200), "\"removed\":0}");
+    has(ask(&c, "DELETE", "/api/v1/users/alice?reason=moved", "", 200), "{\"user\":\"alice\",\"disconnected\":2}");
+    assert_int_equal(gateway_session_count(c.gw), 0);
+    has(ask(&c, "DELETE", "/api/v1/users/alice", "", 200), "\"disconnected\":0}");
+    has(ask(&c, "DELETE", "/api/v1/users/bob", "", 200), "\"disconnected\":1}");
+    (void)ask(&c, "DELETE", "/api/v1/users/%0a", "", 400);
+    (void)ask(&c, "DELETE", "/api/v1/rooms/%24all", "", 404);
+    client_vanish(&cl[0]);
+    client_vanish(&cl[2]);
+    core_fini(&c);
+    (void)state;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(sessions_are_listed_and_shown),
+        CASE(attributes_are_given_and_taken),
+        CASE(users_and_rooms_are_swept),
+    };
+    return cmocka_run_group_tests(tests, write_keys, remove_keys);
+}
