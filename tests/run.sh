@@ -16,7 +16,7 @@ readonly logs=build/test-logs limit=${TEST_LIMIT:-1170}
 readonly stages=(
     "deps        600  packages from Debian"
     "counting    10   how results are counted, here"
-    "lint        420  layers, format, clang-tidy, cppcheck, shell scripts"
+    "lint        420  layers, format, OpenAPI, clang-tidy, cppcheck, shell scripts"
     "gcc         300  gcc, ASan and UBSan"
     "clang       300  clang, ASan and UBSan, libFuzzer"
     "release     240  gcc, hardened"
