@@ -93,7 +93,7 @@ static size_t batch_bytes(const struct room *r)
 
 static void audience_add(struct room *r, struct audience *a, const struct event *e)
 {
-    a->protocol->encode(e, &a->batch);
+    a->protocol->encode(a->protocol, e, &a->batch);
     a->batched++;
     metrics->encodes++;
     if (a->batch.n >= batch_bytes(r))
@@ -105,7 +105,7 @@ static void audience_add(struct room *r, struct audience *a, const struct event 
 static struct msg *audience_encode(const struct audience *a, const struct event *e)
 {
     struct buf bytes = BUF_INIT;
-    a->protocol->encode(e, &bytes);
+    a->protocol->encode(a->protocol, e, &bytes);
     metrics->encodes++;
     struct msg *m = msg_new(buf_slice(&bytes));
     buf_fini(&bytes);

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "gateway/conn.h"
 #include "gateway/control.h"
+#include "gateway/engine.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/history.h"
@@ -199,6 +200,46 @@ static enum err on_send(struct session *s, const struct command *c, struct error
 static enum err on_broadcast(struct session *s, const struct command *c, struct error *reterr)
 {
     return publish_to(s, c, SLICE("$all"), NULL, reterr);
+}
+
+/* Only the last publish answers: whoever emits an event expects one answer at most. */
+static enum err relay_to_rooms(struct session *s, const struct command *c, struct error *reterr)
+{
+    struct command one = *c;
+    const struct member *last = NULL;
+    enum err err = OK;
+    one.id = SLICE_NONE;
+    list_for_each (it, &s->members) {
+        const struct member *m = list_entry(it, struct member, in_session);
+        if (m->implicit || !member_is_in(m))
+            continue;
+        if (last != NULL && err == OK)
+            err = publish_to(s, &one, one.room, last, reterr);
+        last = m;
+        one.room = m->room->name;
+    }
+    if (last == NULL)
+        return fail(reterr, ERR_NOT_MEMBER, "in no room that this could be relayed to");
+    one.id = c->id;
+    return err == OK ? publish_to(s, &one, one.room, last, reterr) : err;
+}
+
+static enum err relay_to_namespace(struct session *s, const struct command *c, struct error *reterr)
+{
+    char name[sizeof "$namespace:" + SIO_NAMESPACE_MAX];
+    struct buf b = BUF_INIT;
+    channel_room_append(s->conn->channel, &b);
+    struct slice room = {name, b.n};
+    memcpy(name, b.p, b.n);
+    buf_fini(&b);
+    return publish_to(s, c, room, NULL, reterr);
+}
+
+void command_relay(struct session *s, const struct command *c, bool to_namespace)
+{
+    struct error error = {0};
+    if ((to_namespace ? relay_to_namespace : relay_to_rooms)(s, c, &error) != OK)
+        session_error(s, c->id, SLICE_NONE, error.code, slice_str(error.text));
 }
 
 /* --- the rest --- */

@@ -26,9 +26,10 @@ struct strings { /* values of a repeatable option, in the order given */
 
 struct config {
     struct strings listen, api_listen, origins, policies, jwt_keys;
+    struct strings socketio_paths, socketio_namespaces, socketio_events;
     char *tls_cert, *tls_key, *broker, *node, *key_prefix, *config_file, *jwt_audience, *jwt_issuer, *api_keys;
     char *backend_url, *backend_secret_file, *backend_ca;
-    bool insecure, demo, events;
+    bool insecure, demo, events, socketio;
     enum auth_mode auth;
     enum expiry_rule jwt_expiry;
     enum slow_rule slow_consumer;
@@ -43,6 +44,7 @@ struct config {
     uint32_t max_message_size, max_rooms_per_session, max_queue_bytes, max_requests_per_session;
     uint32_t message_rate, message_burst; /* frames per second from one client; 0: no limit */
     uint32_t handshake_timeout_s, heartbeat_s, resume_window_s, drain_time_s, jwt_leeway_s;
+    uint32_t socketio_ping_interval_ms, socketio_ping_timeout_ms, socketio_connect_timeout_ms;
     uint32_t tail_bytes, tail_total_bytes;
     uint32_t backend_timeout_ms, backend_concurrency;
     uint32_t event_shards, event_count, event_age_s;

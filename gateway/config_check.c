@@ -7,6 +7,7 @@
 #include "gateway/config_table.h"
 #include "gateway/config_value.h"
 #include "gateway/policy.h"
+#include "gateway/socketio_rules.h"
 #include "gateway/webhook/url.h"
 
 static bool made_of(const char *s, const char *extra, size_t max)
@@ -168,6 +169,26 @@ static enum err check_policies(const struct config *c, struct error *reterr)
     return e;
 }
 
+static enum err check_socketio(const struct config *c, struct error *reterr)
+{
+    if (c->socketio && c->socketio_paths.count == 0)
+        return fail(reterr, ERR_BAD_REQUEST,
+                    "socketio without a socketio-path; to serve no such clients say socketio off");
+    for (size_t i = 0; i < c->socketio_paths.count; i++) {
+        const char *path = c->socketio_paths.items[i];
+        if (path[0] != '/' || path[1] == '\0' || path[strcspn(path, "?# ")] != '\0')
+            return fail(reterr, ERR_BAD_REQUEST, "socketio-path: \"%.60s\" is not a path such as /socket.io/", path);
+    }
+    for (size_t i = 0; i < c->socketio_namespaces.count; i++)
+        if (c->socketio_namespaces.items[i][0] != '/')
+            return fail(reterr, ERR_BAD_REQUEST, "socketio-namespace: \"%.60s\" does not begin with /",
+                        c->socketio_namespaces.items[i]);
+    struct sio_rules *rules = sio_rules_create(c->socketio_events.items, c->socketio_events.count, reterr);
+    enum err err = rules != NULL ? OK : reterr->code;
+    sio_rules_destroy(&rules);
+    return err;
+}
+
 /* Whether the keys can be read is for who uses them: a reload must keep the old ones when not. */
 static enum err check_auth(const struct config *c, struct error *reterr)
 {
@@ -231,8 +252,8 @@ static enum err check_numbers(const struct config *c, struct error *reterr)
 enum err config_check(const struct config *c, struct error *reterr)
 {
     static enum err (*const checks[])(const struct config *, struct error *) = {
-        check_listen,   check_tls,  check_broker,  check_names,  check_origins,
-        check_policies, check_auth, check_backend, check_numbers};
+        check_listen,   check_tls,  check_broker,  check_names,    check_origins,
+        check_policies, check_auth, check_backend, check_socketio, check_numbers};
     for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
         enum err e = checks[i](c, reterr);
         if (e != OK)

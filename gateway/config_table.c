@@ -83,6 +83,16 @@ static const struct config_option backends[] = {
     TEXT("api-keys", api_keys, NULL, RELOAD, "FILE", "JSON file with the keys of backends that may use the server API; none: it is off"),
 };
 
+static const struct config_option socketio[] = {
+    BOOL("socketio", socketio, "on", RELOAD, "serve Socket.IO clients"),
+    LIST("socketio-path", socketio_paths, "/socket.io/", RELOAD, "PATH", "where Socket.IO clients connect; repeatable"),
+    LIST("socketio-namespace", socketio_namespaces, NULL, RELOAD, "PATTERN", "namespaces there are, besides /; repeatable"),
+    LIST("socketio-event", socketio_events, NULL, RELOAD, "\"PATTERN KEY=VALUE ...\"", "what events of Socket.IO clients mean; repeatable, the first match wins"),
+    MILLISECONDS("socketio-ping-interval", socketio_ping_interval_ms, "25s", 100, 1 * 60 * MINUTE_MS, RELOAD, "how often Socket.IO clients are pinged, or are to ping"),
+    MILLISECONDS("socketio-ping-timeout", socketio_ping_timeout_ms, "20s", 100, 1 * 60 * MINUTE_MS, RELOAD, "how long the answer may take, or the ping may be late"),
+    MILLISECONDS("socketio-connect-timeout", socketio_connect_timeout_ms, "45s", 100, 1 * 60 * MINUTE_MS, RELOAD, "time in which a Socket.IO client must connect its first namespace"),
+};
+
 static const struct config_option rooms[] = {
     LIST("policy", policies, NULL, RELOAD, "\"PATTERN KEY=VALUE ...\"", "rules of the rooms whose name matches; repeatable, the first match wins"),
     SIZE("tail-bytes", tail_bytes, "1m", 0, 64 * MIB, RELOAD, "newest messages of one room that are kept to repair what a failover of Redis loses; 0: none"),
@@ -143,6 +153,7 @@ const struct config_group config_groups[] = {
     {"Cluster", cluster, ARRAY_LEN(cluster)},
     {"Clients", clients, ARRAY_LEN(clients)},
     {"Backends", backends, ARRAY_LEN(backends)},
+    {"Socket.IO", socketio, ARRAY_LEN(socketio)},
     {"Rooms", rooms, ARRAY_LEN(rooms)},
     {"Backend", backend, ARRAY_LEN(backend)},
     {"Limits", limits, ARRAY_LEN(limits)},

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "gateway/engine.h"
 #include "gateway/gateway.h"
 #include "gateway/greeting.h"
 #include "gateway/metrics.h"
@@ -32,6 +33,21 @@ struct conn *conn_create(struct gateway *g, struct transport *t, const struct pr
     return c;
 }
 
+void conn_carry(struct conn *c, struct engine *e)
+{
+    c->engine = e;
+    c->state = CONN_OPEN;
+    c->keep = false;
+    wheel_unset(&c->timer);
+}
+
+void conn_be_channel(struct conn *c, struct channel *ch)
+{
+    c->channel = ch;
+    c->keep = false; /* what a client would resume with, it is not told */
+    wheel_unset(&c->timer);
+}
+
 /* --- sending --- */
 
 static void queue_gauge(size_t before, size_t after)
@@ -41,6 +57,8 @@ static void queue_gauge(size_t before, size_t after)
 
 static void drain(struct conn *c)
 {
+    if (c->engine != NULL && !engine_finish(c->engine))
+        return;
     size_t before = c->out.bytes;
     while (c->out.count != 0 && (c->state != CONN_OPENING || c->out.pinned)) {
         struct slice s = outq_front(&c->out);
@@ -59,6 +77,8 @@ static void drain(struct conn *c)
         c->transport->ops->close(c->transport);
     else if (c->state == CONN_OPEN && c->session != NULL)
         session_drained(c->session);
+    else if (c->state == CONN_OPEN && c->engine != NULL)
+        engine_writable(c->engine);
 }
 
 static void drop_unsent(struct conn *c)
@@ -125,7 +145,9 @@ bool conn_send(struct conn *c, struct msg *m, enum policy_slow slow)
 
 static void send_bytes(struct conn *c, struct slice bytes)
 {
-    bool attempt = c->out.count == 0;
+    if (bytes.n == 0)
+        return; /* an event that means nothing in this protocol */
+    bool attempt = c->out.count == 0 && (c->engine == NULL || !engine_busy(c->engine));
     size_t sent = attempt ? write_now(c, bytes) : 0;
     if (sent == bytes.n)
         return;
@@ -151,16 +173,28 @@ void conn_event(struct conn *c, const struct event *e)
         return;
     struct buf *scratch = &c->gw->scratch;
     buf_clear(scratch);
-    c->protocol->encode(e, scratch);
+    if (c->channel != NULL && c->state == CONN_OPENING) {
+        struct event instead = *e;
+        instead.before_welcome = true;
+        c->protocol->encode(c->protocol, &instead, scratch);
+    } else {
+        c->protocol->encode(c->protocol, e, scratch);
+    }
     metrics->messages_out++;
     send_bytes(c, buf_slice(scratch));
+}
+
+void conn_append(struct conn *c, struct slice frames)
+{
+    if (c->state <= CONN_OPEN)
+        send_bytes(c, frames);
 }
 
 void conn_welcome(struct conn *c, const struct event *e)
 {
     struct buf *scratch = &c->gw->scratch;
     buf_clear(scratch);
-    c->protocol->encode(e, scratch);
+    c->protocol->encode(c->protocol, e, scratch);
     metrics->messages_out++;
     conn_send_bytes(c, buf_slice(scratch));
     c->state = CONN_OPEN;
@@ -179,8 +213,10 @@ void conn_greeted(struct conn *c)
     wheel_set(&c->gw->wheel, &c->timer, c->gw->cfg->heartbeat_s * (uint64_t)1000);
 }
 
-static void send_frame(struct conn *c, enum ws_opcode opcode, struct slice payload)
+void conn_frame(struct conn *c, enum ws_opcode opcode, struct slice payload)
 {
+    if (c->state > CONN_OPEN)
+        return;
     struct buf *scratch = &c->gw->scratch;
     buf_clear(scratch);
     ws_frame_append(scratch, opcode, payload);
@@ -195,14 +231,19 @@ void conn_close(struct conn *c, int code, struct slice reason)
         return;
     struct buf *scratch = &c->gw->scratch;
     buf_clear(scratch);
-    ws_close_append(scratch, code, reason);
+    if (c->channel != NULL)
+        channel_farewell(c->channel, code, scratch);
+    else
+        ws_close_append(scratch, code, reason);
     send_bytes(c, buf_slice(scratch));
     c->state = CONN_CLOSING;
     if (c->session != NULL)
         report_reason(c->session, reason);
-    c->keep = code == 1001 || code == 1013 || code == err_close_code(ERR_SLOW_CONSUMER);
+    c->keep = c->channel == NULL && (code == 1001 || code == 1013 || code == err_close_code(ERR_SLOW_CONSUMER));
     LOG(DEBUG, "closing", "session=%s peer=%s code=%d reason=%s", session_sid(c->session), c->ip, code, log_q(reason));
     wheel_set(&c->gw->wheel, &c->timer, CLOSE_LINGER_MS);
+    if (c->channel != NULL)
+        channel_closing(c->channel, code, reason);
     if (c->out.count == 0)
         c->transport->ops->close(c->transport);
 }
@@ -223,6 +264,7 @@ void conn_gone(struct conn *c, const char *why)
     buf_fini(&c->early);
     ws_parser_fini(&c->parser);
     greeting_end(&c->greeting);
+    engine_end(&c->engine, why);
     if (c->session != NULL)
         session_conn_gone(c->session, why);
     free(c);
@@ -253,7 +295,7 @@ static void on_timer(struct wheel_entry *e)
         return;
     }
     c->pinged = true;
-    send_frame(c, WS_PING, SLICE_NONE);
+    conn_frame(c, WS_PING, SLICE_NONE);
     wheel_set(&c->gw->wheel, e, period_ms);
 }
 
@@ -276,19 +318,21 @@ static bool on_message(void *owner, enum ws_opcode opcode, struct slice payload)
     struct conn *c = owner;
     struct slice answer;
     switch ((int)opcode) {
-    case WS_PING: send_frame(c, WS_PONG, payload); break;
+    case WS_PING: conn_frame(c, WS_PONG, payload); break;
     case WS_CLOSE: answer_close(c, payload); break;
     case WS_TEXT:
     case WS_BINARY:
         metrics->messages_in++;
-        if (c->greeting != NULL) {
+        if (c->engine != NULL) {
+            engine_message(c->engine, payload, opcode == WS_BINARY);
+        } else if (c->greeting != NULL) {
             greeting_frame(c, payload, opcode == WS_BINARY);
         } else if (!c->protocol->heartbeat(payload, opcode == WS_BINARY, &answer)) {
             session_frame(c->session, payload, opcode == WS_BINARY);
         } else {
             metrics->heartbeats++;
             if (answer.n != 0)
-                send_frame(c, WS_TEXT, answer);
+                conn_frame(c, WS_TEXT, answer);
         }
         break;
     }

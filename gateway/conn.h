@@ -12,6 +12,8 @@
 #include "gateway/protocol/websocket.h"
 #include "gateway/transport.h"
 
+struct channel;
+struct engine;
 struct greeting;
 struct session;
 
@@ -27,9 +29,9 @@ struct conn {
     enum conn_state state;
 
     struct gateway *gw;
-    const struct protocol_ops *protocol;
-    struct session *session;   /* owned by the gateway; outlives the conn. NULL while there is a greeting */
-    struct greeting *greeting; /* owned; NULL: it has said who it is */
+    const struct protocol_ops *protocol; /* NULL with an engine */
+    struct session *session;             /* owned by the gateway; outlives the conn. NULL while there is a greeting */
+    struct greeting *greeting;           /* owned; NULL: it has said who it is */
     struct ws_parser parser;
     struct buf early; /* input that came before the welcome */
     struct wheel_entry timer;
@@ -37,6 +39,9 @@ struct conn {
     bool paused, pinged;
     bool keep; /* the session may be resumed after this connection */
     char ip[CONN_IP_MAX];
+    struct engine *
+        engine; /* owned: it carries the namespaces of a Socket.IO client, and has no session itself; NULL: it does not */
+    struct channel *channel; /* it is one of those: its transport is the channel; NULL: it is a WebSocket */
 };
 
 struct conn *conn_create(struct gateway *g, struct transport *t, const struct protocol_ops *protocol, struct slice ip);
@@ -68,6 +73,15 @@ void conn_welcome(struct conn *c, const struct event *e);
 
 /* Encodes and sends one event to this client alone; NULL and closing connections are ignored. */
 void conn_event(struct conn *c, const struct event *e);
+
+/* Sends complete frames, or one frame, to this client alone; not while it is closing. */
+void conn_append(struct conn *c, struct slice frames);
+void conn_frame(struct conn *c, enum ws_opcode opcode, struct slice payload);
+
+/* Right after conn_create(): its messages are e's, its heartbeat too. */
+void conn_carry(struct conn *c, struct engine *e);
+/* Right after conn_create(): what becomes of it is ch's. */
+void conn_be_channel(struct conn *c, struct channel *ch);
 
 /* Its greeting is over: waits for the welcome of the session it is about to get. */
 void conn_greeted(struct conn *c);

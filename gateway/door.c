@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "base/utf8.h"
 #include "gateway/conn.h"
+#include "gateway/engine.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/greeting.h"
@@ -74,7 +75,7 @@ static unsigned offered(struct slice list, struct slice *ret)
 }
 
 /* How many tokens the request has, and one of them. They are taken as written: no letter of a token needs percent-encoding. */
-static unsigned find_token(const struct http_request *r, struct slice *ret)
+unsigned door_token(const struct http_request *r, struct slice *ret)
 {
     bool found;
     unsigned count = uri_query_count(r->query, "token");
@@ -89,7 +90,7 @@ static enum err check_request(struct gateway *g, const struct http_request *r, b
 {
     struct slice token = SLICE_NONE;
     char ip[CONN_IP_MAX];
-    unsigned count = find_token(r, &token);
+    unsigned count = door_token(r, &token);
     *ret_found = count != 0;
     if (count == 0)
         return OK;
@@ -153,11 +154,14 @@ enum err gateway_upgrade(struct gateway *g, const struct http_request *r, struct
     struct slice id;
     struct auth_claims claims = {0};
     bool found = false, by_token = g->cfg->auth == AUTH_JWT;
-    enum err err = read_path(r->path, buffer, &id, reterr);
+    bool engine = engine_path(g, r->path);
+    enum err err = engine ? OK : read_path(r->path, buffer, &id, reterr);
     if (err == OK)
         err = check_origin(g, r, reterr);
     if (err == OK && g->draining)
         err = fail(reterr, ERR_DRAINING, "this node is going away; connect again");
+    if (err == OK && engine)
+        return engine_upgrade(g, r, t, ret, reterr);
     if (err == OK && by_token)
         err = check_request(g, r, &found, &claims, reterr);
     /* The URL may repeat who the client is, as its framework likes it; it cannot make it somebody else. */

@@ -11,6 +11,9 @@ struct gateway;
 enum err door_check(struct gateway *g, struct slice token, const char *ip, struct auth_claims *ret,
                     struct error *reterr);
 
+/* How many tokens the request has (query, Authorization, subprotocols), and one of them, as written. */
+unsigned door_token(const struct http_request *r, struct slice *ret);
+
 /* Counts and logs a refusal that is not auth_jwt_check()'s own, and says it. Returns ERR_UNAUTHORIZED. */
 enum err door_refuse(enum auth_refusal why, struct slice ip, struct error *reterr);
 

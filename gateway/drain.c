@@ -3,6 +3,7 @@
 #include "base/random.h"
 #include "gateway/conn.h"
 #include "gateway/delivery.h"
+#include "gateway/engine.h"
 #include "gateway/gateway.h"
 #include "gateway/greeting.h"
 #include "gateway/metrics.h"
@@ -95,6 +96,7 @@ void gateway_drain(struct gateway *g, void (*done)(void *arg), void *arg)
     LOG(INFO, "saying goodbye", "clients=%llu per_second=%llu", (unsigned long long)count,
         (unsigned long long)g->farewell_rate);
     greetings_drain(g);
+    engines_drain(g);
     gateway_farewell(&g->farewell);
     gateway_session_left(g);
 }

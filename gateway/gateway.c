@@ -18,6 +18,7 @@
 #include "gateway/report.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
+#include "gateway/socketio_rules.h"
 #include "gateway/watch.h"
 #include "gateway/webhook/backend.h"
 
@@ -56,7 +57,7 @@ static void on_envelope(void *owner, const struct envelope *e)
     metrics->encodes++;
     struct buf bytes = BUF_INIT;
     const struct event event = message_live(e);
-    s->conn->protocol->encode(&event, &bytes);
+    s->conn->protocol->encode(s->conn->protocol, &event, &bytes);
     struct msg *m = msg_new(buf_slice(&bytes));
     buf_fini(&bytes);
     (void)conn_send(s->conn, m, POLICY_SLOW_DEFAULT);
@@ -297,6 +298,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     g->reports_on = cfg->events || cfg->backend_url != NULL;
     list_init(&g->rechecks);
     list_init(&g->audits);
+    list_init(&g->engines);
     (void)snprintf(g->node, sizeof g->node, "%s", node);
     wheel_init(&g->wheel, TICK_MS, loop_now_ms(loop));
     timer_init(&g->tick, loop, on_tick);
@@ -307,7 +309,9 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     bool ready = auth_create(cfg, &g->auth, reterr) == OK && api_keys_create(cfg, &g->api_keys, reterr) == OK &&
                  create_backend(loop, cfg, &g->backend, reterr) == OK;
     g->policies = ready ? policies_create(cfg->policies.items, cfg->policies.count, reterr) : NULL;
-    if (g->policies != NULL)
+    g->sio_rules =
+        g->policies != NULL ? sio_rules_create(cfg->socketio_events.items, cfg->socketio_events.count, reterr) : NULL;
+    if (g->sio_rules != NULL)
         g->broker = broker_create(loop,
                                   &(struct broker_config){.url = cfg->broker,
                                                           .node = g->node,
@@ -327,6 +331,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
                                                           .user_keep_ms = cfg->user_memory_s * 1000ull},
                                   &broker_events, g, reterr);
     if (g->broker == NULL) {
+        sio_rules_destroy(&g->sio_rules);
         policies_destroy(&g->policies);
         auth_jwt_destroy(&g->auth);
         api_keys_unref(&g->api_keys);
@@ -383,6 +388,7 @@ void gateway_destroy(struct gateway **gp)
     timer_stop(&g->recheck);
     timer_stop(&g->audit);
     timer_stop(&g->farewell);
+    sio_rules_destroy(&g->sio_rules);
     policies_destroy(&g->policies);
     auth_jwt_destroy(&g->auth);
     api_keys_unref(&g->api_keys);
@@ -393,10 +399,16 @@ void gateway_destroy(struct gateway **gp)
 enum err gateway_reload(struct gateway *g, struct error *reterr)
 {
     struct policies *fresh = policies_create(g->cfg->policies.items, g->cfg->policies.count, reterr);
-    if (fresh == NULL)
+    struct sio_rules *rules =
+        fresh != NULL ? sio_rules_create(g->cfg->socketio_events.items, g->cfg->socketio_events.count, reterr) : NULL;
+    if (rules == NULL) {
+        policies_destroy(&fresh);
         return reterr->code;
+    }
     struct policies *old = g->policies;
     g->policies = fresh;
+    sio_rules_destroy(&g->sio_rules);
+    g->sio_rules = rules;
     struct room *r, *next;
     HASH_ITER (hh, g->rooms, r, next) {
         room_reload(r);

@@ -19,8 +19,10 @@
 
 struct backend;
 struct delivery;
+struct namespace;
 struct room;
 struct session;
+struct sio_rules;
 struct watched;
 
 struct gateway {
@@ -40,7 +42,10 @@ struct gateway {
     uint64_t last_control;
 
     struct starts starts;
-    struct link greetings;     /* connections that have still to say who they are */
+    struct link greetings;        /* connections that have still to say who they are */
+    struct link engines;          /* connections of Socket.IO clients */
+    struct namespace *namespaces; /* those that have somebody on this node */
+    struct sio_rules *sio_rules;
     struct link catchup_turns; /* returning members that wait for a read of the log */
     uint32_t catchup_reads;
     uint32_t api_reads; /* histories that the HTTP API reads */

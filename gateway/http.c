@@ -4,6 +4,7 @@
 #include "base/utf8.h"
 #include "gateway/api.h"
 #include "gateway/api_call.h"
+#include "gateway/engine.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
 #include "gateway/web/page.h"
@@ -100,6 +101,10 @@ void gateway_http(struct gateway *g, const struct http_request *r, struct http_e
                               .status = 405,
                               .headers = "Allow: GET, HEAD\r\n",
                               .body = SLICE("{\"code\":\"bad_request\",\"message\":\"only GET and HEAD here\"}\n")});
+        return;
+    }
+    if (engine_path(g, r->path)) {
+        engine_http(g, r, x);
         return;
     }
     if (slice_eq(r->path, SLICE("/ws")) || slice_starts(r->path, SLICE("/ws/"))) {

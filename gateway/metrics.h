@@ -17,6 +17,7 @@
 // clang-format off
 #define METRIC_MAP(X)                                                                        \
     X(connections,          "gauge",   "open connections (any protocol)")                    \
+    X(engines,              "gauge",   "open connections of Socket.IO clients")              \
     X(sessions,             "gauge",   "sessions of this node")                              \
     X(rooms,                "gauge",   "rooms with a member on this node")                   \
     X(memberships,          "gauge",   "memberships of sessions of this node")               \
@@ -94,6 +95,7 @@
     X(DROP_BANNED, "banned")                                                                                           \
     X(DROP_UNAUTHORIZED, "unauthorized")                                                                               \
     X(DROP_PROTOCOL, "websocket_protocol")                                                                             \
+    X(DROP_SOCKETIO, "socketio_protocol")                                                                              \
     X(DROP_UTF8, "bad_utf8")                                                                                           \
     X(DROP_TOO_LARGE, "too_large")                                                                                     \
     X(DROP_ERRORS, "too_many_errors")                                                                                  \

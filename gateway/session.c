@@ -11,6 +11,7 @@
 #include "gateway/catchup.h"
 #include "gateway/conn.h"
 #include "gateway/control.h"
+#include "gateway/engine.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/metrics.h"
@@ -88,20 +89,30 @@ static void session_release(struct session *s)
 
 /* --- opening --- */
 
+static void join_implicit(struct session *s, struct slice name)
+{
+    struct room *r = room_get(s->gw, name);
+    room_join(r, s, true, NULL);
+    room_unref(r);
+}
+
 void session_join_implicit(struct session *s)
 {
     if (!s->admitted)
         admit_session(s);
     room_join(s->gw->all, s, true, NULL);
+    struct buf *name = &s->gw->scratch;
+    if (s->conn != NULL && s->conn->channel != NULL) {
+        buf_clear(name);
+        channel_room_append(s->conn->channel, name);
+        join_implicit(s, buf_slice(name));
+    }
     if (s->user.n == 0)
         return;
-    struct buf *name = &s->gw->scratch;
     buf_clear(name);
     buf_append(name, SLICE("$user:"));
     buf_append(name, s->user);
-    struct room *r = room_get(s->gw, buf_slice(name));
-    room_join(r, s, true, NULL);
-    room_unref(r);
+    join_implicit(s, buf_slice(name));
 }
 
 static struct event welcome_event(const struct session *s)
@@ -276,7 +287,8 @@ void session_open(struct conn *c, const struct http_request *r, struct slice use
 {
     char sid[SID_LEN + 1];
     random_id(sid, SID_LEN);
-    struct session *s = session_new(c->gw, slice_str(sid), user);
+    struct session *s = session_new(c->gw, c->channel != NULL ? slice_str(c->channel->sid) : slice_str(sid), user);
+    s->opening += c->channel != NULL; /* $namespace:… */
     random_id(s->token, TOKEN_LEN);
     grant_attach(grant, s);
     s->agent = told(r->user_agent);
@@ -334,9 +346,22 @@ void session_error(struct session *s, struct slice id, struct slice room, enum e
     conn_goodbye(s->conn, 1008, SLICE("too_many_errors"), 0);
 }
 
-void session_frame(struct session *s, struct slice frame, bool binary)
+/* Charged after decoding, so that the refusal carries the id of the frame it answers. */
+bool session_may_run(struct session *s, const struct command *c, enum err err, struct error *reterr)
 {
     const struct config *cfg = s->gw->cfg;
+    if (!bucket_take(&s->rate, cfg->message_rate, cfg->message_burst, loop_now_us(s->gw->loop)))
+        err = fail(reterr, ERR_RATE_LIMITED, "more than %u frames per second", cfg->message_rate);
+    if (err != OK) {
+        session_error(s, c->id, c->room, err, slice_str(reterr->text));
+        return false;
+    }
+    metrics->commands[c->kind]++;
+    return true;
+}
+
+void session_frame(struct session *s, struct slice frame, bool binary)
+{
     struct arena arena;
     struct command command = {0};
     struct error error = {0};
@@ -344,16 +369,8 @@ void session_frame(struct session *s, struct slice frame, bool binary)
     s->may_resume = false;
     arena_init(&arena, FRAME_ARENA);
     enum err err = s->conn->protocol->decode(frame, binary, &arena, &command, &error);
-    /* Taken after decoding, so that the refusal carries the id of the frame it answers. */
-    if (!bucket_take(&s->rate, cfg->message_rate, cfg->message_burst, loop_now_us(s->gw->loop))) {
-        (void)fail(&error, ERR_RATE_LIMITED, "more than %u frames per second", cfg->message_rate);
-        session_error(s, command.id, command.room, ERR_RATE_LIMITED, slice_str(error.text));
-    } else if (err != OK) {
-        session_error(s, command.id, command.room, err, slice_str(error.text));
-    } else {
-        metrics->commands[command.kind]++;
+    if (session_may_run(s, &command, err, &error))
         command_run(s, &command);
-    }
     arena_reset(&arena);
     if (undecided)
         command_join_granted(s); /* unless the frame was the resume that was announced */

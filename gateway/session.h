@@ -94,6 +94,9 @@ void session_turn_away(struct session *s, enum err err, const char *why);
 /* Puts the session's record into the store again: what it says of the client has changed, or the store has forgotten it. */
 void session_put(struct session *s);
 
+/* A command has been decoded, or not: err, reterr. Charges it and answers what is wrong; true when it may be run. */
+bool session_may_run(struct session *s, const struct command *c, enum err err, struct error *reterr);
+
 /* One complete message from the client. */
 void session_frame(struct session *s, struct slice frame, bool binary);
 
@@ -136,6 +139,8 @@ void session_token_hash(const struct session *s, struct slice token, char ret[SE
 
 /* commands.c */
 void command_run(struct session *s, const struct command *c);
+/* A message without a room: published to each room the session is in, or to everybody in its Socket.IO namespace. */
+void command_relay(struct session *s, const struct command *c, bool to_namespace);
 /* The same for others than the client, which is told JOINED, or LEFT. When OK is returned, job is (or will be) answered. */
 enum err command_join_for(struct session *s, struct slice room, struct control_job *job, struct error *reterr);
 enum err command_leave_for(struct session *s, struct slice room, struct slice reason, struct control_job *job,

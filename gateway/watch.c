@@ -183,7 +183,7 @@ static struct event_user shown(const struct user_record *u)
 static struct msg *encode(const struct protocol_ops *protocol, const struct event *e)
 {
     struct buf bytes = BUF_INIT;
-    protocol->encode(e, &bytes);
+    protocol->encode(protocol, e, &bytes);
     metrics->encodes++;
     struct msg *m = msg_new(buf_slice(&bytes));
     buf_fini(&bytes);

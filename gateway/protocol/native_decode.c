@@ -78,6 +78,17 @@ const char *command_name(enum command_kind kind)
     return command_names[kind];
 }
 
+bool command_find(struct slice name, enum command_kind *ret)
+{
+    for (enum command_kind kind = 0; kind < COMMANDS; kind++) {
+        if (!slice_eq(name, slice_str(command_names[kind])))
+            continue;
+        *ret = kind;
+        return true;
+    }
+    return false;
+}
+
 /* The characters of v, at most max bytes of them. */
 static enum err read_string(struct decoding *d, struct json_value v, const char *name, size_t max, struct slice *ret)
 {
@@ -377,12 +388,8 @@ static enum err read_type(struct decoding *d)
     enum err err = read_string(d, d->values[TYPE], "type", SIZE_MAX, &type);
     if (err != OK)
         return err;
-    for (enum command_kind kind = 0; kind < COMMANDS; kind++) {
-        if (!slice_eq(type, slice_str(command_name(kind))))
-            continue;
-        d->command->kind = kind;
+    if (command_find(type, &d->command->kind))
         return OK;
-    }
     return fail(d->reterr, ERR_UNKNOWN_TYPE, "no such \"type\" (%zu bytes)", type.n);
 }
 
@@ -457,4 +464,14 @@ enum err native_decode(struct slice frame, bool binary, struct arena *a, struct 
     if (err != OK)
         salvage(d.values, a, ret);
     return err;
+}
+
+enum err native_decode_members(enum command_kind kind, struct slice object, struct arena *a, struct command *ret,
+                               struct error *reterr)
+{
+    struct decoding d = {.arena = a, .command = ret, .reterr = reterr};
+    *ret = (struct command){.kind = kind, .limit = LIMIT_DEFAULT, .echo = true};
+    enum err err = json_members(object, names, MEMBERS, d.values, reterr);
+    d.values[ID] = (struct json_value){0};
+    return err != OK ? err : read_members(&d);
 }

@@ -1,43 +1,12 @@
 /* gateway/protocol/native_encode.c: what clients are told in xindao.v1.json. The message path copies bytes and digits, nothing else; what a message has
  * not (a user, the name of an event) it does not carry, because every byte of it is sealed and sent to every member. */
 #include "base/utf8.h"
+#include "gateway/protocol/frame.h"
 #include "gateway/protocol/native.h"
-#include "gateway/protocol/websocket.h"
 #include "proto/json.h"
 
 /* What a message needs around its data: members, a position, two ids. Only a hint to reserve once. */
 #define FRAME_ROOM 512
-
-/* Where the frame's header begins and how much was left free for it. */
-struct frame {
-    size_t at, header;
-};
-
-static size_t header_size(size_t n)
-{
-    char ignored[WS_HEADER_MAX];
-    return ws_header(ignored, WS_TEXT, n);
-}
-
-/* The length is known only afterwards: `expected` guesses it, so that the bytes seldom have to move. */
-static struct frame frame_begin(struct buf *b, size_t expected)
-{
-    struct frame f = {b->n, header_size(expected)};
-    (void)buf_reserve(b, WS_HEADER_MAX + expected);
-    b->n += f.header;
-    return f;
-}
-
-static void frame_end(struct buf *b, struct frame f, enum ws_opcode opcode)
-{
-    size_t n = b->n - f.at - f.header, header = header_size(n);
-    if (header != f.header) {
-        (void)buf_reserve(b, WS_HEADER_MAX);
-        memmove(b->p + f.at + header, b->p + f.at + f.header, n);
-        b->n = f.at + header + n;
-    }
-    (void)ws_header(b->p + f.at, opcode, n);
-}
 
 #define APPEND(b, literal) buf_append((b), SLICE(literal))
 
@@ -323,4 +292,9 @@ void native_encode(const struct event *e, struct buf *ret)
     struct frame f = frame_begin(ret, FRAME_ROOM + e->data.n);
     encoders[e->kind](e, ret);
     frame_end(ret, f, binary ? WS_BINARY : WS_TEXT);
+}
+
+void native_encode_json(const struct event *e, struct buf *ret)
+{
+    encoders[e->kind](e, ret);
 }

@@ -116,6 +116,7 @@ struct event {
     uint32_t heartbeat_s, resume_window_s; /* WELCOME */
     uint64_t expires_s;                    /* WELCOME, ACK of an auth: when the token does, Unix seconds; 0: never */
     bool resumed;                          /* WELCOME */
+    bool before_welcome;                   /* ERROR, GOODBYE: instead of a welcome */
     bool recovered;                        /* RECOVERED; if not, text says why: expired, fork, not_retained */
     bool has_more, more;                   /* ACK of a history */
     enum err err;                          /* ERROR */
@@ -142,8 +143,9 @@ struct protocol_ops {
      * understood (both may be empty), so that the error can be answered. */
     enum err (*decode)(struct slice frame, bool binary, struct arena *a, struct command *ret, struct error *reterr);
 
-    /* Appends the complete WebSocket frame(s) of e (server to client: unmasked). All clients with the same ops share the bytes. */
-    void (*encode)(const struct event *e, struct buf *ret);
+    /* Appends the complete WebSocket frame(s) of e (server to client: unmasked), if e means anything in this protocol. All clients with the same ops
+     * share the bytes: the address of the ops is the encoding key. */
+    void (*encode)(const struct protocol_ops *self, const struct event *e, struct buf *ret);
 };
 
 extern const struct protocol_ops protocol_native;
@@ -153,5 +155,7 @@ extern const struct protocol_ops protocol_native;
 const struct protocol_ops *protocol_select(struct slice offered, struct slice *ret_selected);
 
 const char *command_name(enum command_kind kind);
+/* False when there is no such command. */
+bool command_find(struct slice name, enum command_kind *ret);
 
 #endif

@@ -3,12 +3,18 @@
 #include "base/text.h"
 #include "gateway/protocol/native.h"
 
+static void encode_native(const struct protocol_ops *self, const struct event *e, struct buf *ret)
+{
+    (void)self;
+    native_encode(e, ret);
+}
+
 const struct protocol_ops protocol_native = {
     .name = "native",
     .subprotocol = "xindao.v1.json",
     .heartbeat = native_heartbeat,
     .decode = native_decode,
-    .encode = native_encode,
+    .encode = encode_native,
 };
 
 static const struct protocol_ops *const protocols[] = {&protocol_native};

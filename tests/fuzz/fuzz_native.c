@@ -46,7 +46,7 @@ static void encode(const struct event *e, struct buf *ret, struct json_value v[C
 {
     bool binary = e->kind == EVENT_MESSAGE && e->data_type == DATA_BINARY;
     struct error error;
-    protocol_native.encode(e, ret);
+    protocol_native.encode(&protocol_native, e, ret);
     struct slice json = payload_of(ret, binary ? WS_BINARY : WS_TEXT);
     if (binary) {
         const char *border = memchr(json.p, '\0', json.n);

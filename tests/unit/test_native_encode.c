@@ -29,7 +29,7 @@ static void check_encoded(const struct event *e, const char *want)
 {
     struct buf b = BUF_INIT;
     struct error error;
-    protocol_native.encode(e, &b);
+    protocol_native.encode(&protocol_native, e, &b);
     struct slice payload = payload_of(&b, WS_TEXT);
     assert_slice(payload, want);
     assert_int_equal(json_check(payload, &error), OK);
@@ -166,7 +166,8 @@ static void encodes_binary_messages(void **state)
     (void)state;
     buf_append_str(&b, "before");
     size_t at = b.n;
-    protocol_native.encode(&(struct event){.kind = EVENT_MESSAGE,
+    protocol_native.encode(&protocol_native,
+                           &(struct event){.kind = EVENT_MESSAGE,
                                            .room = SLICE("r"),
                                            .name = SLICE("e"),
                                            .data = SLICE("\0\xff\0"),
@@ -200,7 +201,7 @@ static void frames_of_every_size(void **state)
                               .name = SLICE("e"),
                               .data = {data.p, n},
                               .position = &position};
-            protocol_native.encode(&e, &b);
+            protocol_native.encode(&protocol_native, &e, &b);
             struct slice payload = payload_of(&b, WS_TEXT);
             assert_true(payload.n > n + 1);
             assert_memory_equal(payload.p + payload.n - n - 8, "\"data\":", 7);
@@ -230,6 +231,7 @@ static void what_is_published_arrives_byte_for_byte(void **state)
         assert_int_equal(protocol_native.decode(buf_slice(&frame), false, &arena, &c, &error), OK);
         assert_slice(c.data, values[i]);
         protocol_native.encode(
+            &protocol_native,
             &(struct event){
                 .kind = EVENT_MESSAGE, .room = c.room, .name = c.event, .data = c.data, .position = &position},
             &out);

@@ -1,0 +1,365 @@
+/* gateway/engine.c: Engine.IO connections: opening, heartbeats, packets, and whose turn it is to write. */
+#include "gateway/engine.h"
+
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "gateway/auth/auth.h"
+#include "gateway/conn.h"
+#include "gateway/door.h"
+#include "gateway/gateway.h"
+#include "gateway/metrics.h"
+#include "gateway/uri.h"
+
+#define STRANGERS_MESSAGE (AUTH_TOKEN_MAX + 1024u) /* with --auth jwt, until a namespace is connected */
+#define HELD_MESSAGES     4u                       /* times max-message-size: what may come before reading rests */
+
+/* --- paths --- */
+
+/* With or without the last slash. */
+static bool same_path(struct slice configured, struct slice path)
+{
+    if (slice_ends(configured, SLICE("/")))
+        configured.n--;
+    if (slice_ends(path, SLICE("/")))
+        path.n--;
+    return slice_eq(configured, path);
+}
+
+bool engine_path(const struct gateway *g, struct slice path)
+{
+    const struct config *cfg = g->cfg;
+    for (size_t i = 0; cfg->socketio && i < cfg->socketio_paths.count; i++)
+        if (same_path(slice_str(cfg->socketio_paths.items[i]), path))
+            return true;
+    return false;
+}
+
+/* --- ending --- */
+
+static void protocol_error(struct engine *e, const struct error *error)
+{
+    metrics->drops[DROP_SOCKETIO]++;
+    LOG_PEER(INFO, "bad socket.io input", "engine=%.6s peer=%s why=%s", e->sid, e->conn->ip,
+             log_q(slice_str(error->text)));
+    conn_close(e->conn, err_close_code(error->code), slice_str(err_name(error->code)));
+}
+
+void engine_end(struct engine **ep, const char *why)
+{
+    struct engine *e = TAKE(*ep);
+    if (e == NULL)
+        return;
+    list_for_each_safe (it, &e->channels) {
+        channel_destroy(list_entry(it, struct channel, link), why);
+    }
+    list_del(&e->link);
+    timer_stop(&e->heartbeat);
+    timer_stop(&e->patience);
+    task_cancel(&e->work);
+    sio_assembly_fini(&e->assembly);
+    buf_fini(&e->held);
+    free(e->agent);
+    free(e->origin);
+    free(e->token);
+    free(e->user);
+    free(e);
+    metrics->engines--;
+}
+
+void engines_drain(struct gateway *g)
+{
+    list_for_each_safe (it, &g->engines) {
+        const struct engine *e = list_entry(it, struct engine, link);
+        if (e->channel_count == 0)
+            conn_close(e->conn, err_close_code(ERR_DRAINING), SLICE("draining"));
+    }
+}
+
+/* --- heartbeat --- */
+
+static void say(struct engine *e, struct slice packet)
+{
+    conn_frame(e->conn, WS_TEXT, packet);
+}
+
+static void went_silent(struct engine *e)
+{
+    metrics->drops[DROP_IDLE]++;
+    conn_close(e->conn, 1001, SLICE("idle"));
+}
+
+/* Revision 4: we ping. conn->pinged is cleared by anything that arrives. */
+static void ping(struct engine *e)
+{
+    const struct config *cfg = e->gw->cfg;
+    uint32_t interval = cfg->socketio_ping_interval_ms, timeout = cfg->socketio_ping_timeout_ms;
+    uint64_t now = loop_now_ms(e->gw->loop), passed = now - e->pinged_ms;
+    if (e->pinging && e->conn->pinged && !e->conn->paused) {
+        if (passed >= timeout)
+            went_silent(e);
+        else
+            timer_start(&e->heartbeat, timeout - passed);
+    } else if (e->pinging && passed < interval) {
+        timer_start(&e->heartbeat, interval - passed);
+    } else {
+        e->pinging = e->conn->pinged = true;
+        e->pinged_ms = now;
+        say(e, SLICE("2"));
+        timer_start(&e->heartbeat, interval < timeout ? interval : timeout);
+    }
+}
+
+/* Revision 3: the client pings. */
+static void listen_for_pings(struct engine *e)
+{
+    const struct config *cfg = e->gw->cfg;
+    uint64_t patience = (uint64_t)cfg->socketio_ping_interval_ms + cfg->socketio_ping_timeout_ms;
+    uint64_t silent = loop_now_ms(e->gw->loop) - e->conn->last_input_ms;
+    if (silent >= patience && !e->conn->paused)
+        went_silent(e);
+    else
+        timer_start(&e->heartbeat, silent < patience ? patience - silent : patience);
+}
+
+static void on_heartbeat(struct timer *t)
+{
+    struct engine *e = container_of(t, struct engine, heartbeat);
+    if (e->conn->state != CONN_OPEN)
+        return;
+    if (e->revision == EIO_4)
+        ping(e);
+    else
+        listen_for_pings(e);
+}
+
+static void on_patience(struct timer *t)
+{
+    struct engine *e = container_of(t, struct engine, patience);
+    if (e->channel_count != 0 || e->conn->state != CONN_OPEN)
+        return;
+    metrics->drops[DROP_HANDSHAKE_TIMEOUT]++;
+    conn_close(e->conn, 1008, slice_str(err_name(ERR_TIMEOUT)));
+}
+
+/* --- receiving --- */
+
+static void take_message(struct engine *e, struct slice data, bool binary)
+{
+    struct sio_packet p;
+    struct error error = {0};
+    bool complete;
+    e->assembly.max_bytes = e->gw->cfg->max_message_size;
+    if (sio_assemble(&e->assembly, data, binary, &complete, &p, &error) != OK ||
+        (complete && !namespace_packet(e, &p, &error)))
+        protocol_error(e, &error);
+}
+
+static void take_ping(struct engine *e, struct slice data)
+{
+    struct error error = {0};
+    metrics->heartbeats++;
+    if (e->revision == EIO_4) {
+        (void)fail(&error, ERR_BAD_REQUEST, "a ping of a client that speaks Engine.IO 4: there the server pings");
+        protocol_error(e, &error);
+        return;
+    }
+    say(e, slice_eq(data, SLICE("probe")) ? SLICE("3probe") : SLICE("3"));
+}
+
+static void take_pong(struct engine *e)
+{
+    struct error error = {0};
+    metrics->heartbeats++;
+    if (e->revision == EIO_4)
+        return;
+    (void)fail(&error, ERR_BAD_REQUEST, "a pong of a client that speaks Engine.IO 3: there the client pings");
+    protocol_error(e, &error);
+}
+
+static void take_packet(struct engine *e, struct slice payload, bool binary)
+{
+    struct eio_packet p;
+    struct error error = {0};
+    if (eio_parse(e->revision, payload, binary, &p, &error) != OK) {
+        protocol_error(e, &error);
+        return;
+    }
+    switch (p.type) {
+    case EIO_PING: take_ping(e, p.data); break;
+    case EIO_PONG: take_pong(e); break;
+    case EIO_MESSAGE: take_message(e, p.data, p.binary); break;
+    case EIO_CLOSE: conn_close(e->conn, 1000, SLICE_NONE); break;
+    case EIO_OPEN:
+    case EIO_UPGRADE:
+    case EIO_NOOP:
+    case EIO_TYPES: break; /* means nothing here; the official server ignores them too */
+    }
+}
+
+/* What comes while a namespace is being connected may be for that namespace: clients of revision 3 need not wait. */
+struct held {
+    uint32_t n;
+    bool binary;
+};
+
+static void hold(struct engine *e, struct slice payload, bool binary)
+{
+    struct held h;
+    memset(&h, 0, sizeof h);
+    h.n = (uint32_t)payload.n;
+    h.binary = binary;
+    if (e->held.n + payload.n > (size_t)HELD_MESSAGES * e->gw->cfg->max_message_size) {
+        struct error error;
+        (void)fail(&error, ERR_TOO_LARGE, "%zu bytes while a namespace is being connected", e->held.n + payload.n);
+        protocol_error(e, &error);
+        return;
+    }
+    buf_append(&e->held, (struct slice){(const char *)&h, sizeof h});
+    buf_append(&e->held, payload);
+}
+
+static void take_held(struct engine *e)
+{
+    struct buf held = e->held;
+    size_t at = 0;
+    e->held = BUF_INIT;
+    while (at < held.n && e->conn->state == CONN_OPEN && !namespaces_opening(e)) {
+        struct held h;
+        memcpy(&h, held.p + at, sizeof h);
+        take_packet(e, (struct slice){held.p + at + sizeof h, h.n}, h.binary);
+        at += sizeof h + h.n;
+    }
+    if (at < held.n && e->conn->state == CONN_OPEN)
+        buf_append(&e->held, slice_from(buf_slice(&held), at));
+    buf_fini(&held);
+}
+
+static void open_now(struct engine *e)
+{
+    const struct config *cfg = e->gw->cfg;
+    struct buf b = BUF_INIT;
+    e->opened = true;
+    eio_open_append(&b, &(struct eio_open){.sid = slice_str(e->sid),
+                                           .ping_interval_ms = cfg->socketio_ping_interval_ms,
+                                           .ping_timeout_ms = cfg->socketio_ping_timeout_ms,
+                                           .max_payload = cfg->max_message_size});
+    conn_append(e->conn, buf_slice(&b));
+    buf_fini(&b);
+    if (e->revision == EIO_3) {
+        timer_start(&e->heartbeat, (uint64_t)cfg->socketio_ping_interval_ms + cfg->socketio_ping_timeout_ms);
+        namespace_connect(e, SLICE("/"), SLICE_NONE, SLICE_NONE);
+    } else {
+        timer_start(&e->heartbeat, cfg->socketio_ping_interval_ms);
+        timer_start(&e->patience, cfg->socketio_connect_timeout_ms);
+    }
+}
+
+void engine_message(struct engine *e, struct slice payload, bool binary)
+{
+    if (!e->opened)
+        open_now(e);
+    if (e->held.n != 0 || namespaces_opening(e))
+        hold(e, payload, binary);
+    else
+        take_packet(e, payload, binary);
+}
+
+static void on_work(struct task *t)
+{
+    struct engine *e = container_of(t, struct engine, work);
+    if (e->conn->state != CONN_OPEN)
+        return; /* everything else ends with the connection */
+    if (!e->opened)
+        open_now(e);
+    namespaces_reap(e);
+    if (e->held.n != 0 && !namespaces_opening(e))
+        take_held(e);
+}
+
+/* --- writing --- */
+
+bool engine_finish(struct engine *e)
+{
+    if (e->writing != NULL)
+        conn_writable(e->writing->conn);
+    return e->writing == NULL;
+}
+
+void engine_writable(struct engine *e)
+{
+    list_for_each (it, &e->channels) {
+        const struct channel *ch = list_entry(it, struct channel, link);
+        if (!ch->ended)
+            conn_writable(ch->conn);
+        if (e->writing != NULL)
+            return;
+    }
+}
+
+/* --- opening --- */
+
+static char *copy(struct slice s)
+{
+    return s.n != 0 ? xstrndup(s.p, s.n) : NULL;
+}
+
+static enum err check_request(const struct http_request *r, struct error *reterr)
+{
+    bool found;
+    if (!slice_eq(uri_query(r->query, "transport", &found), SLICE("websocket")))
+        return fail(reterr, ERR_BAD_REQUEST, "the query of this WebSocket must say transport=websocket");
+    (void)uri_query(r->query, "sid", &found);
+    if (found)
+        return fail(reterr, ERR_BAD_REQUEST, "there is no session to upgrade: long-polling is not offered here");
+    return OK;
+}
+
+enum err engine_upgrade(struct gateway *g, const struct http_request *r, struct transport *t, struct conn **ret,
+                        struct error *reterr)
+{
+    struct slice token = SLICE_NONE;
+    bool found;
+    enum err err = check_request(r, reterr);
+    if (err == OK && g->cfg->auth == AUTH_JWT && door_token(r, &token) > 1)
+        err = door_refuse(AUTH_AMBIGUOUS, r->ip, reterr);
+    if (err == OK && token.n > AUTH_TOKEN_MAX)
+        err = fail(reterr, ERR_TOO_LARGE, "a token of %zu bytes, at most %d allowed", token.n, (int)AUTH_TOKEN_MAX);
+    if (err != OK)
+        return err;
+    struct engine *e = xcalloc(1, sizeof *e);
+    *e = (struct engine){.gw = g,
+                         .revision = eio_revision(uri_query(r->query, "EIO", &found)),
+                         .agent = copy(r->user_agent),
+                         .origin = copy(r->origin),
+                         .token = copy(token),
+                         .user = copy(uri_query(r->query, "user", &found))};
+    random_id(e->sid, SID_LEN);
+    list_init(&e->channels);
+    timer_init(&e->heartbeat, g->loop, on_heartbeat);
+    timer_init(&e->patience, g->loop, on_patience);
+    task_init(&e->work, on_work);
+    list_append(&g->engines, &e->link);
+    e->conn = conn_create(g, t, NULL, r->ip);
+    conn_carry(e->conn, e);
+    if (g->cfg->auth == AUTH_JWT && e->conn->parser.max_message > STRANGERS_MESSAGE)
+        e->conn->parser.max_message = STRANGERS_MESSAGE;
+    metrics->engines++;
+    loop_idle(g->loop, &e->work, 0); /* the response to the handshake goes first */
+    *ret = e->conn;
+    return OK;
+}
+
+/* What the official server answers when it offers no polling. */
+void engine_http(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+{
+    bool found;
+    struct buf body = BUF_INIT;
+    (void)g;
+    bool websocket = slice_eq(uri_query(r->query, "transport", &found), SLICE("websocket"));
+    eio_refusal_append(&body, websocket ? EIO_BAD_REQUEST : EIO_UNKNOWN_TRANSPORT);
+    x->respond(x, &(struct http_response){.status = 400, .content_type = "application/json", .body = buf_slice(&body)});
+    buf_fini(&body);
+}

@@ -1,0 +1,107 @@
+/* gateway/engine.h: one Engine.IO connection: a WebSocket (struct conn) that carries the namespaces of a Socket.IO client.
+ *
+ * Each namespace that is connected is a session like any other, with a struct conn of its own whose transport is the channel: rooms, queues and commands know no
+ * difference. What channels write goes to the WebSocket as it is, whole messages at a time; what does not fit waits in the queue of the channel's own conn. */
+#ifndef XD_ENGINE_H
+#define XD_ENGINE_H
+
+#include "base/list.h"
+#include "base/loop.h"
+#include "base/table.h"
+#include "broker/broker.h"
+#include "gateway/bucket.h"
+#include "gateway/protocol/socketio.h"
+#include "gateway/transport.h"
+
+struct conn;
+struct gateway;
+
+/* Clients of one revision in one namespace: they share encoded bytes. Lives as long as it has channels. */
+struct namespace
+{
+    UT_hash_handle hh;
+    struct sio_protocol *protocol;
+    uint32_t refs;
+    uint32_t key_n;
+    char key[SIO_NAMESPACE_MAX + 1]; /* revision, name */
+};
+
+/* One namespace on one connection. */
+struct channel {
+    struct transport transport; /* of conn */
+    struct link link;           /* engine->channels */
+    struct engine *engine;
+    struct namespace *namespace;
+    struct conn *conn; /* ends in conn_gone(), from the loop */
+    char sid[SID_LEN + 1];
+    bool paused;
+    bool left;  /* its client has disconnected it */
+    bool ended; /* to be reaped */
+};
+
+struct engine {
+    struct link link; /* gateway->engines */
+    struct gateway *gw;
+    struct conn *conn; /* the WebSocket, which owns it */
+    enum eio_revision revision;
+    char sid[SID_LEN + 1];
+    struct timer heartbeat, patience; /* patience: for the first CONNECT */
+    struct task work; /* what must not be done from inside a call: opening, reaping, taking what was held */
+    struct link channels;
+    uint32_t channel_count, paused;
+    struct channel *writing; /* has written a part of a message: nobody else may write */
+    struct sio_assembly assembly;
+    struct buf held; /* messages that came while a namespace was being connected */
+    struct bucket rate;
+    uint64_t pinged_ms;
+    bool opened, pinging, sid_used;
+    char *agent, *origin, *token, *user; /* of the request; NULL: none */
+};
+
+/* Is this one of the configured paths? */
+bool engine_path(const struct gateway *g, struct slice path);
+/* A WebSocket handshake for one of them, from an allowed origin. Like gateway_upgrade(). */
+enum err engine_upgrade(struct gateway *g, const struct http_request *r, struct transport *t, struct conn **ret,
+                        struct error *reterr);
+/* Any other request for one of them. */
+void engine_http(struct gateway *g, const struct http_request *r, struct http_exchange *x);
+/* This node is going away: so are connections without a session. Those with sessions go when it is the session's turn. */
+void engines_drain(struct gateway *g);
+
+/* --- for conn.c --- */
+
+/* One complete message. */
+void engine_message(struct engine *e, struct slice payload, bool binary);
+/* Writing has been begun by a channel: the WebSocket's own messages wait. */
+static inline bool engine_busy(const struct engine *e)
+{
+    return e->writing != NULL;
+}
+/* Lets the channel that has begun finish its message; false when it could not. */
+bool engine_finish(struct engine *e);
+/* The WebSocket takes more: the channels go on. */
+void engine_writable(struct engine *e);
+/* The WebSocket is gone, and all its channels are. NULL-safe. */
+void engine_end(struct engine **ep, const char *why);
+
+/* What a channel's client is told last, if anything: DISCONNECT. */
+void channel_farewell(const struct channel *ch, int code, struct buf *ret);
+/* After that. A reason for which the client should come back closes the whole connection: a client that is told DISCONNECT stays away. */
+void channel_closing(const struct channel *ch, int code, struct slice reason);
+/* The name of the room that all sessions of the namespace are in. */
+void channel_room_append(const struct channel *ch, struct buf *ret);
+
+/* --- namespaces.c, for engine.c --- */
+
+/* Connects a namespace, or tells the client why not. auth: the payload of the CONNECT, or empty; query: clients 2.x. */
+void namespace_connect(struct engine *e, struct slice nsp, struct slice auth, struct slice query);
+/* A complete packet of the client. False: it must end the connection, *reterr says why. */
+bool namespace_packet(struct engine *e, const struct sio_packet *p, struct error *reterr);
+/* Reaps channels that have ended. */
+void namespaces_reap(struct engine *e);
+/* Is one being connected? */
+bool namespaces_opening(const struct engine *e);
+/* Ends a channel now: from the loop only. */
+void channel_destroy(struct channel *ch, const char *why);
+
+#endif

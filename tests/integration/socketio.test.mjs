@@ -1,0 +1,169 @@
+// socketio.test.mjs: Socket.IO clients as npm has them, 2.x and 4.x, over WebSocket: namespaces, acks, binary, auth, and one room with native clients
+import { after, before, describe, it } from 'node:test';
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+import { io as io4 } from 'socket.io-client';
+import { Cluster } from './lib/cluster.mjs';
+import { Client, unique } from './lib/client.mjs';
+import { until, within, PATIENCE_MS } from './lib/wait.mjs';
+
+const io2 = createRequire(import.meta.url)('socket.io-client-2');
+const FLAGS = ['--socketio-namespace', '/admin*', '--socketio-path', '/socket.io/', '--socketio-path', '/applet/ws/socket.io',
+  '--socketio-event', 'chat* do=relay', '--socketio-event', 'all do=relay to=namespace echo=off', '--socketio-event', '/admin,shut do=refuse', '--socketio-event', 'enter do=join'];
+
+/** Sockets of a test, closed after it; everything they hear is kept in `heard`. */
+class Sockets {
+  constructor(cluster) { this.cluster = cluster; this.open = []; }
+  connect(io, n, nsp = '/', options = {}) {
+    const g = this.cluster.gateways[n];
+    const s = io(`https://127.0.0.1:${g.port}${nsp === '/' ? '' : nsp}`, { transports: ['websocket'], ca: this.cluster.ca, forceNew: true, reconnection: false, ...options });
+    s.heard = [];
+    if (io === io4) s.onAny((...args) => s.heard.push(args));
+    else { const was = s.onevent; s.onevent = function (packet) { s.heard.push([...packet.data]); was.call(this, packet); }; }
+    s.ends = [];
+    s.on('disconnect', why => s.ends.push(why));
+    this.open.push(s);
+    return s;
+  }
+  async connected(...args) {
+    const s = this.connect(...args);
+    await within(new Promise((yes, no) => { s.once('connect', yes); s.once('connect_error', no); s.once('error', e => no(new Error(JSON.stringify(e)))); }), PATIENCE_MS, 'the connect');
+    return s;
+  }
+  close() { for (const s of this.open.splice(0)) s.close(); }
+}
+
+const ask = (s, ...args) => within(new Promise(yes => s.emit(...args, yes)), PATIENCE_MS, `the ack of ${args[0]}`);
+const events = (s, name) => s.heard.filter(e => e[0] === name).map(e => e.slice(1));
+const refusal = s => within(new Promise(yes => { s.once('connect_error', yes); s.once('error', yes); }), PATIENCE_MS, 'a refusal');
+
+describe('Socket.IO over WebSocket', { timeout: 120000 }, () => {
+  let cluster, sockets;
+  before(async () => { cluster = await Cluster.start({ gateways: 2, flags: FLAGS }); sockets = new Sockets(cluster); });
+  after(() => cluster.stop());
+
+  for (const [io, name] of [[io4, '4.x'], [io2, '2.x']]) {
+    it(`${name}: room verbs answer acks as the native protocol does`, async () => {
+      const room = unique(), s = await sockets.connected(io, 0);
+      assert.equal(typeof s.id, 'string');
+      const joined = await ask(s, 'join', room);
+      assert.deepEqual([joined.type, joined.room, joined.total, joined.id], ['ack', room, 1, undefined]);
+      const published = await ask(s, 'publish', { room, event: 'greet', data: { text: '你好' } });
+      assert.equal(published.type, 'ack');
+      assert.ok(published.position.startsWith('1.'));
+      await until(() => events(s, 'greet').length === 1, { what: 'the message' });
+      assert.deepEqual(events(s, 'greet'), [[{ text: '你好' }]]);
+      const presence = await ask(s, 'presence', { room });
+      assert.equal(presence.members.length, 1);
+      assert.equal(presence.members[0].session, s.id, 'socket.id names the session');
+      const history = await ask(s, 'history', room);
+      assert.deepEqual([history.type, history.more], ['ack', false]);
+      assert.deepEqual(events(s, '$history').map(([m]) => [m.type, m.event, m.data]), [['message', 'greet', { text: '你好' }]]);
+      const error = await ask(s, 'publish', { room: 'elsewhere', data: 1 });
+      assert.deepEqual([error.type, error.code], ['error', 'not_member']);
+      assert.equal((await ask(s, 'nonsense', 1)).code, 'unknown_type');
+      assert.equal((await ask(s, 'resume', { session: 'x', token: 'y' })).code, 'unknown_type');
+      s.emit('nonsense');
+      await until(() => events(s, '$error').length === 1, { what: 'an error without an id' });
+      assert.equal((await ask(s, 'leave', { room })).total, 0);
+      sockets.close();
+    });
+
+    it(`${name}: namespaces are connected and left one by one`, async () => {
+      const admin = await sockets.connected(io, 0, '/admin'), root = await sockets.connected(io, 1), refused = sockets.connect(io, 0, '/random');
+      const why = await refusal(refused);
+      assert.equal(why.message ?? why, 'Invalid namespace');
+      const room = unique(), joined = await ask(admin, 'join', room);
+      assert.equal(joined.room, `/admin,${room}`);
+      const native = await cluster.client(1, 'nat');
+      await native.join(`/admin,${room}`);
+      await native.publish(`/admin,${room}`, [1, 2], { event: 'list' });
+      await until(() => events(admin, 'list').length === 1, { what: 'what a native client says in the room of a namespace' });
+      assert.deepEqual(events(admin, 'list'), [[[1, 2]]]);
+      assert.equal((await ask(admin, 'shut')).code, 'forbidden');
+      root.emit('all', 'to /'); admin.emit('all', 'to /admin');
+      const second = await sockets.connected(io, 1, '/admin');
+      second.emit('all', 'again');
+      await until(() => events(admin, 'all').length === 1, { what: 'what is relayed to the namespace' });
+      assert.deepEqual([events(admin, 'all'), events(root, 'all')], [[['again']], []], 'not to its sender, nor to another namespace');
+      admin.close();
+      await native.next(f => f.type === 'exit' && f.session !== native.session);
+      await native.close(); sockets.close();
+    });
+  }
+
+  it('a 4.x client, a 2.x client and a plain WebSocket in one room see the same messages in the same order, binary included', async () => {
+    const room = unique(), a = await sockets.connected(io4, 0), b = await sockets.connected(io2, 1), c = await cluster.client(0, 'plain'), d = await sockets.connected(io4, 1);
+    for (const s of [a, b, d]) await ask(s, 'enter', { room });
+    await c.join(room);
+    const N = 150, bytes = i => Buffer.from([i & 255, 0, 255, i >> 8]);
+    for (let i = 0; i < N; i++) {
+      a.emit('chat', { from: 'a', i }); b.emit('chat', { from: 'b', i }); d.emit('chat', bytes(i));
+      c.send({ type: 'publish', room, event: 'chat', data: { from: 'c', i } });
+      if (i % 10 === 0) c.binary({ type: 'publish', room, event: 'chat' }, bytes(1000 + i));
+    }
+    const total = 4 * N + N / 10;
+    const plain = v => (Buffer.isBuffer(v) || v instanceof ArrayBuffer || ArrayBuffer.isView(v) ? `bytes ${Buffer.from(v).toString('hex')}` : JSON.stringify(v));
+    await until(() => [a, b, d].every(s => events(s, 'chat').length >= total), { what: () => `${total} messages; ${[a, b, d].map(s => events(s, 'chat').length)}`, ms: 30000 });
+    await c.settle();
+    const seen = [a, b, d].map(s => events(s, 'chat').map(args => { assert.equal(args.length, 1); return plain(args[0]); }));
+    const native = c.take('message').map(m => plain(m.binary ? m.bytes : m.data));
+    assert.equal(native.length, total);
+    for (const s of seen) assert.deepEqual(s, native);
+    assert.equal(native.filter(x => x.startsWith('bytes')).length, N + N / 10);
+    await c.close(); sockets.close();
+  });
+
+  it('several arguments and attachments survive the way, and are readable JSON for others', async () => {
+    const room = unique(), a = await sockets.connected(io4, 0), b = await sockets.connected(io2, 1), c = await cluster.client(0);
+    for (const s of [a, b]) await ask(s, 'join', room);
+    await c.join(room);
+    a.emit('chat', 1, 'two', null); a.emit('chat'); a.emit('chat', { deep: [Buffer.from('xyz')] }, Buffer.from([0, 1]));
+    b.emit('chat', [3]); b.emit('chat', Buffer.from('2.x'), 'tail');
+    await until(() => [a, b].every(s => events(s, 'chat').length === 5), { what: () => JSON.stringify([a.heard, b.heard]) });
+    for (const s of [a, b]) {
+      const all = events(s, 'chat').map(args => JSON.stringify(args, (k, v) => (v?.type === 'Buffer' ? Buffer.from(v.data).toString('hex') : v)));
+      assert.deepEqual(all.sort(), ['[1,"two",null]', '[]', '[{"deep":["78797a"]},"0001"]', '[[3]]', '["322e78","tail"]'].sort());
+    }
+    const datas = [];
+    for (let i = 0; i < 5; i++) datas.push((await c.message(room)).data);
+    for (const want of [{ $args: [1, 'two', null] }, { $args: [] }, [3], { $args: [{ deep: [{ _placeholder: true, num: 0 }] }, { _placeholder: true, num: 1 }], $attachments: ['eHl6', 'AAE='] }])
+      assert.ok(datas.some(d => JSON.stringify(d) === JSON.stringify(want)), `${JSON.stringify(want)} in ${JSON.stringify(datas)}`);
+    // What would end the connection of whoever gets it does not get through.
+    await c.publish(room, { $args: [{ _placeholder: true, num: 7 }], $attachments: ['AA=='] }, { event: 'chat' });
+    await c.publish(room, 'spoof', { event: 'disconnect' });
+    await c.publish(room, 'end', { event: 'end' });
+    await until(() => [a, b].every(s => events(s, 'end').length === 1), { what: 'the last message' });
+    assert.deepEqual([a, b].map(s => [s.connected, events(s, '$disconnect')]), [[true, [['spoof']]], [true, [['spoof']]]]);
+    await c.close(); sockets.close();
+  });
+
+  it('private messages, broadcasts and who comes and goes reach Socket.IO clients', async () => {
+    const room = unique(), a = await sockets.connected(io4, 0, '/', { auth: { user: 'ann' } }), b = await sockets.connected(io2, 1, '/', { query: { user: 'b%20n' } }), c = await cluster.client(0, 'cat');
+    for (const s of [a, b]) await ask(s, 'join', room);
+    await c.join(room);
+    await until(() => events(a, '$enter').some(([e]) => e.user === 'cat'), { what: () => `cat entering; ${JSON.stringify(a.heard)}` });
+    assert.ok(events(a, '$enter').some(([e]) => e.session === b.id && e.total === 2));
+    await c.call({ type: 'send', to: { user: 'ann' }, event: 'psst', data: 1 });
+    await c.call({ type: 'send', to: { session: b.id }, data: 2 });
+    await c.call({ type: 'broadcast', event: 'all of you', data: 3 });
+    await until(() => events(a, 'psst').length && events(b, 'message').length && [a, b].every(s => events(s, 'all of you').length), { what: () => JSON.stringify([a.heard, b.heard]) });
+    const ben = b.id;
+    b.close();
+    await until(() => events(a, '$exit').some(([e]) => e.session === ben), { what: 'ben leaving' });
+    await c.close(); sockets.close();
+  });
+
+  it('an operator sees them, and a custom path serves them', async () => {
+    const s = await sockets.connected(io4, 0, '/', { path: '/applet/ws/socket.io' }), t = await sockets.connected(io2, 0, '/', { path: '/applet/ws/socket.io/' });
+    assert.equal((await cluster.redis.hash(`xd:session:{${s.id}}`)).protocol, 'socketio.v5');
+    assert.equal((await cluster.redis.hash(`xd:session:{${t.id}}`)).protocol, 'socketio.v4');
+    const m = await cluster.gateways[0].metrics();
+    assert.equal(m.sum('xindao_engines'), 2);
+    const r = await cluster.gateways[0].get('/socket.io/?EIO=4&transport=polling');
+    assert.deepEqual([r.status, r.json], [400, { code: 0, message: 'Transport unknown' }]);
+    sockets.close();
+    await until(async () => (await cluster.gateways[0].metrics()).sum('xindao_engines') === 0, { what: 'the connections to go' });
+    await until(async () => (await cluster.redis.keys('xd:session:*')).length === 0, { what: 'the sessions to go' });
+  });
+});
