@@ -158,7 +158,7 @@ static enum err publish_to(struct session *s, const struct command *c, struct sl
     const struct policy *policy = policies_find(g->policies, room);
     if (grant_publish(s, room, policy, reterr) != OK)
         return reterr->code;
-    if (policy->publish == WHO_MEMBERS && (member == NULL || !member_is_in(member)))
+    if (policy->publish == WHO_MEMBERS && (member == NULL || !member_may_publish(member)))
         return fail(reterr, ERR_NOT_MEMBER, "join the room before publishing to it");
     if (policy->size != 0 && c->data.n > policy->size)
         return fail(reterr, ERR_TOO_LARGE, "data of %zu bytes, policy %s allows %u", c->data.n, policy->pattern,

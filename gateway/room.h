@@ -88,6 +88,12 @@ static inline bool member_is_in(const struct member *m)
     return m->phase == MEMBER_JOINED || m->catchup != NULL;
 }
 
+/* Nobody else doubts that it is a member: one of a session that was resumed is, while it is on its way back. */
+static inline bool member_may_publish(const struct member *m)
+{
+    return member_is_in(m) || (m->phase == MEMBER_JOINING && m->returning && m->request == NULL);
+}
+
 /* The room of that name; created and being subscribed when there is none. Returns a reference. */
 struct room *room_get(struct gateway *g, struct slice name);
 /* Borrowed, or NULL. */

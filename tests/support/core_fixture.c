@@ -70,7 +70,7 @@ static void fake_join(struct broker *b, struct slice room, struct slice sid, str
                       void *arg)
 {
     core_now->joins++;
-    if (!refuse(done, arg))
+    if (!refuse_if(core_now->store_down || core_now->no_joins, done, arg))
         memory_ops->join(b, room, sid, user, done, arg);
 }
 

@@ -105,6 +105,37 @@ static void a_client_comes_back_and_missed_nothing(void **state)
 }
 
 /* A mini-program in the background: the system lets its socket die and wakes it up much later. */
+static void who_is_on_the_way_back_may_publish(void **state)
+{
+    struct core c;
+    struct client cl[4];
+    open_pair(&c, cl, PARKING);
+    struct ticket t = ticket_of(&cl[1], "lobby");
+    client_vanish(&cl[1]);
+    client_expect(&cl[0], "\"suspend\"");
+    client_open(&cl[2], &c, "/ws");
+    c.no_joins = true;
+    ask(&cl[2], &t);
+    client_expect(&cl[2], "\"type\":\"welcome\"", "\"resumed\":true");
+    client_send(&cl[2], "{\"type\":\"publish\",\"id\":1,\"room\":\"lobby\",\"data\":2}");
+    client_expect(&cl[2], "\"ack\"", "\"id\":1");
+    client_open(&cl[3], &c, "/ws"); /* others are not */
+    client_send(&cl[3], "{\"type\":\"join\",\"id\":1,\"room\":\"lobby\"}");
+    client_expect(&cl[3], "\"unavailable\"");
+    client_send(&cl[3], "{\"type\":\"publish\",\"id\":2,\"room\":\"lobby\",\"data\":3}");
+    client_expect(&cl[3], "\"not_member\"", "\"id\":2");
+    c.no_joins = false;
+    loop_fake_advance(&c.loop, 5000);
+    client_expect(&cl[2], "\"type\":\"recovered\"", "\"recovered\":true");
+    lobby_expect(&cl[2], 2, 2);
+    client_vanish(&cl[0]);
+    client_vanish(&cl[2]);
+    client_vanish(&cl[3]);
+    loop_fake_advance(&c.loop, 70000);
+    hang_up(&c, cl, 0);
+    (void)state;
+}
+
 static void half_an_hour_in_the_background(void **state)
 {
     static const char *const patient[] = {
@@ -522,6 +553,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_client_comes_back_and_missed_nothing),
+        cmocka_unit_test(who_is_on_the_way_back_may_publish),
         cmocka_unit_test(half_an_hour_in_the_background),
         cmocka_unit_test(nobody_comes_back_in_time),
         cmocka_unit_test(an_outage_while_coming_back_costs_no_membership),
