@@ -17,6 +17,8 @@
 /* How far around a lost position the log is searched for what became of it. */
 #define SEEK_BACK  512u
 #define SEEK_AHEAD 1024u
+/* How long a log that ends before the client's position may be that of a store which is about to be replaced. */
+#define PATIENCE_MS 3000u
 
 static bool same(const struct position *a, const struct position *b)
 {
@@ -132,6 +134,19 @@ static void part(struct catchup *c, const struct position *since)
     catchup_step(c);
 }
 
+/* The log ends before what the client has, and nothing there says otherwise. The node that it comes from may know of a failover already, and this one not yet:
+ * then it is the store that is wrong, not the client. An empty one has lost everything. */
+static bool may_come_yet(struct catchup *c)
+{
+    const struct position *head = &c->member->room->stream.last;
+    uint64_t now = loop_now_ms(c->gw->loop);
+    if (head->offset == 0 || head->offset >= c->at.offset)
+        return false;
+    if (c->patient_until_ms == 0)
+        c->patient_until_ms = now + PATIENCE_MS;
+    return now < c->patient_until_ms;
+}
+
 /* The client has seen what the log does not have: a failover has lost it. This node may have been there, or still be: then its stream is about to find
  * out. Else the log may tell, where a message that was appended again says where it had been. */
 static void forked(struct catchup *c)
@@ -149,6 +164,10 @@ static void forked(struct catchup *c)
         c->waiting = c->member->room->stream.state == STREAM_REPAIRING;
         if (c->waiting)
             return;
+    }
+    if (may_come_yet(c)) {
+        gateway_retry_later(c->gw);
+        return;
     }
     c->seeking = true;
     c->at = (struct position){.offset = c->at.offset > SEEK_BACK ? c->at.offset - SEEK_BACK : 0};

@@ -26,6 +26,7 @@ struct catchup {
     struct position lost; /* that position */
     bool seeking;  /* looking through the log, read up to `at`, for a message that says where the branch began; */
     bool adopting; /* found, but for the tag there */
+    uint64_t patient_until_ms; /* the log ends before it: not believed until then */
 };
 
 /* The member's ENTER has been heard; it waits on room->waiting. */

@@ -34,3 +34,10 @@ void rollback(struct broker *b, struct slice room, uint64_t offset)
     }
     drop_keys(m, room, offset);
 }
+
+void roll_forward(struct broker *b, struct slice room, const struct position *position)
+{
+    struct room *r = memory_room(container_of(b, struct memory, b), room);
+    list_entry(r->log.prev, struct op, link)->position = *position;
+    r->head = *position;
+}

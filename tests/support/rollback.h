@@ -6,5 +6,7 @@
 
 /* What is behind `offset` is gone: messages, head, idempotency keys. 0: all that was ever said. */
 void rollback(struct broker *b, struct slice room, uint64_t offset);
+/* The other way round: the last message of the log is the one that was at this position before. */
+void roll_forward(struct broker *b, struct slice room, const struct position *position);
 
 #endif

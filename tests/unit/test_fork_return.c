@@ -136,6 +136,34 @@ static void who_came_later_says_so(void **state)
     (void)state;
 }
 
+/* A client that comes from a node which knows of a failover, to one whose store has been replaced: it has more than the log, and is right. */
+static void a_log_that_ends_too_early_is_not_believed_at_once(void **state)
+{
+    struct core c;
+    struct client cl[4];
+    fork_open(&c, cl, ALL_KEPT, 7);
+    struct position eight = {8, "00000008"};
+    come_back(&cl[2], &c, &eight);
+    loop_fake_advance(&c.loop, 1000);
+    client_expect_nothing(&cl[2]);
+    c.deaf = true;
+    elsewhere_say(&c, "8");
+    roll_forward(c.gw->broker, LOBBY, &eight);
+    c.deaf = false;
+    loop_fake_advance(&c.loop, 1000);
+    expect_mark(&cl[2], 8);
+    elsewhere_say(&c, "9");
+    expect_message(&cl[2], 9, 9);
+    /* But some time it is: */
+    come_back(&cl[3], &c, &(struct position){11, "00000011"});
+    loop_fake_advance(&c.loop, 2000);
+    client_expect_nothing(&cl[3]);
+    loop_fake_advance(&c.loop, 2000);
+    expect_fork(&cl[3], 9);
+    fork_close(&c, cl, 4);
+    (void)state;
+}
+
 static void a_fork_while_a_client_is_being_caught_up(void **state)
 {
     struct core c;
@@ -287,6 +315,7 @@ int main(void)
         cmocka_unit_test(a_node_that_was_not_there_learns_from_the_log),
         cmocka_unit_test(who_came_later_has_seen_less),
         cmocka_unit_test(who_came_later_says_so),
+        cmocka_unit_test(a_log_that_ends_too_early_is_not_believed_at_once),
         cmocka_unit_test(a_fork_while_a_client_is_being_caught_up),
         cmocka_unit_test(a_page_from_another_history_is_noticed),
         cmocka_unit_test(who_was_caught_up_has_seen_it_too),
