@@ -97,24 +97,55 @@ static void on_audit(void *arg, const redisReply *reply, enum err err, const cha
         ask_rooms(c, reply);
     else
         failed(c, state == 0 ? ERR_NOT_FOUND : ERR_CONFLICT, NULL);
-    if (state == 2 && !c->call.r->closing)
-        session_check(c->call.r, (struct slice){c->sid, c->sid_n}); /* lets go of it */
+    if (state == 2)
+        session_moved(c->call.r, (struct slice){c->sid, c->sid_n});
     release(c);
 }
 
-/* In a cluster the sets that name a session may have been lost alone. */
+static void audit_args(struct args *a, const struct redis *r, struct slice sid)
+{
+    script_args(a, r, SCRIPT_AUDIT, 1);
+    (void)arg_key(a, r->session_prefix, sid, "");
+    arg_str(a, r->node);
+    arg_u64(a, local_taken(local_find(r, sid)));
+}
+
+/* In a cluster the set that names a session may have been lost alone. */
 static void enlist(struct redis *r, struct slice sid)
 {
-    const struct local_session *s = local_find(r, sid);
     struct args a;
-    if (r->cluster == NULL || s == NULL)
+    if (r->cluster == NULL || local_find(r, sid) == NULL)
         return;
     set_args(&a, "SADD", r->node_prefix, slice_str(r->node), ":sessions", sid);
     store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
-    if (local_user(s).n == 0)
+}
+
+static void on_attendance(void *arg, const redisReply *reply, enum err err, const char *why)
+{
+    struct audit_call *c = arg;
+    struct slice text = err == OK ? reply_slice(reply) : SLICE_NONE, word = SLICE(" active");
+    if (err != OK)
+        failed(c, err, why);
+    else if (text.n < word.n || !slice_eq(slice_from(text, text.n - word.n), word))
+        failed(c, ERR_NOT_FOUND, NULL);
+    release(c);
+}
+
+/* His directory must know of it too. */
+static void ask_user(struct audit_call *c)
+{
+    struct redis *r = c->call.r;
+    struct slice sid = {c->sid, c->sid_n};
+    const struct local_session *s = local_find(r, sid);
+    struct args a;
+    if (s == NULL || local_user(s).n == 0)
         return;
-    set_args(&a, "SADD", r->user_prefix, local_user(s), "", sid);
-    store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
+    args_init(&a);
+    arg_str(&a, "HGET");
+    (void)arg_key(&a, r->user_prefix, local_user(s), ":presence");
+    arg_join(&a, SLICE("session:"), sid);
+    c->left++;
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_attendance, c);
 }
 
 void redis_session_audit(struct broker *b, struct slice sid, broker_done *done, void *arg)
@@ -128,8 +159,34 @@ void redis_session_audit(struct broker *b, struct slice sid, broker_done *done, 
     c->sid_n = sid.n;
     memcpy(c->sid, sid.p, sid.n);
     enlist(r, sid);
-    script_args(&a, r, SCRIPT_AUDIT, 1);
-    (void)arg_key(&a, r->session_prefix, sid, "");
-    arg_str(&a, r->node);
+    audit_args(&a, r, sid);
     store_send(r->store, &a, REQUEST_REPEATABLE, on_audit, c);
+    ask_user(c);
+}
+
+struct contest {
+    struct redis *r;
+    size_t n;
+    char sid[];
+};
+
+static void on_contested(void *arg, const redisReply *reply, enum err err, const char *why)
+{
+    struct contest *c = arg;
+    uint64_t state = 0;
+    (void)why;
+    if (err == OK && reply_u64(reply_at(reply, 0), &state) && state == 2)
+        session_moved(c->r, (struct slice){c->sid, c->n});
+    free(c);
+}
+
+void session_contest(struct redis *r, struct slice sid)
+{
+    struct contest *c = xcalloc(1, sizeof *c + sid.n);
+    struct args a;
+    c->r = r;
+    c->n = sid.n;
+    memcpy(c->sid, sid.p, sid.n);
+    audit_args(&a, r, sid);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_contested, c);
 }

@@ -216,6 +216,7 @@ static void resumed(struct resume_call *c, const redisReply *reply)
         local_free(r, s);
     local_add(r, sid, result.user);
     s = local_find(r, sid);
+    local_took(s, there.turn);
     AUTO_FREE struct room_record *rooms = xcalloc(reply->elements, sizeof *rooms);
     for (size_t i = 6; i < reply->elements; i++) {
         struct slice room = slice_from(reply_slice(reply->element[i]), sizeof "room:" - 1);

@@ -213,6 +213,9 @@ void sessions_owe_no_more(struct redis *r, struct slice sid, struct slice room);
 struct local_session *local_find(const struct redis *r, struct slice sid);
 void local_add(struct redis *r, struct slice sid, struct slice user);
 void local_free(struct redis *r, struct local_session *s);
+/* The turn with which this node got it; 0: not known yet. Both NULL-safe. */
+uint64_t local_taken(const struct local_session *s);
+void local_took(struct local_session *s, uint64_t turn);
 struct slice local_user(const struct local_session *s);
 /* A session was resumed here, but has not joined this room again: it is a member through some other node. */
 void local_returning(struct local_session *s, struct slice room);
@@ -269,6 +272,8 @@ void park_tick(struct redis *r);
 void redis_session_park(struct broker *b, struct slice sid, uint32_t ttl_ms, broker_done *done, void *arg);
 void redis_session_resume(struct broker *b, struct slice sid, struct slice token_hash, broker_done *done, void *arg);
 /* audit.c */
+/* The store says that it is another node's: lets go of it, unless that is only what the store said before a failover. */
+void session_contest(struct redis *r, struct slice sid);
 void redis_session_audit(struct broker *b, struct slice sid, broker_done *done, void *arg);
 /* park.c again: the store no longer counts it among a node's own: parks it. window_ms 0: its own. from_ms 0: from now. */
 struct parking {

@@ -12,6 +12,8 @@ struct local_session {
     struct link returning; /* rooms it was in when it was resumed here, and has not joined again yet */
     size_t sid_n;
     uint16_t slot;
+    uint64_t
+        taken; /* the turn with which this node got it: who got it earlier does not have it, whatever Redis says after a failover */
     struct slice user;
     char bytes[];
 };
@@ -57,14 +59,27 @@ void local_free(struct redis *r, struct local_session *s)
     free(s);
 }
 
+uint64_t local_taken(const struct local_session *s)
+{
+    return s != NULL ? s->taken : 0;
+}
+
+void local_took(struct local_session *s, uint64_t turn)
+{
+    if (s != NULL && turn > s->taken)
+        s->taken = turn;
+}
+
 void local_add(struct redis *r, struct slice sid, struct slice user)
 {
     struct local_session *s = local_find(r, sid);
     if (s != NULL && slice_eq(s->user, user))
         return;
+    uint64_t taken = local_taken(s);
     if (s != NULL)
         local_free(r, s);
     s = xcalloc(1, sizeof *s + sid.n + user.n);
+    s->taken = taken;
     memcpy(s->bytes, sid.p, sid.n);
     if (user.n != 0)
         memcpy(s->bytes + sid.n, user.p, user.n);
@@ -156,7 +171,9 @@ static void on_put(void *arg, const redisReply *reply, enum err err, const char 
         arg_slice(&a, there.sid);
         store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, NULL, NULL);
     }
-    if (there.user.n != 0 && !r->closing && reply_u64(reply_at(reply, 1), &there.turn)) {
+    if (reply_u64(reply_at(reply, 1), &there.turn) && state <= 1)
+        local_took(local_find(r, there.sid), there.turn);
+    if (there.user.n != 0 && !r->closing && there.turn != 0) {
         gather_hold(c->g);
         user_attend(r, &there, gather_release, c->g);
     }
@@ -177,6 +194,7 @@ static void put_args(struct args *a, const struct redis *r, const struct session
     (void)arg_key(a, r->session_prefix, s->sid, "");
     arg_str(a, r->node);
     arg_u64(a, r->session_ttl_ms);
+    arg_u64(a, local_taken(local_find(r, s->sid)));
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
         arg_str(a, fields[i].name);
         arg_slice(a, fields[i].value);
@@ -410,7 +428,7 @@ static void on_touched(void *arg, const redisReply *reply, enum err err, const c
         if (state == 0 && local_find(r, sid) != NULL)
             (void)lease_expelled(r, "a session has vanished from the store");
         else if (state == 2)
-            session_moved(r, sid);
+            session_contest(r, sid);
     }
     free(c);
 }

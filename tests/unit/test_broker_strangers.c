@@ -236,6 +236,70 @@ static void what_comes_back_here_is_left_alone(void **state)
     assert_int_equal(f->w[0].broker->stats.reconciled_sessions, 0);
 }
 
+/* Nothing is left of it in the store, but the node that has it knows better than the store. */
+static void moved_on_the_quiet(struct fixture *f)
+{
+    enter(&f->w[0], "s1", WINDOW_MS);
+    cut_off();
+    await_ok(&f->w[1], do_resume(&f->w[1], "s1", "hash-s1"));
+    await_ok(&f->w[1], do_join(&f->w[1], "lobby", "s1", "bob"));
+    pass(f, 100);
+    assert_int_equal(f->w[0].taken, 1);
+    fail_over(f);
+    char text[64];
+    redis_fixture_text(&second, text, sizeof text, "HGET xd:session:{s1} node");
+    assert_string_equal(text, "gw1-aaaaaa");
+}
+
+static void assert_at_second_node(struct fixture *f)
+{
+    char text[64];
+    assert_int_equal(do_audit(&f->w[1], "s1")->err, ERR_NOT_FOUND);
+    await_ok(&f->w[1], do_put_for(&f->w[1], "s1", "bob", WINDOW_MS));
+    await_ok(&f->w[1], do_join(&f->w[1], "lobby", "s1", "bob"));
+    assert_int_equal(await_ok(&f->w[1], do_audit(&f->w[1], "s1"))->count, 1);
+    pass(f, 10000);
+    redis_fixture_text(&second, text, sizeof text, "HGET xd:session:{s1} node");
+    assert_string_equal(text, "gw2-bbbbbb");
+    redis_fixture_text(&second, text, sizeof text, "HGET xd:session:{s1} state");
+    assert_string_equal(text, "active");
+    assert_int_equal(redis_fixture_number(&second, "SISMEMBER xd:node:{gw1-aaaaaa}:sessions s1"), 0);
+    assert_int_equal(redis_fixture_number(&second, "ZCARD xd:parked"), 0);
+    assert_int_equal(heard(&f->w[1], ENVELOPE_EXIT), 0);
+    assert_int_equal(f->w[1].taken, 0);
+}
+
+static void a_resume_that_was_lost(void **state)
+{
+    struct fixture *f = *state;
+    moved_on_the_quiet(f);
+    assert_at_second_node(f);
+    assert_int_equal(heard(&f->w[1], ENVELOPE_SUSPEND), 0);
+}
+
+/* The node that had it before was the first to look. */
+static void a_resume_that_was_lost_and_parked(void **state)
+{
+    struct fixture *f = *state;
+    moved_on_the_quiet(f);
+    pass(f, 10000);
+    assert_int_equal(heard(&f->w[1], ENVELOPE_SUSPEND), 1);
+    assert_int_equal(redis_fixture_number(&second, "ZCARD xd:parked"), 1);
+    assert_at_second_node(f);
+}
+
+/* His directory has not heard of a session. */
+static void a_user_that_was_lost(void **state)
+{
+    struct fixture *f = *state;
+    enter(&f->w[0], "s1", WINDOW_MS);
+    assert_int_equal(await_ok(&f->w[0], do_audit(&f->w[0], "s1"))->count, 1);
+    assert_int_equal(redis_fixture_number(&first, "DEL xd:user:{bob}:presence"), 1);
+    assert_int_equal(do_audit(&f->w[0], "s1")->err, ERR_NOT_FOUND);
+    await_ok(&f->w[0], do_put_for(&f->w[0], "s1", "bob", WINDOW_MS));
+    await_ok(&f->w[0], do_audit(&f->w[0], "s1"));
+}
+
 static void many_come_back(void **state)
 {
     struct fixture *f = *state;
@@ -300,6 +364,9 @@ int main(void)
         T(what_was_parked_is_parked_again),
         T(what_was_resumed_elsewhere_meanwhile_is_left_alone),
         T(what_comes_back_here_is_left_alone),
+        T(a_resume_that_was_lost),
+        T(a_resume_that_was_lost_and_parked),
+        T(a_user_that_was_lost),
         T(many_come_back),
         T(without_a_failover_too),
     };

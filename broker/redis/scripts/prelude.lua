@@ -40,6 +40,13 @@ local function turn_of(session)
     return turn
 end
 
+-- A node has got the session with this turn.
+local function take(session)
+    local turn = turn_of(session)
+    redis.call('HSET', session, 'taken', string.format('%.0f', turn))
+    return turn
+end
+
 -- The fields that name the rooms of a session.
 local function add_rooms(answer, session)
     for _, field in ipairs(redis.call('HKEYS', session)) do

@@ -9,4 +9,4 @@ redis.call('HSET', KEYS[1], 'node', ARGV[1], 'state', 'active')
 redis.call('HDEL', KEYS[1], 'parked_until')
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 if s[3] == 'active' and s[2] ~= ARGV[1] then redis.call('PUBLISH', ARGV[4] .. s[2] .. ARGV[5], ARGV[6]) end
-return add_rooms({1, s[4] or '', s[5] or '', s[3] or '', turn_of(KEYS[1]), s[6] or ''}, KEYS[1])
+return add_rooms({1, s[4] or '', s[5] or '', s[3] or '', take(KEYS[1]), s[6] or ''}, KEYS[1])
