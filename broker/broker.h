@@ -121,6 +121,13 @@ struct events_ask {
         after; /* places: everything up to it is delivered; where to read on. Empty: nothing new, and from the cursor on */
 };
 
+/* Of a limit that the nodes share: what was taken and wanted at this node since it said so last. */
+struct limit_report {
+    struct slice subject;
+    uint32_t rate, burst; /* tokens per second, tokens; not 0 */
+    uint64_t taken, wanted;
+};
+
 /* What a completion is told. err is OK or why not; the rest is set as the operation says, borrowed until it returns. */
 struct broker_result {
     enum err err;
@@ -139,8 +146,9 @@ struct broker_result {
     const struct ban_record *bans;
     const struct session_view *session;
     const struct node_view *nodes;
-    uint64_t parked; /* nodes: sessions in the cluster that are parked */
-    bool away;       /* control: nobody has the session at the moment, it is parked */
+    uint64_t parked;                   /* nodes: sessions in the cluster that are parked */
+    bool away;                         /* control: nobody has the session at the moment, it is parked */
+    uint64_t limit_used, limit_wanted; /* limit: of all nodes, in thousandths of tokens */
     const struct event_entry *events;
     bool mine, anew;  /* events: the shard is this node's; only since now, so that `cursor` is what counts */
     uint64_t dropped; /* events: how many went undelivered since ever */
@@ -354,6 +362,10 @@ struct broker_ops {
     void (*users)(struct broker *b, const struct slice *users, size_t count, broker_done *done, void *arg);
     void (*watch)(struct broker *b, struct slice user, broker_done *done, void *arg);
     void (*unwatch)(struct broker *b, struct slice user);
+
+    /* Adds to what was taken of a limit, and what was wanted of it. The result has what is taken and not refilled yet (it may be more than the burst), and what was wanted
+     * lately: half as much counts after each second. NULL when there is but one node. */
+    void (*limit)(struct broker *b, const struct limit_report *report, broker_done *done, void *arg);
 
     /* Secrets that all nodes share (for TLS session tickets), at most SECRETS_MAX, oldest first. `fresh` (text) becomes one of them when it is time: each is
      * used for one period, known lead_ms before that to all who ask often enough, and dropped after two. */

@@ -12,6 +12,7 @@
 #include "gateway/api.h"
 #include "gateway/api_routes.h"
 #include "gateway/gateway.h"
+#include "gateway/limits.h"
 #include "gateway/metrics.h"
 #include "gateway/uri.h"
 #include "proto/json.h"
@@ -218,6 +219,11 @@ static bool presented_key(const struct http_request *r, struct slice *ret)
     return slice_starts(*ret, SLICE(API_KEY_PREFIX));
 }
 
+bool api_key_take(const struct api_call *c)
+{
+    return limits_take(c->gw->limits, LIMIT_KEY, slice_str(c->key->name), c->key->rate, 0);
+}
+
 /* OK with a key, or without one where none is needed. Whoever has none is not told why, or what a good one could do. */
 static enum err admit(struct api_call *c, const struct http_request *r, struct error *reterr)
 {
@@ -240,7 +246,7 @@ static enum err admit(struct api_call *c, const struct http_request *r, struct e
     c->keys = api_keys_ref(g->api_keys);
     if (!api_key_has(c->key, c->route->scope))
         return fail(reterr, ERR_FORBIDDEN, "the key has not the scope %s", api_scope_name(c->route->scope));
-    if (!bucket_take(&c->key->bucket, c->key->rate, 0, loop_now_us(g->loop)))
+    if (!api_key_take(c))
         return fail(reterr, ERR_RATE_LIMITED, "more than %u requests per second with this key", c->key->rate);
     return OK;
 }

@@ -50,6 +50,8 @@ enum err api_param_session(struct slice raw, char bytes[NAME_MAX_KEY], struct sl
 /* The same of a query; *ret is empty when it is not there. */
 enum err api_query_text(struct slice query, const char *name, char *bytes, size_t size, struct slice *ret,
                         struct error *reterr);
+/* Takes one of what the key may ask for in a second; false, and counted, when there is no more. */
+bool api_key_take(const struct api_call *c);
 /* May the key do something with this room? ERR_FORBIDDEN */
 enum err api_may_room(const struct api_call *c, struct slice room, struct error *reterr);
 

@@ -6,7 +6,6 @@
 
 #include "base/error.h"
 #include "base/slice.h"
-#include "gateway/bucket.h"
 
 #define API_KEY_PREFIX "xdk_"
 
@@ -36,8 +35,7 @@ struct api_key {
     unsigned scopes; /* set of BIT(enum api_scope) */
     char **rooms;    /* patterns of room names; none: every room */
     size_t room_count;
-    uint32_t rate; /* requests per second on one node; a message of a batch counts as one; 0: no limit */
-    struct bucket bucket;
+    uint32_t rate; /* requests per second in the whole cluster; a message of a batch counts as one; 0: no limit */
 };
 
 /* A file's worth of keys; counted, because requests outlive a reload. */

@@ -216,8 +216,7 @@ static void post_batch(struct api_call *c, const struct api_message *messages, c
     struct posting *p = posting_create(c, count, names, true);
     for (size_t i = 0; i < count; i++) {
         struct outcome *o = &p->outcomes[i];
-        if (errors[i].code == OK &&
-            (i == 0 || bucket_take(&c->key->bucket, c->key->rate, 0, loop_now_us(c->gw->loop)))) {
+        if (errors[i].code == OK && (i == 0 || api_key_take(c))) {
             publish(o, &messages[i], messages[i].room);
             continue;
         }

@@ -20,6 +20,11 @@
     X("GET",    "/sessions/{session}",              SCOPE_SESSIONS_READ,  false, api_get_session)         \
     X("PATCH",  "/sessions/{session}",              SCOPE_SESSIONS_WRITE, false, api_patch_session)       \
     X("DELETE", "/sessions/{session}",              SCOPE_SESSIONS_WRITE, false, api_delete_session)      \
+    X("GET",    "/bans",                            SCOPE_USERS_READ,     false, api_get_bans)            \
+    X("GET",    "/users/{user}/ban",                SCOPE_USERS_READ,     false, api_get_ban)             \
+    X("PUT",    "/users/{user}/ban",                SCOPE_USERS_WRITE,    false, api_put_ban)             \
+    X("DELETE", "/users/{user}/ban",                SCOPE_USERS_WRITE,    false, api_delete_ban)          \
+    X("POST",   "/tokens/revoke",                   SCOPE_USERS_WRITE,    false, api_revoke)              \
     X("PUT",    "/sessions/{session}/rooms/{room}", SCOPE_SESSIONS_WRITE, false, api_put_session_room)    \
     X("DELETE", "/sessions/{session}/rooms/{room}", SCOPE_SESSIONS_WRITE, false, api_delete_session_room) \
     X("GET",    "/users/{user}",                    SCOPE_USERS_READ,     false, api_get_user)            \

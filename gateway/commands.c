@@ -8,6 +8,7 @@
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/history.h"
+#include "gateway/limits.h"
 #include "gateway/metrics.h"
 #include "gateway/report.h"
 #include "gateway/request.h"
@@ -165,6 +166,9 @@ static enum err publish_to(struct session *s, const struct command *c, struct sl
                     policy->size);
     if (member != NULL && !bucket_take(&member->room->rate, policy->rate, 0, loop_now_us(g->loop)))
         return fail(reterr, ERR_RATE_LIMITED, "more than %u messages per second in this room", policy->rate);
+    if (!limits_take(g->limits, LIMIT_ROOM, room, policy->cluster_rate, 0))
+        return fail(reterr, ERR_RATE_LIMITED, "more than %u messages per second in this room of the cluster",
+                    policy->cluster_rate);
     struct request *request = request_create(s, c);
     request->report = report_message_new(s, room, c);
     g->broker->ops->publish(g->broker,

@@ -76,6 +76,7 @@ static const struct config_option clients[] = {
     TEXT("jwt-audience", jwt_audience, NULL, RELOAD, "TEXT", "tokens must be for this audience; none: must name no audience"),
     TEXT("jwt-issuer", jwt_issuer, NULL, RELOAD, "TEXT", "tokens must be from this issuer; none: any"),
     SECONDS("jwt-leeway", jwt_leeway_s, "30s", 0, 10 * 60, RELOAD, "how far the clocks of who makes tokens and of this node may differ"),
+    SECONDS("revocation-time", revocation_time_s, "365d", 60, 3650 * 24 * HOUR, RELOAD, "how long it is remembered that a token is revoked, if the request does not say when it expires"),
     WORD("jwt-expiry", jwt_expiry, expiry_words, "disconnect", RELOAD, "disconnect|ignore", "what happens to a client whose token expires while it is connected"),
 };
 
@@ -127,6 +128,10 @@ static const struct config_option limits[] = {
     COUNT("max-requests-per-session", max_requests_per_session, "64", 1, 10000, RELOAD, "commands of one session that wait for the store; then its input is paused"),
     COUNT("message-rate", message_rate, "50", 0, 1000000, RELOAD, "messages per second one client may send; 0: no limit"),
     COUNT("message-burst", message_burst, "100", 0, 1000000, RELOAD, "messages one client may send at once after a pause; 0: as many as the rate"),
+    COUNT("user-rate", user_rate, "0", 0, 1000000, RELOAD, "messages per second all clients of one user may send in the whole cluster; 0: no limit"),
+    COUNT("user-burst", user_burst, "0", 0, 1000000, RELOAD, "messages they may send at once after a pause; 0: as many as the rate"),
+    COUNT("ip-rate", ip_rate, "0", 0, 1000000, RELOAD, "messages per second all clients of one address may send in the whole cluster; 0: no limit"),
+    COUNT("ip-burst", ip_burst, "0", 0, 1000000, RELOAD, "messages they may send at once after a pause; 0: as many as the rate"),
 };
 
 static const struct config_option times[] = {

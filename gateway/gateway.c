@@ -13,6 +13,7 @@
 #include "gateway/control.h"
 #include "gateway/delivery.h"
 #include "gateway/fork.h"
+#include "gateway/limits.h"
 #include "gateway/message.h"
 #include "gateway/metrics.h"
 #include "gateway/report.h"
@@ -346,6 +347,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
                                                                 .concurrency = cfg->backend_concurrency});
     log_keys(g);
     log_api_keys(g);
+    g->limits = limits_create(g);
     g->all = room_get(g, SLICE("$all"));
     timer_start(&g->tick, TICK_MS);
     return g;
@@ -376,6 +378,7 @@ void gateway_destroy(struct gateway **gp)
     delivery_destroy(&g->delivery);
     control_fini(g);
     watch_fini(g);
+    limits_destroy(&g->limits);
     starts_fini(&g->starts);
     reports_abandon(g);
     abandon_sessions(g);

@@ -20,6 +20,7 @@
 struct backend;
 struct delivery;
 struct namespace;
+struct limits;
 struct room;
 struct session;
 struct sio_rules;
@@ -41,6 +42,7 @@ struct gateway {
     struct control_call *controls; /* control.c: commands for sessions that are under way, by id */
     uint64_t last_control;
 
+    struct limits *limits;
     struct starts starts;
     struct link greetings;        /* connections that have still to say who they are */
     struct link engines;          /* connections of Socket.IO clients */

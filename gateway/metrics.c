@@ -188,6 +188,10 @@ static void render_labelled(struct buf *out)
     for (uint32_t i = 0; i < slot_count; i++)
         for (unsigned r = AUTH_OK + 1; r < AUTH_REFUSALS; r++)
             sample_u64(&w, i, "reason", auth_refusal_word(r), slots[i].metrics.auth_refused[r]);
+    begin(&w, "limited_total", "counter", "what was refused because of a limit in the whole cluster, by whose");
+    for (uint32_t i = 0; i < slot_count; i++)
+        for (unsigned k = 0; k < LIMIT_KINDS; k++)
+            sample_u64(&w, i, "subject", limit_word(k), slots[i].metrics.limited[k]);
     begin(&w, "commands_total", "counter", "commands of clients");
     for (uint32_t i = 0; i < slot_count; i++)
         for (unsigned k = 0; k < COMMANDS; k++)

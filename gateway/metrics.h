@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "broker/broker.h"
 #include "gateway/auth/auth.h"
+#include "gateway/limits.h"
 #include "gateway/protocol/protocol.h"
 
 /* X(field, Prometheus type, help): becomes xindao_<field>, counters with _total */
@@ -56,6 +57,9 @@
     X(resumed,              "counter", "sessions resumed on this node")                      \
     X(restored,             "counter", "sessions, memberships and leaves that the store had lost and was told again") \
     X(duplicates,           "counter", "messages that arrived again and were not delivered") \
+    X(bans,                 "counter", "bans decided through this node")                     \
+    X(unbans,               "counter", "bans taken back through this node")                  \
+    X(revocations,          "counter", "revocations of tokens decided through this node")    \
     X(rechecks,             "counter", "times the store was asked whether a session may still be here") \
     X(auth_accepted,        "counter", "tokens of clients accepted")                         \
     X(auth_refreshed,       "counter", "tokens replaced while connected")                    \
@@ -78,6 +82,8 @@
     X(api_requests,         "counter", "requests to the HTTP API (/api/v1)")                 \
     X(api_refused,          "counter", "requests to the server API without a good key")      \
     X(api_published,        "counter", "messages that backends published through the HTTP API") \
+    X(limit_subjects,       "gauge",   "users, addresses, keys and rooms whose rate is being counted") \
+    X(limit_settlements,    "counter", "times the store was told what was taken of a limit that the nodes share") \
     X(reloads,              "counter", "configuration reloads")
 // clang-format on
 
@@ -123,6 +129,7 @@ struct metrics {
     uint64_t errors[ERR_COUNT];  /* errors told to clients, by code */
     uint64_t commands[COMMANDS]; /* by kind */
     uint64_t auth_refused[AUTH_REFUSALS];
+    uint64_t limited[LIMIT_KINDS]; /* refused because of a limit that the nodes share */
     uint64_t lag_bucket[LAG_BUCKETS + 1], lag_us_sum, lag_count;
     uint64_t store_up;          /* 1: ready() */
     struct broker_stats broker; /* copied before rendering, and by each worker now and then */

@@ -114,6 +114,7 @@ static const struct setting {
     {"slow", SETTING_SLOW, offsetof(struct policy, slow), "default, disconnect, drop-oldest or resume"},
     {"public-history", SETTING_HISTORY, offsetof(struct policy, public_history), "default, on or off"},
     {"rate", SETTING_COUNT, offsetof(struct policy, rate), "messages per second, 0 for no limit"},
+    {"cluster-rate", SETTING_COUNT, offsetof(struct policy, cluster_rate), "messages per second, 0 for no limit"},
     {"size", SETTING_SIZE, offsetof(struct policy, size), "a size such as 4k, 0 for no limit of its own"},
     {"max-members", SETTING_COUNT, offsetof(struct policy, max_members), "a number, 0 for no limit"},
     {"retain-count", SETTING_COUNT, offsetof(struct policy, retain_count), "a number of messages"},

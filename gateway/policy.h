@@ -33,6 +33,7 @@ struct policy {
     enum policy_slow slow;
     enum policy_history public_history;
     unsigned events;       /* a set of BIT(enum policy_event); default none */
+    uint32_t cluster_rate; /* messages per second into one room on all nodes together; 0: no limit (default) */
     uint32_t rate;         /* messages per second into one room on one node; 0: no limit (default) */
     uint32_t size;         /* bytes of data in one message; 0: only --max-message-size (default) */
     uint32_t max_members;  /* 0: no limit (default) */

@@ -14,6 +14,7 @@
 #include "gateway/engine.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
+#include "gateway/limits.h"
 #include "gateway/metrics.h"
 #include "gateway/report.h"
 #include "gateway/request.h"
@@ -346,12 +347,26 @@ void session_error(struct session *s, struct slice id, struct slice room, enum e
     conn_goodbye(s->conn, 1008, SLICE("too_many_errors"), 0);
 }
 
+/* The client's own limit, then those it shares with others. */
+static enum err check_rates(struct session *s, struct error *reterr)
+{
+    const struct config *cfg = s->gw->cfg;
+    struct limits *l = s->gw->limits;
+    if (!bucket_take(&s->rate, cfg->message_rate, cfg->message_burst, loop_now_us(s->gw->loop)))
+        return fail(reterr, ERR_RATE_LIMITED, "more than %u frames per second", cfg->message_rate);
+    if (!limits_take(l, LIMIT_USER, s->user, cfg->user_rate, cfg->user_burst))
+        return fail(reterr, ERR_RATE_LIMITED, "more than %u frames per second of this user (user-rate)",
+                    cfg->user_rate);
+    if (!limits_take(l, LIMIT_IP, slice_str(s->conn->ip), cfg->ip_rate, cfg->ip_burst))
+        return fail(reterr, ERR_RATE_LIMITED, "more than %u frames per second of this address (ip-rate)", cfg->ip_rate);
+    return OK;
+}
+
 /* Charged after decoding, so that the refusal carries the id of the frame it answers. */
 bool session_may_run(struct session *s, const struct command *c, enum err err, struct error *reterr)
 {
-    const struct config *cfg = s->gw->cfg;
-    if (!bucket_take(&s->rate, cfg->message_rate, cfg->message_burst, loop_now_us(s->gw->loop)))
-        err = fail(reterr, ERR_RATE_LIMITED, "more than %u frames per second", cfg->message_rate);
+    if (check_rates(s, reterr) != OK)
+        err = reterr->code;
     if (err != OK) {
         session_error(s, c->id, c->room, err, slice_str(reterr->text));
         return false;

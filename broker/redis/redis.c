@@ -147,6 +147,7 @@ static void redis_destroy(struct broker *b)
     free(r->bans_key);
     free(r->revoked_user_prefix);
     free(r->revoked_token_prefix);
+    free(r->limit_prefix);
     free(r);
 }
 
@@ -176,6 +177,7 @@ static const struct broker_ops redis_ops = {
     .session_give = redis_session_give,
     .room_clear = redis_room_clear,
     .nodes = redis_nodes,
+    .limit = redis_limit,
     .control = redis_control,
     .control_answer = redis_control_answer,
     .control_end = redis_control_end,
@@ -227,6 +229,7 @@ static void configure(struct redis *r, const struct broker_config *cfg)
     r->bans_key = join(r->prefix, "bans");
     r->revoked_user_prefix = join(r->prefix, "revoked:user:");
     r->revoked_token_prefix = join(r->prefix, "revoked:token:");
+    r->limit_prefix = join(r->prefix, "limit:");
     r->lease_ms = cfg->lease_ms > LEASE_MIN_MS ? cfg->lease_ms : LEASE_MIN_MS;
     r->once_ttl_ms = cfg->once_ttl_ms != 0 ? cfg->once_ttl_ms : 1;
     /* The time to live is the last resort: a reaper must always come first. */

@@ -72,7 +72,7 @@ struct redis {
     char *channel_prefix;      /* pub/sub knows no databases: other than 0 they have their number in it */
     char *user_channel_prefix; /* of what is told of users */
     char *session_prefix, *user_prefix, *node_prefix, *rooms_key, *nodes_key, *parked_key;
-    char *ban_prefix, *bans_key, *revoked_user_prefix, *revoked_token_prefix;
+    char *ban_prefix, *bans_key, *revoked_user_prefix, *revoked_token_prefix, *limit_prefix;
     uint32_t lease_ms, once_ttl_ms, session_ttl_ms;
     uint64_t user_keep_ms, started_ms;
     struct redis_link_config link_cfg;
@@ -339,6 +339,9 @@ void users_heard(struct redis *r, const struct envelope *status);
 void redis_users(struct broker *b, const struct slice *users, size_t count, broker_done *done, void *arg);
 void redis_watch(struct broker *b, struct slice user, broker_done *done, void *arg);
 void redis_unwatch(struct broker *b, struct slice user);
+
+/* limit.c */
+void redis_limit(struct broker *b, const struct limit_report *report, broker_done *done, void *arg);
 
 /* Redis' clock, estimated; 0 when it was never heard. */
 uint64_t lease_redis_now(const struct redis *r);

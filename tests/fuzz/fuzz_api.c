@@ -4,7 +4,10 @@
 #include "base/utf8.h"
 #include "gateway/api_body.h"
 #include "gateway/api_keys.h"
+#include "gateway/api_verdict.h"
 #include "proto/json.h"
+
+#define NOW_MS 1700000000000u
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
@@ -18,6 +21,22 @@ static void check_message(const struct api_message *m)
     assert(m->target_count <= API_TARGETS_MAX);
     for (size_t i = 0; i < m->target_count; i++)
         assert(utf8_name_valid(m->targets[i], 255) && m->targets[i].p[0] == '$');
+}
+
+static void check_verdicts(struct slice body, struct arena *a)
+{
+    struct ban_record ban;
+    struct revocation what;
+    struct error error;
+    if (api_read_ban(body, a, NOW_MS, &ban, &error) == OK) {
+        assert(ban.reason.n == 0 || utf8_name_valid(ban.reason, BAN_REASON_MAX));
+        assert(ban.until_ms == 0 || ban.until_ms > NOW_MS);
+    }
+    if (api_read_revocation(body, a, NOW_MS, 60, &what, &error) == OK) {
+        assert((what.jti.n == 0) != (what.user.n == 0));
+        assert(utf8_name_valid(what.jti.n != 0 ? what.jti : what.user, 128));
+        assert(what.until_ms > NOW_MS && what.before_s != 0);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
@@ -40,6 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
             if (errors[i].code == OK)
                 check_message(&batch[i]);
     }
+    check_verdicts(body, &a);
     arena_reset(&a);
     struct api_keys *k = api_keys_parse(body, &error);
     api_keys_unref(&k);

@@ -240,6 +240,8 @@ void answered(void *arg, const struct broker_result *r)
     a->more = r->more;
     a->away = r->away;
     a->connected_ms = r->connected_ms;
+    a->limit_used = r->limit_used;
+    a->limit_wanted = r->limit_wanted;
     a->mine = r->mine;
     a->anew = r->anew;
     a->dropped = r->dropped;

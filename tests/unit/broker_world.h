@@ -45,6 +45,7 @@ struct answer {
     char why[200];
     struct position position;
     uint64_t total, connected_ms;
+    uint64_t limit_used, limit_wanted;
     bool repeated, more, away, mine, anew;
     uint64_t dropped;
     uint32_t replicas;
