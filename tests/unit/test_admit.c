@@ -146,6 +146,27 @@ static void a_revoked_token_is_not_accepted(void **state)
     close_core(cl, 5);
 }
 
+/* However a token writes a name, it is the same one; what only looks like it is another. */
+static void names_written_otherwise(void **state)
+{
+    struct client cl[4];
+    (void)state;
+    open_core(NULL);
+    ban("alice", 0, "");
+    revoke("t1", "", 0);
+    come(&cl[0], token_of("\\u0061l\\u0069ce", EXP, ""));
+    client_expect(&cl[0], "\"banned\"");
+    come(&cl[1], token_of("bob", EXP, ",\"jti\":\"\\u00741\""));
+    client_expect(&cl[1], "\"unauthorized\"", "revoked");
+    enter(&cl[2], token_of("\u0430lice", EXP, "")); /* the first letter is Cyrillic */
+    enter(&cl[3], token_of("bob", EXP, ",\"jti\":\"T1\""));
+    static const char *const bad[] = {",\"jti\":\"\\ud800\"", ",\"jti\":\"\xc0\xb1\"", ",\"jti\":\"t1\\u0000\""};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        refused((struct http_request){.query = slice_str(text_of("token=", token_of("bob", EXP, bad[i]), ""))},
+                i == 1 ? AUTH_MALFORMED : AUTH_CLAIMS, "of the token");
+    close_core(cl, 4);
+}
+
 static void the_token_in_the_first_frame_too(void **state)
 {
     struct client cl[1];
@@ -390,6 +411,7 @@ int main(void)
         cmocka_unit_test(gone_before_the_answer),
         cmocka_unit_test(a_ban_that_is_over_is_none),
         cmocka_unit_test(a_revoked_token_is_not_accepted),
+        cmocka_unit_test(names_written_otherwise),
         cmocka_unit_test(the_token_in_the_first_frame_too),
         cmocka_unit_test(names_of_tokens_that_cannot_be_revoked),
         cmocka_unit_test(another_token_that_is_revoked_changes_nothing),
