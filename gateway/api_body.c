@@ -1,6 +1,7 @@
 /* gateway/api_body.c: bodies of the server API. */
 #include "gateway/api_body.h"
 
+#include "base/base64.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "gateway/protocol/protocol.h"
@@ -41,45 +42,6 @@ static enum err read_word(struct json_value v, const char *name, struct arena *a
     return err;
 }
 
-static int base64_value(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* Strictly as history writes it: padded, no other letters, no stray bits. */
-static bool decode_base64(struct slice s, char *to, size_t *ret_n)
-{
-    size_t n = 0;
-    if (s.n % 4 != 0)
-        return false;
-    for (size_t at = 0; at < s.n; at += 4) {
-        bool last = at + 4 == s.n;
-        size_t pad = !last || s.p[at + 3] != '=' ? 0 : s.p[at + 2] == '=' ? 2 : 1;
-        uint32_t bits = 0;
-        for (size_t i = 0; i < 4; i++) {
-            int v = i >= 4 - pad ? 0 : base64_value(s.p[at + i]);
-            if (v < 0)
-                return false;
-            bits = bits << 6 | (uint32_t)v;
-        }
-        if ((pad == 1 && (bits & 0xff) != 0) || (pad == 2 && (bits & 0xffff) != 0))
-            return false;
-        to[n++] = (char)(bits >> 16);
-        if (pad < 2)
-            to[n++] = (char)(bits >> 8);
-        if (pad < 1)
-            to[n++] = (char)bits;
-    }
-    *ret_n = n;
-    return true;
-}
-
 static enum err read_base64(struct json_value v, struct arena *a, struct api_message *ret, struct error *reterr)
 {
     struct slice text;
@@ -88,10 +50,10 @@ static enum err read_base64(struct json_value v, struct arena *a, struct api_mes
     enum err err = json_unquote(v, a, &text, reterr);
     if (err != OK)
         return err;
-    char *bytes = arena_alloc(a, text.n + 1);
+    char *bytes = arena_alloc(a, base64_bytes(text.n));
     if (bytes == NULL)
         return fail(reterr, ERR_TOO_LARGE, "the body is too large");
-    if (!decode_base64(text, bytes, &ret->data.n))
+    if (!base64_take(BASE64, text, bytes, &ret->data.n))
         return fail(reterr, ERR_BAD_REQUEST, "data_base64 is not padded base64");
     ret->data.p = bytes;
     ret->data_type = DATA_BINARY;

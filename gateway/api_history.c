@@ -5,6 +5,7 @@
 #include "gateway/api.h"
 #include "gateway/api_routes.h"
 #include "gateway/door.h"
+#include "gateway/event_json.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/protocol/protocol.h"
@@ -36,23 +37,6 @@ struct reading {
 };
 
 /* --- one message --- */
-
-static void put_base64(struct buf *b, struct slice s)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char *to = buf_reserve(b, (s.n + 2) / 3 * 4);
-    for (size_t at = 0; at < s.n; at += 3, to += 4) {
-        unsigned char three[3] = {0};
-        size_t have = s.n - at < 3 ? s.n - at : 3;
-        memcpy(three, s.p + at, have);
-        to[0] = digits[three[0] >> 2];
-        to[1] = digits[(three[0] & 3) << 4 | three[1] >> 4];
-        to[2] = digits[(three[1] & 15) << 2 | three[2] >> 6];
-        to[3] = digits[three[2] & 63];
-        memset(to + 1 + have, '=', 3 - have);
-    }
-    b->n += (s.n + 2) / 3 * 4;
-}
 
 static void put_member(struct buf *b, const char *label, struct slice text)
 {
@@ -99,9 +83,9 @@ static void put_message(struct buf *b, const struct message_record *m)
         buf_append(b, m->data);
         buf_append_char(b, '}');
     } else {
-        buf_append_str(b, ",\"data_base64\":\"");
-        put_base64(b, m->data);
-        buf_append_str(b, "\"}");
+        buf_append_str(b, ",\"data_base64\":");
+        json_base64(b, m->data);
+        buf_append_char(b, '}');
     }
 }
 

@@ -1,6 +1,7 @@
 /* gateway/event_json.c: fields to JSON. */
 #include "gateway/event_json.h"
 
+#include "base/base64.h"
 #include "base/text.h"
 #include "base/utf8.h"
 #include "proto/json.h"
@@ -15,17 +16,9 @@ struct slice event_field(const struct event_entry *e, const char *name)
 
 void json_base64(struct buf *ret, struct slice s)
 {
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     buf_append_char(ret, '"');
-    for (size_t i = 0; i < s.n; i += 3) {
-        size_t left = s.n - i;
-        uint32_t v = (uint32_t)(unsigned char)s.p[i] << 16;
-        v |= left > 1 ? (uint32_t)(unsigned char)s.p[i + 1] << 8 : 0;
-        v |= left > 2 ? (uint32_t)(unsigned char)s.p[i + 2] : 0;
-        const char four[4] = {letters[v >> 18], letters[v >> 12 & 63], left > 1 ? letters[v >> 6 & 63] : '=',
-                              left > 2 ? letters[v & 63] : '='};
-        buf_append(ret, (struct slice){four, sizeof four});
-    }
+    (void)base64_put(s, buf_reserve(ret, base64_letters(s.n)));
+    ret->n += base64_letters(s.n);
     buf_append_char(ret, '"');
 }
 

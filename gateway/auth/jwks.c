@@ -7,6 +7,7 @@
 #include <openssl/err.h>
 #include <openssl/param_build.h>
 
+#include "base/base64.h"
 #include "base/mem.h"
 #include "gateway/auth/private.h"
 
@@ -29,7 +30,7 @@ static struct slice text_of(const json_t *jwk, const char *name)
 static bool member(const json_t *jwk, const char *name, struct member *ret)
 {
     struct slice text = text_of(jwk, name);
-    return text.n != 0 && text.n <= (size_t)MEMBER_MAX / 3 * 4 && auth_base64url(text, ret->bytes, &ret->n);
+    return text.n != 0 && text.n <= (size_t)MEMBER_MAX / 3 * 4 && base64_take(BASE64URL, text, ret->bytes, &ret->n);
 }
 
 /* --- public keys --- */

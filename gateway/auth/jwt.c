@@ -1,5 +1,6 @@
 /* gateway/auth/jwt.c: checks a token: its form, its key, its signature, then its claims. Nothing of the claims is looked at before the signature is right. */
 #include "base/arena.h"
+#include "base/base64.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "gateway/auth/private.h"
@@ -105,7 +106,7 @@ static bool decode(struct slice text, struct arena *a, size_t max, struct slice 
 {
     size_t n;
     unsigned char *bytes = text.n <= max / 3 * 4 + 3 ? arena_alloc(a, text.n * 3 / 4 + 1) : NULL;
-    if (bytes == NULL || !auth_base64url(text, bytes, &n))
+    if (bytes == NULL || !base64_take(BASE64URL, text, bytes, &n))
         return false;
     *ret = (struct slice){(const char *)bytes, n};
     return true;

@@ -30,12 +30,6 @@ struct auth_source {
     size_t index; /* in a key set, from 1; 0: the file is the key */
 };
 
-/* --- base64url.c --- */
-
-/* RFC 7515 §2, strictly: no padding, no other letters, and the unused bits of the last letter are zero, so that there is one text for given bytes.
- * ret has room for text.n * 3 / 4 bytes. */
-bool auth_base64url(struct slice text, unsigned char *ret, size_t *ret_n);
-
 /* --- keys.c --- */
 
 /* Adds the key or keys of one --jwt-key. */

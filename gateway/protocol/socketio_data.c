@@ -1,72 +1,11 @@
 /* gateway/protocol/socketio_data.c: the arguments of a Socket.IO event as the data of a message, and back (docs/socketio.md, "Data"). */
+#include "base/base64.h"
 #include "base/mem.h"
 #include "gateway/protocol/socketio.h"
 
 #define ARGUMENTS   "{\"$args\":["
 #define ATTACHMENTS "],\"$attachments\":["
 #define PLACEHOLDER "{\"_placeholder\":true,\"num\":0}"
-
-/* --- base64 (RFC 4648 §4), strict: padded, no other bits set --- */
-
-static size_t base64_size(size_t n)
-{
-    return (n + 2) / 3 * 4;
-}
-
-static char *base64_put(char *at, struct slice bytes)
-{
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < bytes.n; i += 3) {
-        size_t left = bytes.n - i;
-        uint32_t v = (uint32_t)(uint8_t)bytes.p[i] << 16;
-        if (left > 1)
-            v |= (uint32_t)(uint8_t)bytes.p[i + 1] << 8;
-        if (left > 2)
-            v |= (uint8_t)bytes.p[i + 2];
-        *at++ = letters[v >> 18];
-        *at++ = letters[v >> 12 & 63];
-        *at++ = left > 1 ? letters[v >> 6 & 63] : '=';
-        *at++ = left > 2 ? letters[v & 63] : '=';
-    }
-    return at;
-}
-
-/* -1: none */
-static int base64_value(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-static bool base64_take(struct slice text, struct arena *a, struct slice *ret)
-{
-    size_t padding = slice_ends(text, SLICE("==")) ? 2 : slice_ends(text, SLICE("=")) ? 1 : 0, n = text.n - padding;
-    uint32_t bits = 0, have = 0;
-    char *bytes = text.n % 4 == 0 ? arena_alloc(a, text.n / 4 * 3 + 1) : NULL;
-    if (bytes == NULL)
-        return false;
-    char *at = bytes;
-    for (size_t i = 0; i < n; i++) {
-        int v = base64_value(text.p[i]);
-        if (v < 0)
-            return false;
-        bits = bits << 6 | (uint32_t)v;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            *at++ = (char)(bits >> have & 0xff);
-        }
-    }
-    if ((bits & ((1u << have) - 1)) != 0)
-        return false;
-    *ret = (struct slice){bytes, (size_t)(at - bytes)};
-    return true;
-}
 
 /* --- placeholders --- */
 
@@ -162,7 +101,7 @@ static enum err wrap(const struct sio_packet *p, struct slice text, struct arena
 {
     size_t size = sizeof ARGUMENTS + text.n + sizeof ATTACHMENTS + 3;
     for (uint32_t i = 0; i < p->attachment_count; i++)
-        size += base64_size(p->attachments[i].n) + 3;
+        size += base64_letters(p->attachments[i].n) + 3;
     char *json = arena_alloc(a, size), *at = json;
     if (json == NULL)
         return fail(reterr, ERR_TOO_LARGE, "arguments of %zu bytes", size);
@@ -171,7 +110,7 @@ static enum err wrap(const struct sio_packet *p, struct slice text, struct arena
         at = put(at, SLICE(ATTACHMENTS));
     for (uint32_t i = 0; i < p->attachment_count; i++) {
         at = put(at, i != 0 ? SLICE(",\"") : SLICE("\""));
-        at = put(base64_put(at, p->attachments[i]), SLICE("\""));
+        at = put(base64_put(p->attachments[i], at), SLICE("\""));
     }
     at = put(at, SLICE("]}"));
     *ret = (struct slice){json, (size_t)(at - json)};
@@ -200,6 +139,13 @@ enum err sio_data_from_arguments(const struct sio_packet *p, struct slice array,
 
 /* --- data to arguments --- */
 
+static bool decode(struct slice text, struct arena *a, struct slice *ret)
+{
+    char *bytes = arena_alloc(a, base64_bytes(text.n));
+    ret->p = bytes;
+    return bytes != NULL && base64_take(BASE64, text, bytes, &ret->n);
+}
+
 static bool take_attachments(struct json_value list, struct arena *a, struct sio_arguments *ret)
 {
     struct json_value v;
@@ -212,8 +158,7 @@ static bool take_attachments(struct json_value list, struct arena *a, struct sio
         struct error ignored;
         struct slice text;
         if (ret->attachment_count == SIO_ATTACHMENTS_MAX || v.kind != JSON_KIND_STRING ||
-            json_unquote(v, a, &text, &ignored) != OK ||
-            !base64_take(text, a, &ret->attachments[ret->attachment_count++]))
+            json_unquote(v, a, &text, &ignored) != OK || !decode(text, a, &ret->attachments[ret->attachment_count++]))
             return false;
     }
     return true;

@@ -2,6 +2,7 @@
 #include <ctype.h>
 
 #include "base/arena.h"
+#include "base/base64.h"
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/list.h"
@@ -9,6 +10,42 @@
 #include "base/msg.h"
 #include "base/random.h"
 #include "tests/support/check.h"
+
+static void base64_is_strict(void **state)
+{
+    static const struct {
+        const char *bytes, *text, *url;
+    } same[] = {
+        {"", "", ""},
+        {"f", "Zg==", "Zg"},
+        {"fo", "Zm8=", "Zm8"},
+        {"foo", "Zm9v", "Zm9v"},
+        {"foobar", "Zm9vYmFy", "Zm9vYmFy"},
+        {"\xfb\xff\xbf", "+/+/", "-_-_"},
+    };
+    static const struct {
+        enum base64 alphabet;
+        const char *text;
+    } bad[] = {{BASE64, "Zg"},       {BASE64, "Zg="},   {BASE64, "Zh=="},    {BASE64, "Zm9="},     {BASE64, "Zm9v\n"},
+               {BASE64, "Zg==Zg=="}, {BASE64, "-_-_"},  {BASE64, "===="},    {BASE64, "Zm8=Zm8="}, {BASE64URL, "Zg=="},
+               {BASE64URL, "Z"},     {BASE64URL, "Zh"}, {BASE64URL, "+/+/"}, {BASE64URL, "Zm9 "}};
+    char to[32];
+    size_t n;
+    (void)state;
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+        struct slice bytes = slice_str(same[i].bytes), text = slice_str(same[i].text), url = slice_str(same[i].url);
+        assert_int_equal(base64_put(bytes, to) - to, text.n);
+        assert_int_equal(base64_letters(bytes.n), text.n);
+        assert_memory_equal(to, text.p, text.n);
+        assert_true(base64_take(BASE64, text, to, &n) && n == bytes.n && n <= base64_bytes(text.n));
+        assert_memory_equal(to, bytes.p, n);
+        assert_true(base64_take(BASE64URL, url, to, &n) && n == bytes.n);
+        assert_memory_equal(to, bytes.p, n);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (base64_take(bad[i].alphabet, slice_str(bad[i].text), to, &n))
+            fail_msg("`%s` was taken", bad[i].text);
+}
 
 static void arenas_have_a_cap(void **state)
 {
@@ -272,6 +309,7 @@ static void random_values_differ_and_fit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(base64_is_strict),
         cmocka_unit_test(arenas_have_a_cap),
         cmocka_unit_test(bufs_grow),
         cmocka_unit_test(bufs_print),
