@@ -163,7 +163,7 @@ static void names_written_otherwise(void **state)
     static const char *const bad[] = {",\"jti\":\"\\ud800\"", ",\"jti\":\"\xc0\xb1\"", ",\"jti\":\"t1\\u0000\""};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         refused((struct http_request){.query = slice_str(text_of("token=", token_of("bob", EXP, bad[i]), ""))},
-                i == 1 ? AUTH_MALFORMED : AUTH_CLAIMS, "of the token");
+                i == 2 ? AUTH_CLAIMS : AUTH_MALFORMED, "of the token");
     close_core(cl, 4);
 }
 
