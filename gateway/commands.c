@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "gateway/ask.h"
 #include "gateway/conn.h"
 #include "gateway/control.h"
 #include "gateway/engine.h"
@@ -159,7 +160,8 @@ static enum err publish_to(struct session *s, const struct command *c, struct sl
     const struct policy *policy = policies_find(g->policies, room);
     if (grant_publish(s, room, policy, reterr) != OK)
         return reterr->code;
-    if (policy->publish == WHO_MEMBERS && (member == NULL || !member_may_publish(member)))
+    bool members = policy->publish == WHO_MEMBERS || (policy->publish == WHO_BACKEND && room.p[0] != '$');
+    if (members && (member == NULL || !member_may_publish(member)))
         return fail(reterr, ERR_NOT_MEMBER, "join the room before publishing to it");
     if (policy->size != 0 && c->data.n > policy->size)
         return fail(reterr, ERR_TOO_LARGE, "data of %zu bytes, policy %s allows %u", c->data.n, policy->pattern,
@@ -169,7 +171,17 @@ static enum err publish_to(struct session *s, const struct command *c, struct sl
     if (!limits_take(g->limits, LIMIT_ROOM, room, policy->cluster_rate, 0))
         return fail(reterr, ERR_RATE_LIMITED, "more than %u messages per second in this room of the cluster",
                     policy->cluster_rate);
-    struct request *request = request_create(s, c);
+    if (policy->publish == WHO_BACKEND)
+        return ask_publish(s, c, room, reterr);
+    command_publish(request_create(s, c), c, room);
+    return OK;
+}
+
+void command_publish(struct request *request, const struct command *c, struct slice room)
+{
+    struct session *s = request->session;
+    struct gateway *g = s->gw;
+    const struct policy *policy = policies_find(g->policies, room);
     request->report = report_message_new(s, room, c);
     g->broker->ops->publish(g->broker,
                             &(struct publish){.room = room,
@@ -184,7 +196,6 @@ static enum err publish_to(struct session *s, const struct command *c, struct sl
                                               .retain_age_s = policy->retain_age_s,
                                               .replicas = policy->replicas},
                             on_published, request);
-    return OK;
 }
 
 static enum err on_publish(struct session *s, const struct command *c, struct error *reterr)
@@ -255,6 +266,11 @@ static enum err on_ping(struct session *s, const struct command *c, struct error
     return OK;
 }
 
+static enum err on_call(struct session *s, const struct command *c, struct error *reterr)
+{
+    return ask_call(s, c, reterr);
+}
+
 static enum err on_auth(struct session *s, const struct command *c, struct error *reterr)
 {
     return grant_refresh(s, c, reterr);
@@ -265,6 +281,7 @@ static command_fn *const handlers[COMMANDS] = {
     [CMD_SEND] = on_send,        [CMD_BROADCAST] = on_broadcast, [CMD_PRESENCE] = on_presence,
     [CMD_HISTORY] = history_run, [CMD_AUTH] = on_auth,           [CMD_RESUME] = resume_run,
     [CMD_PING] = on_ping,        [CMD_WATCH] = watch_run,        [CMD_UNWATCH] = unwatch_run,
+    [CMD_CALL] = on_call,
 };
 
 void command_join_granted(struct session *s)

@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "base/slice.h"
 
-enum auth_mode { AUTH_OPEN, AUTH_JWT };
+enum auth_mode { AUTH_OPEN, AUTH_JWT, AUTH_BACKEND };
 enum expiry_rule { EXPIRY_DISCONNECT, EXPIRY_IGNORE };
 enum slow_rule { SLOW_DISCONNECT, SLOW_DROP_OLDEST, SLOW_RESUME };
 enum ticket_mode { TICKETS_OFF, TICKETS_1_3, TICKETS_ALL };

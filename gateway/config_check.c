@@ -161,9 +161,12 @@ static enum err check_policies(const struct config *c, struct error *reterr)
         e = fail(reterr, ERR_BAD_REQUEST,
                  "policy %.60s: events=… without --events on or --backend-url: nobody would hear of them",
                  with_events->pattern);
-    const struct policy *by_token = c->auth != AUTH_JWT ? policies_by_token(p) : NULL;
+    const struct policy *by_backend = c->backend_url == NULL ? policies_by_backend(p) : NULL;
+    if (e == OK && by_backend != NULL)
+        e = fail(reterr, ERR_BAD_REQUEST, "policy %.60s: publish=backend without --backend-url", by_backend->pattern);
+    const struct policy *by_token = c->auth == AUTH_OPEN ? policies_by_token(p) : NULL;
     if (e == OK && by_token != NULL)
-        e = fail(reterr, ERR_BAD_REQUEST, "policy %.60s: join=token or publish=token needs --auth jwt",
+        e = fail(reterr, ERR_BAD_REQUEST, "policy %.60s: join=token or publish=token needs --auth jwt or backend",
                  by_token->pattern);
     policies_destroy(&p);
     return e;
@@ -212,6 +215,8 @@ static enum err check_backend(const struct config *c, struct error *reterr)
     if (c->backend_url == NULL && (c->backend_secret_file != NULL || c->backend_ca != NULL))
         return fail(reterr, ERR_BAD_REQUEST, "%s without backend-url: there is nobody to post to",
                     c->backend_secret_file != NULL ? "backend-secret-file" : "backend-ca");
+    if (c->backend_url == NULL && c->auth == AUTH_BACKEND)
+        return fail(reterr, ERR_BAD_REQUEST, "auth backend without backend-url: there is nobody to ask");
     if (c->backend_url == NULL)
         return OK;
     if (webhook_url_parse(c->backend_url, &url, &why) != OK)

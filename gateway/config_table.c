@@ -23,7 +23,7 @@
 #define MEMBER_ENUM(member)                                                                                            \
     (offsetof(struct config, member) / (sizeof(((struct config *)0)->member) == sizeof(unsigned) ? 1 : 0))
 
-static const char *const auth_words[] = {[AUTH_OPEN] = "open", [AUTH_JWT] = "jwt", NULL};
+static const char *const auth_words[] = {[AUTH_OPEN] = "open", [AUTH_JWT] = "jwt", [AUTH_BACKEND] = "backend", NULL};
 static const char *const expiry_words[] = {[EXPIRY_DISCONNECT] = "disconnect", [EXPIRY_IGNORE] = "ignore", NULL};
 static const char *const slow_words[] = {
     [SLOW_DISCONNECT] = "disconnect", [SLOW_DROP_OLDEST] = "drop-oldest", [SLOW_RESUME] = "resume", NULL};
@@ -71,7 +71,7 @@ static const struct config_option cluster[] = {
 };
 
 static const struct config_option clients[] = {
-    WORD("auth", auth, auth_words, "open", RESTART, "open|jwt", "how clients prove who they are; open: they are whoever the URL says; jwt: by a signed token"),
+    WORD("auth", auth, auth_words, "open", RESTART, "open|jwt|backend", "how clients prove who they are; open: they are whoever the URL says; jwt: by a signed token; backend: it is asked"),
     LIST("jwt-key", jwt_keys, NULL, RELOAD, "[KID=]FILE", "key that tokens are checked with: PEM public key, JSON Web Key Set, or secret; repeatable"),
     TEXT("jwt-audience", jwt_audience, NULL, RELOAD, "TEXT", "tokens must be for this audience; none: must name no audience"),
     TEXT("jwt-issuer", jwt_issuer, NULL, RELOAD, "TEXT", "tokens must be from this issuer; none: any"),

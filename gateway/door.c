@@ -13,6 +13,7 @@
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/greeting.h"
+#include "gateway/knock.h"
 #include "gateway/metrics.h"
 #include "gateway/session.h"
 #include "gateway/uri.h"
@@ -104,9 +105,11 @@ enum err door_http(struct gateway *g, const struct http_request *r, bool *ret_no
                    struct error *reterr)
 {
     bool found;
-    *ret_none = g->cfg->auth != AUTH_JWT;
+    *ret_none = g->cfg->auth == AUTH_OPEN;
     if (*ret_none)
         return OK;
+    if (g->cfg->auth == AUTH_BACKEND) /* it is asked when a client connects, and only then */
+        return fail(reterr, ERR_FORBIDDEN, "with auth backend this takes an API key");
     enum err err = check_request(g, r, &found, ret, reterr);
     return err != OK || found ? err : door_refuse(AUTH_MISSING, r->ip, reterr);
 }
@@ -153,7 +156,8 @@ enum err gateway_upgrade(struct gateway *g, const struct http_request *r, struct
     char buffer[NAME_MAX_USER];
     struct slice id;
     struct auth_claims claims = {0};
-    bool found = false, by_token = g->cfg->auth == AUTH_JWT;
+    struct slice token = SLICE_NONE;
+    bool found = false, by_token = g->cfg->auth == AUTH_JWT, by_backend = g->cfg->auth == AUTH_BACKEND;
     bool engine = engine_path(g, r->path);
     enum err err = engine ? OK : read_path(r->path, buffer, &id, reterr);
     if (err == OK)
@@ -164,6 +168,8 @@ enum err gateway_upgrade(struct gateway *g, const struct http_request *r, struct
         return engine_upgrade(g, r, t, ret, reterr);
     if (err == OK && by_token)
         err = check_request(g, r, &found, &claims, reterr);
+    if (err == OK && by_backend && door_token(r, &token) > 1)
+        err = door_refuse(AUTH_AMBIGUOUS, r->ip, reterr);
     /* The URL may repeat who the client is, as its framework likes it; it cannot make it somebody else. */
     if (err == OK && found && id.n != 0 && !slice_eq(id, slice_str(claims.user))) {
         auth_claims_fini(&claims);
@@ -173,7 +179,10 @@ enum err gateway_upgrade(struct gateway *g, const struct http_request *r, struct
         return err;
     struct grant *grant = found ? grant_create(&claims) : NULL;
     struct conn *c = conn_create(g, t, protocol_select(r->subprotocols, ret_subprotocol), r->ip);
-    if (!by_token)
+    if (by_backend) {
+        greeting_begin(c, r, id);
+        knock_begin(c, r, id, token);
+    } else if (!by_token)
         session_open(c, r, id, NULL);
     else if (grant != NULL)
         session_open(c, r, slice_str(grant->claims.user), grant);

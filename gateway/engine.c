@@ -323,6 +323,8 @@ enum err engine_upgrade(struct gateway *g, const struct http_request *r, struct 
     struct slice token = SLICE_NONE;
     bool found;
     enum err err = check_request(r, reterr);
+    if (err == OK && g->cfg->auth == AUTH_BACKEND) /* nobody comes in unasked for */
+        err = fail(reterr, ERR_UNSUPPORTED, "Socket.IO is not offered with auth backend; use auth jwt");
     if (err == OK && g->cfg->auth == AUTH_JWT && door_token(r, &token) > 1)
         err = door_refuse(AUTH_AMBIGUOUS, r->ip, reterr);
     if (err == OK && token.n > AUTH_TOKEN_MAX)

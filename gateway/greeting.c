@@ -8,6 +8,7 @@
 #include "gateway/door.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
+#include "gateway/knock.h"
 #include "gateway/metrics.h"
 #include "gateway/session.h"
 #include "gateway/uri.h"
@@ -43,6 +44,7 @@ void greeting_end(struct greeting **yp)
     if (y == NULL)
         return;
     list_del(&y->link);
+    knock_cancel(y->knock);
     free(y->agent);
     free(y->origin);
     free(y->id);
@@ -66,6 +68,12 @@ static void turn_away(struct conn *c)
 void greeting_timeout(struct conn *c)
 {
     struct error error = {0};
+    if (c->greeting->knock != NULL) {
+        say(c, SLICE_NONE, ERR_BACKEND_TIMEOUT,
+            SLICE("the backend did not say in time who you are (handshake-timeout)"));
+        conn_goodbye(c, err_close_code(ERR_BACKEND_TIMEOUT), slice_str(err_name(ERR_BACKEND_TIMEOUT)), 1000);
+        return;
+    }
     (void)door_refuse(AUTH_MISSING, slice_str(c->ip), &error);
     (void)fail(&error, ERR_UNAUTHORIZED, "no token in %u seconds (handshake-timeout)", c->gw->cfg->handshake_timeout_s);
     say(c, SLICE_NONE, ERR_UNAUTHORIZED, slice_str(error.text));

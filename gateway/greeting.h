@@ -13,6 +13,7 @@ struct greeting {
     struct link link; /* gateway->greetings */
     struct conn *conn;
     char *agent, *origin, *id; /* of the request; NULL: none */
+    struct knock *knock;       /* the backend is being asked; NULL: it is not */
     bool resume;               /* a resume is announced */
     unsigned refused;          /* frames */
     size_t input;              /* bytes */

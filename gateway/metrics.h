@@ -73,6 +73,8 @@
     X(events_refused,       "counter", "events given up because the backend would not take them") \
     X(events_undelivered,   "counter", "events that were too many or too old before the backend took them") \
     X(backend_requests,     "counter", "requests to the backend")                            \
+    X(backend_calls,        "counter", "questions to the backend while a client waits: connect, call, publish") \
+    X(backend_refusals,     "counter", "questions that it answered with a refusal")          \
     X(backend_failures,     "counter", "requests to the backend without an answer, or with 429 or 5xx") \
     X(backend_opened,       "counter", "times the backend was found not to work (circuit breaker)") \
     X(backend_down,         "gauge",   "1: the backend does not work and is asked less often") \

@@ -68,6 +68,14 @@ const struct policy *policies_replicated(const struct policies *p)
     return NULL;
 }
 
+const struct policy *policies_by_backend(const struct policies *p)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (p->list[i].publish == WHO_BACKEND)
+            return &p->list[i];
+    return NULL;
+}
+
 const struct policy *policies_with_events(const struct policies *p)
 {
     for (size_t i = 0; i < p->count; i++)
@@ -107,8 +115,8 @@ static const struct setting {
     const char *expects;
 } settings[] = {
     {"join", SETTING_JOIN, offsetof(struct policy, join), "anyone, token or nobody"},
-    {"publish", SETTING_PUBLISH, offsetof(struct policy, publish), "anyone, members, token or nobody"},
     {"watch", SETTING_WATCH, offsetof(struct policy, watch), "anyone, token or nobody"},
+    {"publish", SETTING_PUBLISH, offsetof(struct policy, publish), "anyone, members, token, backend or nobody"},
     {"presence", SETTING_BOOL, offsetof(struct policy, presence), "on or off"},
     {"notices", SETTING_BOOL, offsetof(struct policy, notices), "on or off"},
     {"slow", SETTING_SLOW, offsetof(struct policy, slow), "default, disconnect, drop-oldest or resume"},
@@ -126,8 +134,8 @@ static const struct setting {
 
 _Static_assert(REPLICAS_MAX == 8, "as the text above says");
 
-static const char *const who_words[] = {
-    [WHO_ANYONE] = "anyone", [WHO_MEMBERS] = "members", [WHO_TOKEN] = "token", [WHO_NOBODY] = "nobody", NULL};
+static const char *const who_words[] = {[WHO_ANYONE] = "anyone", [WHO_MEMBERS] = "members", [WHO_TOKEN] = "token",
+                                        [WHO_NOBODY] = "nobody", [WHO_BACKEND] = "backend", NULL};
 static const char *const slow_words[] = {[POLICY_SLOW_DEFAULT] = "default",
                                          [POLICY_SLOW_DISCONNECT] = "disconnect",
                                          [POLICY_SLOW_DROP_OLDEST] = "drop-oldest",
@@ -176,10 +184,10 @@ static const struct setting *find_setting(struct slice key)
     return NULL;
 }
 
-static bool set_who(struct slice value, bool members_too, enum policy_who *ret)
+static bool set_who(struct slice value, bool for_publish, enum policy_who *ret)
 {
     unsigned word;
-    if (!value_word(value, who_words, &word) || (!members_too && word == WHO_MEMBERS))
+    if (!value_word(value, who_words, &word) || (!for_publish && (word == WHO_MEMBERS || word == WHO_BACKEND)))
         return false;
     *ret = (enum policy_who)word;
     return true;

@@ -14,8 +14,8 @@
 #include "base/error.h"
 #include "base/slice.h"
 
-/* TOKEN: whose token names the room. */
-enum policy_who { WHO_ANYONE, WHO_MEMBERS, WHO_TOKEN, WHO_NOBODY };
+/* TOKEN: whose token names the room. BACKEND (publish only): members whose message the backend agrees to. */
+enum policy_who { WHO_ANYONE, WHO_MEMBERS, WHO_TOKEN, WHO_NOBODY, WHO_BACKEND };
 /* What happens to members that do not read fast enough; DEFAULT is --slow-consumer. RESUME: they read on from the room's log, where it has one. */
 enum policy_slow { POLICY_SLOW_DEFAULT, POLICY_SLOW_DISCONNECT, POLICY_SLOW_DROP_OLDEST, POLICY_SLOW_RESUME };
 /* May anybody read the log over the HTTP API, which knows no users? DEFAULT: where anybody may connect as anybody, and join. */
@@ -45,6 +45,8 @@ struct policy {
 
 struct policies; /* in order */
 
+/* The first line that has the backend asked, or NULL. */
+const struct policy *policies_by_backend(const struct policies *p);
 /* The first line that wants events, or NULL. */
 const struct policy *policies_with_events(const struct policies *p);
 

@@ -271,6 +271,7 @@ static struct session *session_new(struct gateway *g, struct slice sid, struct s
     list_init(&s->farewell);
     list_init(&s->recheck);
     list_init(&s->audit);
+    list_init(&s->asks);
     start_init(&s->start, on_turn, on_late);
     if (g->draining) /* resumed just now */
         list_append(&g->farewells, &s->farewell);
@@ -330,16 +331,27 @@ struct session *session_adopt(struct session *asking, struct slice sid, struct s
 /* Is it the client that did something wrong? An outage of the store must not disconnect those who keep trying. */
 static bool clients_fault(enum err err)
 {
-    return err != ERR_UNAVAILABLE && err != ERR_TIMEOUT && err != ERR_DRAINING && err != ERR_INTERNAL;
+    return err != ERR_BACKEND_UNAVAILABLE && err != ERR_BACKEND_TIMEOUT && err != ERR_UNAVAILABLE &&
+           err != ERR_TIMEOUT && err != ERR_DRAINING && err != ERR_INTERNAL;
 }
 
 void session_error(struct session *s, struct slice id, struct slice room, enum err err, struct slice why)
+{
+    session_error_later(s, id, room, err, why, 0);
+}
+
+/* NOLINTNEXTLINE(readability-function-size): what an error says */
+void session_error_later(struct session *s, struct slice id, struct slice room, enum err err, struct slice why,
+                         uint32_t retry_ms)
 {
     metrics->errors[err]++;
     if (s->conn == NULL)
         return;
     LOG_PEER(DEBUG, "error answered", "session=%s code=%s why=%s", s->sid, err_name(err), log_q(why));
-    conn_event(s->conn, &(struct event){.kind = EVENT_ERROR, .id = id, .room = room, .err = err, .text = why});
+    conn_event(
+        s->conn,
+        &(struct event){
+            .kind = EVENT_ERROR, .id = id, .room = room, .err = err, .text = why, .reconnect_after_ms = retry_ms});
     if (!clients_fault(err) || bucket_take(&s->errors, ERROR_RATE, ERROR_BURST, loop_now_us(s->gw->loop)))
         return;
     metrics->drops[DROP_ERRORS]++;

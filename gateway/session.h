@@ -16,6 +16,7 @@ struct conn;
 struct control_job;
 struct gateway;
 struct grant;
+struct request;
 struct resume;
 struct watch;
 
@@ -72,6 +73,7 @@ struct session {
     enum exit_reason exit;   /* what others are told when it ends */
     struct control_job *job; /* somebody waits for its end */
     struct reports *reports; /* what the backend is to hear of it; NULL: nothing (yet); owned */
+    struct link asks;        /* publishes that the backend decides about, oldest first */
     struct grant *grant;     /* what its token lets it do; NULL with --auth open; owned */
 };
 
@@ -102,6 +104,10 @@ void session_frame(struct session *s, struct slice frame, bool binary);
 
 /* Answers with an error; too many of them close the connection. id and room may be empty. */
 void session_error(struct session *s, struct slice id, struct slice room, enum err err, struct slice why);
+
+/* The same, with a hint when it may be tried again; 0: none. */
+void session_error_later(struct session *s, struct slice id, struct slice room, enum err err, struct slice why,
+                         uint32_t retry_ms);
 
 /* The connection is gone: park, or leave every room and then the store. */
 void session_conn_gone(struct session *s, const char *why);
@@ -141,6 +147,8 @@ void session_token_hash(const struct session *s, struct slice token, char ret[SE
 void command_run(struct session *s, const struct command *c);
 /* A message without a room: published to each room the session is in, or to everybody in its Socket.IO namespace. */
 void command_relay(struct session *s, const struct command *c, bool to_namespace);
+/* Publishes to a room of any kind what was found allowed. Takes the request. */
+void command_publish(struct request *request, const struct command *c, struct slice room);
 /* The same for others than the client, which is told JOINED, or LEFT. When OK is returned, job is (or will be) answered. */
 enum err command_join_for(struct session *s, struct slice room, struct control_job *job, struct error *reterr);
 enum err command_leave_for(struct session *s, struct slice room, struct slice reason, struct control_job *job,

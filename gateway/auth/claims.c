@@ -212,3 +212,43 @@ enum auth_refusal auth_claims_read(struct slice payload, const struct auth_expec
         auth_claims_fini(&claims);
     return why;
 }
+
+/* --- of the backend --- */
+
+static bool read_answer(struct reading *r)
+{
+    static const char *const names[] = {"user", "expires"};
+    struct json_value v[ARRAY_LEN(names)];
+    struct slice user;
+    if (!utf8_valid(r->claims[XINDAO].raw) ||
+        json_members(r->claims[XINDAO].raw, names, ARRAY_LEN(names), v, r->reterr) != OK)
+        return false;
+    if (v[0].kind == JSON_KIND_NONE || v[0].kind == JSON_KIND_NULL)
+        r->ret->user = xstrdup("");
+    else if (unquote(r, v[0], &user) && utf8_name_valid(user, USER_MAX))
+        r->ret->user = xstrndup(user.p, user.n);
+    else
+        return false;
+    if (v[1].kind != JSON_KIND_NONE && v[1].kind != JSON_KIND_NULL && !read_seconds(v[1], &r->ret->expires_s))
+        return false;
+    return read_rights(r) == AUTH_OK;
+}
+
+enum err auth_answer_read(struct slice text, uint64_t now_s, struct auth_claims *ret, struct error *reterr)
+{
+    struct auth_claims claims = {.issued_s = now_s};
+    struct error why;
+    struct reading r = {.ret = &claims, .reterr = &why};
+    /* Its members stand where a token has them in "xindao". */
+    r.claims[XINDAO] = (struct json_value){JSON_KIND_OBJECT, text.n != 0 ? text : SLICE("{}")};
+    arena_init(&r.arena, STRINGS_MAX);
+    bool ok = read_answer(&r);
+    arena_reset(&r.arena);
+    if (ok) {
+        *ret = claims;
+        return OK;
+    }
+    auth_claims_fini(&claims);
+    return fail(reterr, ERR_BACKEND_UNAVAILABLE,
+                "the backend: its answer must have user, expires, join, publish, rooms and attributes as documented");
+}

@@ -371,6 +371,7 @@ static const struct {
     [CMD_PUBLISH] = {BIT(ROOM) | BIT(DATA), BIT(EVENT) | BIT(KEY) | BIT(ECHO), true},
     [CMD_SEND] = {BIT(TO) | BIT(DATA), BIT(EVENT) | BIT(KEY), true},
     [CMD_BROADCAST] = {BIT(DATA), BIT(EVENT) | BIT(KEY), true},
+    [CMD_CALL] = {BIT(EVENT), BIT(ROOM) | BIT(DATA), true},
     [CMD_PRESENCE] = {BIT(ROOM), BIT(CURSOR) | BIT(LIMIT), false},
     [CMD_HISTORY] = {BIT(ROOM), BIT(AFTER) | BIT(BEFORE) | BIT(LIMIT), false},
     [CMD_AUTH] = {BIT(TOKEN), 0, false},

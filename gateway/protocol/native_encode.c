@@ -200,6 +200,10 @@ static void encode_ack(const struct event *e, struct buf *b)
         put_users(b, e);
     if (e->next.n != 0)
         put_string(b, SLICE(",\"next\":"), e->next);
+    if (e->data.n != 0) {
+        APPEND(b, ",\"data\":");
+        buf_append(b, e->data);
+    }
     put_expires(b, e->expires_s);
     if (e->has_more)
         buf_append(b, e->more ? SLICE(",\"more\":true") : SLICE(",\"more\":false"));
@@ -231,6 +235,8 @@ static void encode_error(const struct event *e, struct buf *b)
     put_string(b, SLICE(",\"message\":"), whole_characters(e->text));
     if (err_retry(e->err))
         APPEND(b, ",\"retry\":true");
+    if (e->reconnect_after_ms != 0)
+        put_number(b, SLICE(",\"retry_after\":"), e->reconnect_after_ms);
     if (e->err == ERR_BANNED)
         put_ban(e, b);
     put_room(b, e->room);

@@ -25,6 +25,7 @@
     X(CMD_PRESENCE, "presence")                                                                                        \
     X(CMD_HISTORY, "history")                                                                                          \
     X(CMD_AUTH, "auth")                                                                                                \
+    X(CMD_CALL, "call")                                                                                                \
     X(CMD_RESUME, "resume")                                                                                            \
     X(CMD_PING, "ping")                                                                                                \
     X(CMD_WATCH, "watch")                                                                                              \
@@ -123,7 +124,7 @@ struct event {
     struct slice text;                     /* ERROR: the sentence; GOODBYE, LEFT: the reason */
     struct slice reason;                   /* ERROR banned: as whoever banned has put it, may be empty */
     uint64_t until_ms;                     /* ERROR banned: 0: for ever */
-    uint64_t reconnect_after_ms;           /* GOODBYE */
+    uint64_t reconnect_after_ms;           /* GOODBYE; ERROR: when to try again, 0: not said */
     const struct event_member *members;    /* ACK of presence; NULL: none */
     size_t member_count;
     const struct event_user *users; /* STATUS: one; WATCHING, ACK of watch; NULL: none */

@@ -73,7 +73,7 @@ static void check_names(const struct command *c)
     assert(c->kind != CMD_SEND || (c->to_user.n == 0) != (c->to_session.n == 0));
     bool in_room = c->kind == CMD_JOIN || c->kind == CMD_LEAVE || c->kind == CMD_PUBLISH || c->kind == CMD_PRESENCE ||
                    c->kind == CMD_HISTORY;
-    assert((c->room.n != 0) == in_room);
+    assert(c->kind == CMD_CALL || (c->room.n != 0) == in_room);
 }
 
 static void check_position(const struct position *p)

@@ -63,6 +63,11 @@ static void decodes_every_command(void **state)
     assert_slice(c.to_session, "Qn4w-_");
     assert_slice(c.to_user, "");
 
+    c = decoded(SLICE("{\"type\":\"call\",\"id\":1,\"event\":\"add\",\"room\":\"r\",\"data\":[1]}"), false);
+    assert_int_equal(c.kind, CMD_CALL);
+    assert_slice(c.event, "add");
+    assert_slice(c.room, "r");
+    assert_slice(c.data, "[1]");
     c = decoded(SLICE("{\"type\":\"broadcast\",\"data\":0}"), false);
     assert_int_equal(c.kind, CMD_BROADCAST);
     assert_slice(c.data, "0");
@@ -246,6 +251,7 @@ static const struct {
      "5", "r"},
     {SLICE("{\"type\":\"send\",\"to\":{\"user\":\"u\"}}"), false, ERR_BAD_REQUEST, "send needs a member \"data\"", "",
      ""},
+    {SLICE("{\"type\":\"call\"}"), false, ERR_BAD_REQUEST, "call needs a member \"event\"", "", ""},
     {SLICE("{\"type\":\"broadcast\"}"), false, ERR_BAD_REQUEST, "broadcast needs a member \"data\"", "", ""},
     /* event, key, echo */
     {SLICE("{\"type\":\"broadcast\",\"data\":1,\"event\":1}"), false, ERR_BAD_REQUEST,

@@ -115,6 +115,15 @@ static void encodes_acks(void **state)
                                            {SLICE("s2"), SLICE_NONE, 2000, true}};
     (void)state;
     check_encoded(&(struct event){.kind = EVENT_ACK, .id = SLICE("7")}, "{\"type\":\"ack\",\"id\":7}");
+    check_encoded(&(struct event){.kind = EVENT_ACK, .id = SLICE("7"), .data = SLICE("[1, 2]")},
+                  "{\"type\":\"ack\",\"id\":7,\"data\":[1, 2]}");
+    check_encoded(&(struct event){.kind = EVENT_ERROR,
+                                  .id = SLICE("7"),
+                                  .err = ERR_BACKEND_UNAVAILABLE,
+                                  .text = SLICE("why"),
+                                  .reconnect_after_ms = 750},
+                  "{\"type\":\"error\",\"id\":7,\"code\":\"backend_unavailable\",\"message\":\"why\",\"retry\":true,"
+                  "\"retry_after\":750}");
     check_encoded(
         &(struct event){
             .kind = EVENT_ACK, .id = SLICE("7"), .room = SLICE("r"), .position = &head, .total = 1, .has_total = true},

@@ -196,6 +196,24 @@ static void durability_is_fast_or_so_many_replicas(void **state)
     policies_destroy(&p);
 }
 
+static void the_backend_hears_of_what_the_line_says(void **state)
+{
+    static const char *const lines[] = {"a events=none", "b events=join,message publish=backend",
+                                        "$user:* events=leave"};
+    struct policies *p = create(lines, 1);
+    (void)state;
+    assert_null(policies_with_events(p));
+    assert_null(policies_by_backend(p));
+    policies_destroy(&p);
+    p = create(lines, 3);
+    assert_int_equal(find(p, "b")->events, BIT(POLICY_EVENT_JOIN) | BIT(POLICY_EVENT_MESSAGE));
+    assert_int_equal(find(p, "$user:bob")->events, BIT(POLICY_EVENT_LEAVE));
+    assert_int_equal(find(p, "other")->events, 0);
+    assert_ptr_equal(policies_with_events(p), find(p, "b"));
+    assert_ptr_equal(policies_by_backend(p), find(p, "b"));
+    policies_destroy(&p);
+}
+
 static void star_does_not_reach_rooms_of_the_server(void **state)
 {
     static const char *const lines[] = {"* publish=nobody", "?all publish=nobody", "$user:* rate=5",
@@ -231,7 +249,12 @@ static void bad_lines_are_refused_with_a_reason(void **state)
         {"a size=4g", "must be a size"},
         {"a retain-age=500ms", "must be a time"},
         {"a join=members", "must be anyone, token or nobody"},
-        {"a publish=all", "must be anyone, members, token or nobody"},
+        {"a publish=all", "must be anyone, members, token, backend or nobody"},
+        {"a join=backend", "must be anyone, token or nobody"},
+        {"a events=", "must be none, or some of message, join, leave"},
+        {"a events=message,", "must be none, or some of message, join, leave"},
+        {"a events=message,message", "must be none, or some of message, join, leave"},
+        {"a events=connect", "must be none, or some of message, join, leave"},
         {"a slow=later", "must be default, disconnect, drop-oldest or resume"},
         {"a presence=maybe", "must be on or off"},
         {"a public-history=members", "must be default, on or off"},
@@ -284,6 +307,7 @@ int main(void)
         cmocka_unit_test(every_key_is_understood),
         cmocka_unit_test(first_match_wins),
         cmocka_unit_test(durability_is_fast_or_so_many_replicas),
+        cmocka_unit_test(the_backend_hears_of_what_the_line_says),
         cmocka_unit_test(star_does_not_reach_rooms_of_the_server),
         cmocka_unit_test(bad_lines_are_refused_with_a_reason),
         cmocka_unit_test(patterns_may_be_as_long_as_names),

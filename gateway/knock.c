@@ -1,0 +1,97 @@
+/* gateway/knock.c: asking the backend who a client is, and letting it in as that. */
+#include "gateway/knock.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "gateway/auth/auth.h"
+#include "gateway/conn.h"
+#include "gateway/gateway.h"
+#include "gateway/grant.h"
+#include "gateway/greeting.h"
+#include "gateway/metrics.h"
+#include "gateway/question.h"
+#include "gateway/session.h"
+
+struct knock {
+    struct conn *conn; /* NULL: gone */
+    struct gateway *gw;
+};
+
+static void let_in(struct conn *c, struct auth_claims *claims)
+{
+    struct greeting *y = TAKE(c->greeting);
+    const struct http_request r = {.user_agent = slice_str(y->agent),
+                                   .origin = slice_str(y->origin),
+                                   .query = y->resume ? SLICE("resume") : SLICE_NONE};
+    struct grant *grant = grant_create(claims);
+    metrics->auth_accepted++;
+    conn_greeted(c);
+    session_open(c, &r, slice_str(grant->claims.user), grant);
+    greeting_end(&y);
+}
+
+static void turn_away(struct conn *c, enum err err, struct slice why, uint32_t retry_ms)
+{
+    metrics->errors[err]++;
+    metrics->drops[err == ERR_REFUSED ? DROP_UNAUTHORIZED : DROP_UNAVAILABLE]++;
+    metrics->backend_refusals += err == ERR_REFUSED;
+    LOG_PEER(INFO, "not let in", "peer=%s code=%s why=%s", c->ip, err_name(err), log_q(why));
+    conn_event(c, &(struct event){.kind = EVENT_ERROR, .err = err, .text = why});
+    if (err == ERR_REFUSED)
+        conn_close(c, err_close_code(err), slice_str(err_name(err)));
+    else
+        conn_goodbye(c, err_close_code(err), slice_str(err_name(err)), retry_ms + random_below(retry_ms + 1000));
+}
+
+static void on_answer(void *arg, const struct backend_result *result)
+{
+    struct knock *k = arg;
+    struct conn *c = k->conn;
+    struct answer a;
+    struct error error = {0};
+    struct auth_claims claims = {0};
+    uint32_t retry_ms = result->retry_ms != 0 ? result->retry_ms : 1000;
+    if (c != NULL) {
+        c->greeting->knock = NULL;
+        enum err err = answer_read(result, &a, &error);
+        if (err == OK)
+            err = auth_answer_read(result->body, loop_wall_ms(k->gw->loop) / 1000, &claims, &error);
+        conn_pause(c, false); /* a session pauses it again until its welcome; a closing connection reads to its end */
+        if (c->state > CONN_OPEN)
+            auth_claims_fini(&claims);
+        else if (err == OK)
+            let_in(c, &claims);
+        else
+            turn_away(c, err, err == ERR_REFUSED ? slice_str(a.reason) : slice_str(error.text), retry_ms);
+    }
+    free(k);
+}
+
+void knock_begin(struct conn *c, const struct http_request *r, struct slice name, struct slice token)
+{
+    struct knock *k = xcalloc(1, sizeof *k);
+    struct question q;
+    k->conn = c;
+    k->gw = c->gw;
+    c->greeting->knock = k;
+    conn_pause(c, true);
+    question_begin(&q, c->gw, "connect", NULL);
+    question_text(&q, "name", name);
+    question_text(&q, "token", token);
+    question_text(&q, "query", r->query);
+    question_text(&q, "ip", slice_str(c->ip));
+    question_text(&q, "agent", r->user_agent);
+    question_text(&q, "origin", r->origin);
+    question_text(&q, "protocol", slice_str(c->protocol->name));
+    question_end(&q);
+    metrics->backend_calls++;
+    backend_post(c->gw->backend, slice_str(q.id), buf_slice(&q.body), on_answer, k);
+    buf_fini(&q.body);
+}
+
+void knock_cancel(struct knock *k)
+{
+    if (k != NULL)
+        k->conn = NULL;
+}
