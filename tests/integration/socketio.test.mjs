@@ -1,10 +1,12 @@
 // socketio.test.mjs: Socket.IO clients as npm has them, 2.x and 4.x, over WebSocket: namespaces, acks, binary, auth, and one room with native clients
 import { after, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
+import WebSocket from 'ws';
 import { createRequire } from 'node:module';
 import { io as io4 } from 'socket.io-client';
 import { Cluster } from './lib/cluster.mjs';
-import { Client, unique } from './lib/client.mjs';
+import { unique } from './lib/client.mjs';
+import { Key } from './lib/tokens.mjs';
 import { until, within, PATIENCE_MS } from './lib/wait.mjs';
 
 const io2 = createRequire(import.meta.url)('socket.io-client-2');
@@ -165,5 +167,73 @@ describe('Socket.IO over WebSocket', { timeout: 120000 }, () => {
     sockets.close();
     await until(async () => (await cluster.gateways[0].metrics()).sum('xindao_engines') === 0, { what: 'the connections to go' });
     await until(async () => (await cluster.redis.keys('xd:session:*')).length === 0, { what: 'the sessions to go' });
+  });
+});
+
+describe('Socket.IO and who may come in', { timeout: 120000 }, () => {
+  let cluster, sockets, key;
+  before(async () => {
+    key = await Key.make('HS256');
+    cluster = await Cluster.start({ redis: false });
+    sockets = new Sockets(cluster);
+    await cluster.add('jwt', { flags: ['--auth', 'jwt', '--jwt-key', key.file(cluster.dir), '--socketio-namespace', '/admin', '--jwt-leeway', '0s', '--policy', 'vip* join=token', '--policy', '*'] });
+  });
+  after(() => cluster.stop());
+
+  it('4.x brings its token in auth, for each namespace', async () => {
+    const token = await key.sign('ann', { xindao: { rooms: ['vip'], join: ['vip*'] } }), s = await sockets.connected(io4, 1, '/', { auth: { token } });
+    await until(() => events(s, '$joined').length === 1, { what: 'the room of the token' });
+    assert.equal((await ask(s, 'presence', 'vip')).members[0].user, 'ann');
+    for (const [auth, why] of [[undefined, /needed/], [{ token: 'x' }, /not a token/], [{ token: await key.sign('ann', {}, { seconds: -60 }) }, /expired/], [{ token: 7 }, /must be a string/]]) {
+      const e = await refusal(sockets.connect(io4, 1, '/admin', { auth }));
+      assert.match(e.message, why);
+      assert.equal(e.data.code, auth?.token === 7 ? 'bad_request' : 'unauthorized');
+    }
+    const admin = await sockets.connected(io4, 1, '/admin', { auth: { token } });
+    assert.equal((await ask(admin, 'auth', { token: await key.sign('ann') })).type, 'ack');
+    sockets.close();
+  });
+
+  it('2.x brings it in the query', async () => {
+    const s = await sockets.connected(io2, 1, '/', { query: { token: await key.sign('ben') } });
+    await ask(s, 'join', 'hall');
+    assert.equal((await ask(s, 'presence', 'hall')).members[0].user, 'ben');
+    assert.match(await refusal(sockets.connect(io2, 1)), /needed/);
+    sockets.close();
+  });
+
+  it('a token that expires disconnects the namespace, and the client stays away', async () => {
+    const s = await sockets.connected(io4, 1, '/', { auth: { token: await key.sign('cat', {}, { seconds: 2 }) }, reconnection: true });
+    await until(() => s.ends.length === 1, { what: 'the end' });
+    assert.deepEqual([s.ends, events(s, '$error').map(([e]) => e.code)], [['io server disconnect'], ['unauthorized']]);
+    sockets.close();
+  });
+
+  it('a client comes back by itself when its node goes', async () => {
+    const gone = await cluster.add('gone', {}), s = await sockets.connected(io4, 2, '/', { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 100 }), first = s.id;
+    await gone.stop();
+    await until(() => s.ends.length === 1, { what: 'the end' });
+    assert.deepEqual([s.ends, events(s, '$goodbye').map(([e]) => e.reason)], [['transport close'], ['draining']]);
+    gone.boot();
+    await until(() => s.connected, { what: 'the client to be back' });
+    assert.notEqual(s.id, first);
+    sockets.close();
+  });
+
+  it('a client for mini-programs that somebody wrote by hand: EIO=3, no parser, 2probe', async () => {
+    const ws = new WebSocket(`${cluster.gateways[0].url}/socket.io/?EIO=3&transport=websocket&user=dig`, { ca: cluster.ca }), heard = [], opened = new Promise(yes => { ws.on('open', yes); });
+    const other = await cluster.client(0, 'other');
+    ws.on('message', data => heard.push(data.toString()));
+    await within(opened, PATIENCE_MS, 'the socket');
+    ws.send('2probe'); ws.send('5'); ws.send('42["join","game"]');
+    await until(() => heard.includes('3probe') && heard.includes('40'), { what: () => `the probe; heard ${heard}` });
+    await until(async () => { const { members } = await other.call({ type: 'presence', room: 'game' }); return members.length === 1 && members[0].user === 'dig'; }, { what: 'it to be in the room' });
+    await other.join('game');
+    await other.publish('game', { round: 1 }, { event: 'start' });
+    await until(() => heard.includes('42["start",{"round":1}]'), { what: () => `the start; heard ${heard}` });
+    ws.send('2');
+    await until(() => heard.includes('3'), { what: 'the pong' });
+    ws.close();
+    await other.close();
   });
 });
