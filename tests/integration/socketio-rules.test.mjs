@@ -102,8 +102,11 @@ async function play(url, eio, c, count) {
   try {
     for (const frame of c.send) {
       if (raw.ws.readyState !== WebSocket.OPEN) break;
+      const before = raw.said().length;
       raw.ws.send(frame);
-      await sleep(15);
+      // A connect is answered in any case; what comes before the answer meets a namespace that is not there yet.
+      if (String(frame).startsWith('40')) await until(() => raw.said().length > before || raw.end, { what: () => `the answer to ${frame}`, every: 5 });
+      else await sleep(15);
     }
     if (c.end) await within(raw.closed, PATIENCE_MS, `the end after ${c.name}`);
     else await settled(raw, count);

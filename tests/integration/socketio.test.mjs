@@ -7,6 +7,7 @@ import { io as io4 } from 'socket.io-client';
 import { Cluster } from './lib/cluster.mjs';
 import { unique } from './lib/client.mjs';
 import { Key } from './lib/tokens.mjs';
+import { weapp } from './lib/wx.mjs';
 import { until, within, PATIENCE_MS } from './lib/wait.mjs';
 
 const io2 = createRequire(import.meta.url)('socket.io-client-2');
@@ -220,10 +221,31 @@ describe('Socket.IO and who may come in', { timeout: 120000 }, () => {
     sockets.close();
   });
 
+  for (const name of ['weapp-2', 'weapp-3']) {
+    it(`${name}: weapp.socket.io in a mini-program`, async () => {
+      const room = unique(), s = weapp(name, cluster.ca)(`https://127.0.0.1:${cluster.gateways[0].port}`, { transports: ['websocket'], query: { user: 'mini' } }), heard = [], connected = new Promise(yes => { s.on('connect', yes); });
+      const other = await cluster.client(0, 'other');
+      sockets.open.push(s);
+      s.on('say', (...args) => heard.push(args));
+      await within(connected, PATIENCE_MS, 'the connect');
+      await ask(s, 'join', room);
+      await other.join(room);
+      await other.publish(room, '你好', { event: 'say' });
+      await other.callBinary({ type: 'publish', room, event: 'say' }, Buffer.from([1, 2, 3]));
+      s.emit('publish', room, 'say', 'hi', 2);
+      const got = await other.next(f => f.type === 'message' && f.data?.$args);
+      assert.deepEqual([got.data.$args, got.from.user], [['hi', 2], 'mini']);
+      await until(() => heard.length === 3, { what: () => JSON.stringify(heard) });
+      assert.equal(JSON.stringify([heard[0], Buffer.from(heard[1][0]).toString('hex'), heard[2]]), JSON.stringify([['你好'], '010203', ['hi', 2]]));
+      await other.close();
+      sockets.close();
+    });
+  }
+
   it('a client for mini-programs that somebody wrote by hand: EIO=3, no parser, 2probe', async () => {
     const ws = new WebSocket(`${cluster.gateways[0].url}/socket.io/?EIO=3&transport=websocket&user=dig`, { ca: cluster.ca }), heard = [], opened = new Promise(yes => { ws.on('open', yes); });
-    const other = await cluster.client(0, 'other');
     ws.on('message', data => heard.push(data.toString()));
+    const other = await cluster.client(0, 'other');
     await within(opened, PATIENCE_MS, 'the socket');
     ws.send('2probe'); ws.send('5'); ws.send('42["join","game"]');
     await until(() => heard.includes('3probe') && heard.includes('40'), { what: () => `the probe; heard ${heard}` });
