@@ -63,7 +63,8 @@ struct message_record { /* one entry of a room's log */
     struct was was;
 };
 
-#define USERS_MAX 128
+#define USERS_MAX      128
+#define READ_ROOMS_MAX 1000 /* rooms of one user */
 
 #define SECRETS_MAX 8
 struct secret_record {
@@ -152,6 +153,7 @@ struct broker_result {
     const struct event_entry *events;
     bool mine, anew;  /* events: the shard is this node's; only since now, so that `cursor` is what counts */
     uint64_t dropped; /* events: how many went undelivered since ever */
+    bool stored;      /* publish to $user:… that is retained: none of his sessions was connected */
     const struct user_record *users; /* as many as were asked for, in their order */
     struct slice user;               /* session_resume: whose session it is; its rooms are in `rooms` */
     struct slice watches;
@@ -168,6 +170,14 @@ struct log_page {
 };
 
 typedef void broker_done(void *arg, const struct broker_result *r);
+
+/* How far a user has read a room, or his inbox ($user:<id>). */
+struct read_mark {
+    struct slice user, sid, room; /* sid: of his session that says it, or asks */
+    struct position at;           /* offset 0: nothing is said, only asked */
+    bool back;                    /* it may be less than before */
+    bool tell;                    /* the session hears of it in the inbox, an envelope READ, even if it is no news */
+};
 
 struct publish {
     struct slice room, event, from, user, except, data;
@@ -366,6 +376,11 @@ struct broker_ops {
     /* Adds to what was taken of a limit, and what was wanted of it. The result has what is taken and not refilled yet (it may be more than the burst), and what was wanted
      * lately: half as much counts after each second. NULL when there is but one node. */
     void (*limit)(struct broker *b, const struct limit_report *report, broker_done *done, void *arg);
+
+    /* Says or asks how far a user has read a room; the result's position is how far he has by then (offset 0: not at all, as far as is known). Less than what was
+     * said before changes nothing, unless `back`. His sessions hear of news by an envelope READ in $user:<id>. What is known of an inbox is forgotten when its
+     * log has begun anew. ERR_LIMIT_EXCEEDED: READ_ROOMS_MAX rooms are known already. */
+    void (*read)(struct broker *b, const struct read_mark *mark, broker_done *done, void *arg);
 
     /* Secrets that all nodes share (for TLS session tickets), at most SECRETS_MAX, oldest first. `fresh` (text) becomes one of them when it is time: each is
      * used for one period, known lead_ms before that to all who ask often enough, and dropped after two. */

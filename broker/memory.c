@@ -125,12 +125,12 @@ static void publish_to_session(struct memory *m, struct op *op)
     broker_complete(op->done, op->arg, &r);
 }
 
-static void publish_to_room(struct memory *m, struct op *op, uint64_t total)
+static void publish_to_room(struct memory *m, struct op *op, uint64_t total, bool stored)
 {
     struct room *room = memory_room(m, op->p.room);
     char prev[TAG_LEN + 1], scratch[ONCE_SCRATCH];
     advance(op, &room->head, prev);
-    struct broker_result r = {.position = op->position, .total = total};
+    struct broker_result r = {.position = op->position, .total = total, .stored = stored};
     struct slice once = broker_once_key(&op->p, scratch);
     if (once.n != 0)
         memory_once_add(m, op->p.room, once, &op->position);
@@ -159,6 +159,7 @@ static void run_publish(struct memory *m, struct op *op)
     }
     op->time_ms = loop_wall_ms(m->b.loop);
     uint64_t total = 0;
+    bool stored = false;
     if (room_is_user(op->p.room)) {
         struct user *u = memory_user_find(m, slice_from(op->p.room, sizeof "$user:" - 1));
         if ((u == NULL || u->sessions == 0) && op->p.retain_count == 0) {
@@ -166,12 +167,13 @@ static void run_publish(struct memory *m, struct op *op)
             return;
         }
         total = u != NULL ? u->sessions : 0;
+        stored = op->p.retain_count != 0 && (u == NULL || u->sessions == u->suspended);
     }
     m->b.stats.published++;
     if (room_is_session(op->p.room))
         publish_to_session(m, op);
     else
-        publish_to_room(m, op, total);
+        publish_to_room(m, op, total, stored);
 }
 
 static void memory_publish(struct broker *b, const struct publish *p, broker_done *done, void *arg)
@@ -323,6 +325,15 @@ static void memory_unwatch(struct broker *b, struct slice user)
     (void)memory_request(b, memory_run_unwatch, &(struct publish){.user = user}, NULL, NULL);
 }
 
+static void memory_read(struct broker *b, const struct read_mark *mark, broker_done *done, void *arg)
+{
+    struct op *op = memory_request(
+        b, memory_run_read, &(struct publish){.user = mark->user, .from = mark->sid, .room = mark->room}, done, arg);
+    op->position = mark->at;
+    op->back = mark->back;
+    op->tell = mark->tell;
+}
+
 static void memory_secrets(struct broker *b, struct slice fresh, uint64_t period_ms, uint64_t lead_ms,
                            broker_done *done, void *arg)
 {
@@ -449,6 +460,7 @@ static const struct broker_ops memory_ops = {
     .users = memory_users,
     .watch = memory_watch,
     .unwatch = memory_unwatch,
+    .read = memory_read,
     .secrets = memory_secrets,
     .not_ready = memory_not_ready,
     .retire = memory_retire,

@@ -22,6 +22,7 @@ struct op {
     enum exit_reason reason;
     struct position position; /* of the message; for history where to read from */
     uint64_t time_ms;
+    bool back, tell; /* read */
     char bytes[];
 };
 
@@ -41,6 +42,7 @@ struct room {
     struct link occupied; /* m->occupied while it has members, in the order of seq */
     struct link vacant;   /* m->vacant while it has neither members nor a subscription, longest vacant first */
     uint64_t seq, vacant_ms;
+    uint64_t born;    /* tells it from others that had its name */
     uint64_t keep_ms; /* how long it is remembered while vacant */
     uint64_t log_age_ms;
     struct position head;
@@ -78,8 +80,17 @@ struct user { /* known while he has sessions or is watched, and for a while afte
     uint64_t gone_ms;                    /* by the loop's clock */
     enum user_state state;
     bool watched;
+    struct read *reads;
     size_t n;
     char id[];
+};
+
+struct read { /* how far a user has read a room */
+    UT_hash_handle hh;
+    struct position at;
+    uint64_t born; /* of the log, when it is his inbox */
+    size_t n;
+    char room[];
 };
 
 struct once {
@@ -117,7 +128,7 @@ struct memory {
     char *node, *address, *version;
     uint64_t started_ms;
     uint32_t queue_bytes, queue_commands, once_ttl_ms;
-    uint64_t next_seq;
+    uint64_t next_seq, next_born;
     struct room *rooms;
     struct link rooms_all, occupied, vacant;
     size_t vacant_count;
@@ -193,7 +204,8 @@ void memory_run_session_park(struct memory *m, struct op *op);
 void memory_run_session_remove(struct memory *m, struct op *op);
 /* Out of all its rooms, and forgotten. */
 void memory_session_end(struct memory *m, struct session *s, enum exit_reason reason);
-/* For a line of users; the operations. */
+/* The operations. users: in data, each with its length before it. read: position is what is said, key the room. */
+void memory_run_read(struct memory *m, struct op *op);
 void memory_run_users(struct memory *m, struct op *op);
 void memory_run_watch(struct memory *m, struct op *op);
 void memory_run_unwatch(struct memory *m, struct op *op);

@@ -27,6 +27,7 @@ struct room *memory_room(struct memory *m, struct slice name)
     memcpy(r->bytes, name.p, name.n);
     r->name = (struct slice){r->bytes, name.n};
     r->keep_ms = VACANT_KEEP_MS;
+    r->born = ++m->next_born;
     list_init(&r->occupied);
     list_init(&r->vacant);
     list_init(&r->log);
@@ -134,6 +135,8 @@ void memory_log_append(struct memory *m, struct room *r, struct op *op)
         log_drop_first(r);
     r->log_age_ms = op->p.retain_age_s * 1000ull;
     r->keep_ms = r->log_age_ms > VACANT_KEEP_MS ? r->log_age_ms : VACANT_KEEP_MS;
+    if (room_is_user(r->name) && r->keep_ms < m->user_keep_ms)
+        r->keep_ms = m->user_keep_ms;
     log_trim(m, r);
 }
 

@@ -16,6 +16,11 @@ static void user_free(struct memory *m, struct user *u)
     if (!list_empty(&u->gone))
         m->gone_count--;
     list_del(&u->gone);
+    struct read *read, *next;
+    HASH_ITER (hh, u->reads, read, next) {
+        HASH_DELETE(hh, u->reads, read);
+        free(read);
+    }
     HASH_DELETE(hh, m->users, u);
     free(u);
 }
@@ -110,6 +115,74 @@ void memory_run_unwatch(struct memory *m, struct op *op)
         return;
     m->b.stats.subscriptions--;
     u->watched = false;
+    set_gone(m, u);
+}
+
+/* --- how far they have read --- */
+
+static struct read *read_find(struct user *u, struct slice room)
+{
+    struct read *r;
+    HASH_FIND(hh, u->reads, room.p, room.n, r);
+    return r;
+}
+
+static struct read *read_add(struct user *u, struct slice room)
+{
+    struct read *r = xcalloc(1, sizeof *r + room.n);
+    memcpy(r->room, room.p, room.n);
+    r->n = room.n;
+    HASH_ADD_KEYPTR(hh, u->reads, r->room, r->n, r);
+    return r;
+}
+
+static void tell_read(struct memory *m, const struct op *op, const struct room *inbox, const struct position *at,
+                      bool news)
+{
+    if (!inbox->subscribed || (!news && !op->tell))
+        return;
+    struct envelope e = {.kind = ENVELOPE_READ,
+                         .room = inbox->name,
+                         .from = op->p.from,
+                         .user = op->p.user,
+                         .node = slice_str(m->node),
+                         .time_ms = loop_wall_ms(m->b.loop),
+                         .position = inbox->head,
+                         .again = !news,
+                         .read_room = op->p.room,
+                         .read = *at};
+    m->b.stats.received++;
+    m->b.events->envelope(m->b.owner, &e);
+}
+
+void memory_run_read(struct memory *m, struct op *op)
+{
+    struct buf name = BUF_INIT;
+    struct user *u = memory_user(m, op->p.user);
+    buf_append(&name, SLICE("$user:"));
+    buf_append(&name, op->p.user);
+    struct room *inbox = memory_room(m, buf_slice(&name));
+    bool own = slice_eq(op->p.room, buf_slice(&name));
+    buf_fini(&name);
+    struct read *r = read_find(u, op->p.room);
+    struct position at = {0};
+    if (r != NULL && (!own || (r->born == inbox->born && r->at.offset <= inbox->head.offset)))
+        at = r->at;
+    bool news =
+        op->position.offset > at.offset || (op->back && op->position.offset != 0 && op->position.offset != at.offset);
+    if (news && r == NULL && HASH_COUNT(u->reads) >= READ_ROOMS_MAX) {
+        broker_fail(op->done, op->arg, ERR_LIMIT_EXCEEDED,
+                    "how far this user has read is known of enough rooms already");
+    } else {
+        if (news) {
+            r = r != NULL ? r : read_add(u, op->p.room);
+            r->at = at = op->position;
+            r->born = inbox->born;
+        }
+        tell_read(m, op, inbox, &at, news);
+        broker_complete(op->done, op->arg, &(struct broker_result){.position = at});
+    }
+    memory_room_touch(m, inbox);
     set_gone(m, u);
 }
 

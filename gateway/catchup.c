@@ -223,9 +223,35 @@ static void send_page(struct catchup *c, const struct broker_result *r)
         catchup_step(c);
 }
 
+/* Of an inbox everything is told that is still there. NULL: nobody has read any of it, so nothing is missing that anybody had a right to. */
+static void begin_late(struct catchup *c, const struct broker_result *r)
+{
+    const char *reason = c->at.offset != 0 ? "expired" : NULL;
+    if (r->count == 0) {
+        tell(c->member, &c->member->room->stream.last, reason);
+        finish(c);
+        return;
+    }
+    tell(c->member, NULL, reason);
+    c->at = (struct position){.offset = r->messages[0].position.offset - 1};
+    c->checked = true;
+    send_page(c, r);
+}
+
+static bool begins_late(const struct catchup *c, const struct broker_result *r, const char *problem)
+{
+    if (!c->member->inbox || c->checked)
+        return false;
+    return problem != NULL ? strcmp(problem, "expired") == 0 : r->count == 0 && r->position.offset > c->at.offset;
+}
+
 static void take_page(struct catchup *c, const struct broker_result *r)
 {
     const char *problem = page_problem(c, r);
+    if (begins_late(c, r, problem)) {
+        begin_late(c, r);
+        return;
+    }
     if (problem != NULL && strcmp(problem, "fork") == 0) {
         forked(c);
         return;
@@ -289,12 +315,18 @@ static void nothing_missed(struct catchup *c)
     finish(c);
 }
 
+static void ask_read(struct catchup *c);
+
 void catchup_step(struct catchup *c)
 {
     const struct conn *conn = c->member->session->conn;
     const struct stream *s = &c->member->room->stream;
     if (c->reading || !list_empty(&c->turn))
         return;
+    if (c->asking) {
+        ask_read(c);
+        return;
+    }
     c->waiting = c->waiting && c->member->room->stream.state == STREAM_REPAIRING;
     if (c->waiting)
         return; /* called again when the room's stream has moved on */
@@ -332,11 +364,11 @@ void catchup_behind(struct member *m)
     catchup_step(c);
 }
 
-void catchup_begin(struct member *m)
+static void begin(struct catchup *c)
 {
+    const struct member *m = c->member;
     const struct stream *s = &m->room->stream;
     const struct position *from = &m->seen.at;
-    struct catchup *c = catchup_create(m);
     if (!m->has_seen) {
         give_up(c, "no_position");
         return;
@@ -351,6 +383,41 @@ void catchup_begin(struct member *m)
     } else {
         catchup_step(c);
     }
+}
+
+static void on_read_mark(void *arg, const struct broker_result *r)
+{
+    struct catchup *c = arg;
+    c->reading = false;
+    if (c->member == NULL) {
+        free(c);
+    } else if (r->err != OK) {
+        gateway_retry_later(c->gw);
+    } else {
+        c->asking = false;
+        c->member->has_seen = r->position.offset != 0;
+        c->member->seen.at = r->position;
+        begin(c);
+    }
+}
+
+static void ask_read(struct catchup *c)
+{
+    const struct session *s = c->member->session;
+    c->reading = true;
+    c->gw->broker->ops->read(
+        c->gw->broker, &(struct read_mark){.user = s->user, .sid = slice_str(s->sid), .room = c->member->room->name},
+        on_read_mark, c);
+}
+
+void catchup_begin(struct member *m)
+{
+    struct catchup *c = catchup_create(m);
+    c->asking = m->from_read && !m->has_seen;
+    if (c->asking)
+        ask_read(c);
+    else
+        begin(c);
 }
 
 void catchup_cancel(struct catchup *c)

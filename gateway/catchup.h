@@ -27,6 +27,7 @@ struct catchup {
     bool seeking;  /* looking through the log, read up to `at`, for a message that says where the branch began; */
     bool adopting; /* found, but for the tag there */
     uint64_t patient_until_ms; /* the log ends before it: not believed until then */
+    bool asking;               /* where its user has read to */
 };
 
 /* The member's ENTER has been heard; it waits on room->waiting. */

@@ -9,6 +9,7 @@
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/history.h"
+#include "gateway/inbox.h"
 #include "gateway/limits.h"
 #include "gateway/metrics.h"
 #include "gateway/report.h"
@@ -30,12 +31,16 @@ static enum err join(struct session *s, const struct command *c, struct control_
     if (m != NULL)
         return fail(reterr, ERR_CONFLICT, "%s this room is under way",
                     m->phase == MEMBER_JOINING ? "joining" : "leaving");
+    if (c->from_read && s->user.n == 0)
+        return fail(reterr, ERR_FORBIDDEN, "this session belongs to no user, who could have read anything");
     if (s->member_count >= g->cfg->max_rooms_per_session)
         return fail(reterr, ERR_LIMIT_EXCEEDED, "in %u rooms already (max-rooms-per-session)", s->member_count);
     struct room *room = room_get(s->gw, c->room);
     struct request *r = request_create(s, c);
     r->job = job;
-    if (c->has_position)
+    if (c->from_read)
+        room_read_on(room, s, r);
+    else if (c->has_position)
         room_return(room, s, &c->seen, r);
     else
         room_join(room, s, false, r);
@@ -132,6 +137,7 @@ static void on_reported(void *arg, const struct broker_result *r)
         request_event(&request, &(struct event){.kind = EVENT_ACK,
                                                 .room = request->room,
                                                 .position = request->position.offset != 0 ? &request->position : NULL,
+                                                .stored = request->stored,
                                                 .replicas = request->replicas});
 }
 
@@ -141,6 +147,7 @@ static void on_published(void *arg, const struct broker_result *r)
     if (r->err == OK && request->report != NULL) { /* acknowledged when the backend is certain to hear of it */
         request->position = r->position;
         request->replicas = r->replicas;
+        request->stored = r->stored;
         report_message(TAKE(request->report), &request->position, on_reported, request);
         return;
     }
@@ -149,6 +156,7 @@ static void on_published(void *arg, const struct broker_result *r)
     request_event(&request, &(struct event){.kind = EVENT_ACK,
                                             .room = request->room,
                                             .position = r->position.offset != 0 ? &r->position : NULL,
+                                            .stored = r->stored,
                                             .replicas = r->replicas});
 }
 
@@ -281,7 +289,7 @@ static command_fn *const handlers[COMMANDS] = {
     [CMD_SEND] = on_send,        [CMD_BROADCAST] = on_broadcast, [CMD_PRESENCE] = on_presence,
     [CMD_HISTORY] = history_run, [CMD_AUTH] = on_auth,           [CMD_RESUME] = resume_run,
     [CMD_PING] = on_ping,        [CMD_WATCH] = watch_run,        [CMD_UNWATCH] = unwatch_run,
-    [CMD_CALL] = on_call,
+    [CMD_CALL] = on_call,        [CMD_READ] = inbox_run_read,
 };
 
 void command_join_granted(struct session *s)

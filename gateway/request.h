@@ -17,6 +17,7 @@ struct request {
     struct report *report;   /* owned: the backend is to hear of the message, when it is published */
     struct position position;
     uint32_t replicas;
+    bool stored;
 };
 
 /* Counts against the session's limit of requests under way, pausing its input when that is reached. */

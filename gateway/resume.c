@@ -4,6 +4,7 @@
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
+#include "gateway/inbox.h"
 #include "gateway/request.h"
 #include "gateway/room.h"
 #include "gateway/secret.h"
@@ -65,6 +66,16 @@ static const struct seen *seen_of(const struct resume *r, struct slice room)
     return NULL;
 }
 
+static const struct seen *inbox_seen(const struct session *s, const struct resume *r)
+{
+    list_for_each (it, &s->members) {
+        const struct member *m = list_entry(it, struct member, in_session);
+        if (m->inbox)
+            return seen_of(r, m->room->name);
+    }
+    return NULL;
+}
+
 static void return_to(struct session *s, struct slice name, const struct seen *seen)
 {
     struct room *room = room_get(s->gw, name);
@@ -91,6 +102,7 @@ void resume_ready(struct session *s)
         session_welcome_back(s, r->request->id);
         for (size_t i = 0; i < r->room_count; i++)
             return_to(s, r->rooms[i], seen_of(r, r->rooms[i]));
+        inbox_welcome(s, true, inbox_seen(s, r));
         watch_restore(s, r->watches);
     }
     resume_free(r);

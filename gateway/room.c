@@ -9,6 +9,7 @@
 #include "gateway/catchup.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
+#include "gateway/inbox.h"
 #include "gateway/message.h"
 #include "gateway/metrics.h"
 #include "gateway/report.h"
@@ -139,7 +140,7 @@ void member_activate(struct member *m)
         m->entered = m->whole ? m->seen.start : r->stream.last.offset;
     }
     m->branch_end = BRANCH_NONE;
-    if (m->implicit)
+    if (m->implicit && !m->inbox)
         session_opened_part(m->session);
 }
 
@@ -176,10 +177,15 @@ static void member_start(struct member *m)
     if (!m->implicit) {
         member_ask_join(m);
     } else if (s->conn != NULL) {
-        member_activate(m);
+        if (m->inbox || inbox_keeps(m->room))
+            inbox_start(m);
+        else
+            member_activate(m);
     } else { /* resumed, and gone before it could be told */
+        bool counted = m->inbox;
         member_free(m);
-        session_opened_part(s);
+        if (!counted)
+            session_opened_part(s);
     }
 }
 
@@ -225,6 +231,14 @@ struct member *room_return(struct room *r, struct session *s, const struct seen 
     m->has_seen = seen != NULL;
     if (seen != NULL)
         m->seen = *seen;
+    return member_begin(m);
+}
+
+struct member *room_read_on(struct room *r, struct session *s, struct request *request)
+{
+    struct member *m = member_create(r, s);
+    m->request = request;
+    m->returning = m->from_read = true;
     return member_begin(m);
 }
 
@@ -275,6 +289,8 @@ void member_retry(struct member *m)
         room_subscribe(m->room);
     else if (m->stale)
         member_ask_join(m);
+    else if (m->inbox)
+        inbox_retry(m);
     if (m->catchup != NULL)
         catchup_step(m->catchup);
 }
@@ -434,6 +450,11 @@ void room_deliver(struct room *r, const struct envelope *e)
         on_message(r, e);
         room_set_aside(r);
         room_step_catchups(r);
+        return;
+    }
+    if (e->kind == ENVELOPE_READ) {
+        inbox_read(r, e);
+        room_set_aside(r);
         return;
     }
     r->total = e->total;

@@ -38,7 +38,10 @@ struct member {
     struct request *request; /* the join to be answered; NULL when none */
     struct catchup *catchup; /* JOINING, ENTER heard: being told what it missed, or has not read yet */
     bool returning;          /* has been here before: catch up from `seen` */
-    bool reported;           /* has become a member: the backend hears of it when it is one no more */
+    bool
+        inbox; /* implicit, of a room that keeps what it cannot deliver (gateway/inbox.h): waits until its session is welcome */
+    bool from_read; /* catch up from where its user has read to */
+    bool reported;  /* has become a member: the backend hears of it when it is one no more */
     bool has_seen;
     struct seen seen;
     /* What it has seen of branches that were lost since (gateway/fork.h): everything after `entered` on `branch`, everything on later ones before
@@ -115,6 +118,8 @@ void member_activate(struct member *m);
 
 /* The same for a session that was a member before: it is told what it missed after what it has seen (NULL: it does not know) before it hears the room live. */
 struct member *room_return(struct room *r, struct session *s, const struct seen *seen, struct request *request);
+/* The same from where the session's user has read to. */
+struct member *room_read_on(struct room *r, struct session *s, struct request *request);
 
 /* Ends the member's view now; the store is told, and told again until it confirms; then the member is freed. request (or NULL) is answered when the store
  * answered for the first time. A member already LEAVING is tried again. */

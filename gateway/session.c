@@ -14,6 +14,7 @@
 #include "gateway/engine.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
+#include "gateway/inbox.h"
 #include "gateway/limits.h"
 #include "gateway/metrics.h"
 #include "gateway/report.h"
@@ -137,6 +138,7 @@ static void welcome(struct session *s)
     start_end(&s->gw->starts, &s->start);
     conn_pause(s->conn, false);
     conn_welcome(s->conn, &e);
+    inbox_welcome(s, false, NULL);
     command_join_granted(s);
 }
 

@@ -55,6 +55,9 @@ static void fill_head(const struct envelope *e, Xd__Envelope *pb)
     pb->user_state = (uint32_t)e->user_state;
     pb->seen = e->seen_ms;
     pb->version = e->version;
+    pb->read_room = binary(e->read_room);
+    pb->read_offset = e->read.offset;
+    pb->read_tag = binary(slice_str(e->read.tag));
     if (e->kind != ENVELOPE_MESSAGE)
         return;
     pb->tag = binary(slice_str(e->position.tag));
@@ -131,9 +134,10 @@ static const char *bad_text(const Xd__Envelope *pb)
         struct slice s;
         size_t max;
     } names[] = {
-        {"room", slice_of(pb->room), ROOM_MAX}, {"from", slice_of(pb->from), ID_MAX},
-        {"user", slice_of(pb->user), USER_MAX}, {"node", slice_of(pb->node), NODE_MAX},
-        {"id", slice_of(pb->id), KEY_MAX},      {"except", slice_of(pb->except), ID_MAX},
+        {"room", slice_of(pb->room), ROOM_MAX},           {"from", slice_of(pb->from), ID_MAX},
+        {"user", slice_of(pb->user), USER_MAX},           {"node", slice_of(pb->node), NODE_MAX},
+        {"read_room", slice_of(pb->read_room), ROOM_MAX}, {"id", slice_of(pb->id), KEY_MAX},
+        {"except", slice_of(pb->except), ID_MAX},
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (names[i].s.n != 0 && !utf8_name_valid(names[i].s, names[i].max))
@@ -146,6 +150,8 @@ static const char *bad_text(const Xd__Envelope *pb)
         return "tag";
     if (pb->prev.len != 0 && !tag_valid(slice_of(pb->prev)))
         return "prev";
+    if (pb->read_tag.len != 0 && !tag_valid(slice_of(pb->read_tag)))
+        return "read_tag";
     if (pb->was_tag.len != 0 && !tag_valid(slice_of(pb->was_tag)))
         return "was_tag";
     return NULL;
@@ -174,6 +180,9 @@ static const char *bad_shape(const Xd__Envelope *pb)
         return "room";
     if ((pb->offset == 0) != (pb->tag.len == 0))
         return "tag";
+    if ((pb->read_offset == 0) != (pb->read_tag.len == 0) || pb->read_offset > OFFSET_MAX ||
+        (pb->kind == ENVELOPE_READ) != (pb->read_room.len != 0))
+        return "read";
     if (pb->user_state >= USER_STATES)
         return "user_state";
     if (bad_was(pb))
@@ -210,9 +219,12 @@ static void convert(const Xd__Envelope *pb, struct envelope *ret)
                              .user_state = (enum user_state)pb->user_state,
                              .seen_ms = pb->seen,
                              .version = pb->version,
+                             .read_room = slice_of(pb->read_room),
+                             .read = {.offset = pb->read_offset},
                              .was = {.at = {.offset = pb->was_offset}, .since = pb->was_since}};
     tag_copy(ret->position.tag, slice_of(pb->tag));
     tag_copy(ret->prev, slice_of(pb->prev));
+    tag_copy(ret->read.tag, slice_of(pb->read_tag));
     tag_copy(ret->was.at.tag, slice_of(pb->was_tag));
 }
 

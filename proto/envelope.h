@@ -28,6 +28,7 @@ enum envelope_kind {
     ENVELOPE_CONTROLLED, /* the answer: what was asked as `id` is done, or why not */
     ENVELOPE_VERDICT, /* to all nodes, in $all: a user was banned, or tokens revoked; `event` is "user" or "token", `user` the name */
     ENVELOPE_STATUS, /* to who watches the user `room`: he is there, away, or gone */
+    ENVELOPE_READ,   /* in $user:<id>: how far that user has read the room `read_room` */
     ENVELOPE_KINDS
 };
 
@@ -63,6 +64,8 @@ struct envelope {
     struct was was;             /* MESSAGE */
     enum user_state user_state; /* STATUS; total and time_ms (since when) with it */
     uint64_t seen_ms, version;  /* STATUS */
+    struct slice read_room;     /* READ */
+    struct position read;       /* READ; offset 0: nothing yet */
 };
 
 const char *exit_reason_name(enum exit_reason reason);

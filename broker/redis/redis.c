@@ -189,6 +189,7 @@ static const struct broker_ops redis_ops = {
     .users = redis_users,
     .watch = redis_watch,
     .unwatch = redis_unwatch,
+    .read = redis_read,
     .secrets = redis_secrets,
     .not_ready = redis_not_ready,
     .retire = redis_retire,

@@ -335,6 +335,8 @@ struct attendance {
 void user_attend(struct redis *r, const struct attendance *what, broker_done *done, void *arg);
 /* Keeps alive what the directory has of him. */
 void user_renew(struct redis *r, struct slice user);
+/* Asks how many sessions he has; with `away_too` as present.lua does. */
+void users_count_args(struct args *a, const struct redis *r, struct slice user, bool away_too);
 void users_heard(struct redis *r, const struct envelope *status);
 void redis_users(struct broker *b, const struct slice *users, size_t count, broker_done *done, void *arg);
 void redis_watch(struct broker *b, struct slice user, broker_done *done, void *arg);
@@ -342,6 +344,9 @@ void redis_unwatch(struct broker *b, struct slice user);
 
 /* limit.c */
 void redis_limit(struct broker *b, const struct limit_report *report, broker_done *done, void *arg);
+
+/* reads.c */
+void redis_read(struct broker *b, const struct read_mark *mark, broker_done *done, void *arg);
 
 /* Redis' clock, estimated; 0 when it was never heard. */
 uint64_t lease_redis_now(const struct redis *r);

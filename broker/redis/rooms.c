@@ -39,7 +39,7 @@ static void arg_still_key(struct args *a, const struct redis *r, struct slice ro
 struct publish_call {
     struct call call;
     uint64_t total;
-    bool retained;
+    bool retained, stored;
     unsigned flags;
     uint32_t replicas;
     struct command publish; /* until it is sent */
@@ -49,7 +49,7 @@ struct publish_call {
 static struct broker_result publish_result(const struct publish_call *p, const redisReply *r, enum err err,
                                            const char *why)
 {
-    struct broker_result result = {.err = err, .why = why, .total = p->total};
+    struct broker_result result = {.err = err, .why = why, .total = p->total, .stored = p->stored};
     uint64_t repeated = 0;
     const redisReply *offset = reply_at(r, 0);
     if (err == OK && offset != NULL && offset->type == REDIS_REPLY_INTEGER && offset->integer < 0) {
@@ -153,7 +153,11 @@ static void publish_send(struct publish_call *c)
 static void user_looked_up(void *arg, const redisReply *r, enum err err, const char *why)
 {
     struct publish_call *p = arg;
-    if (err == OK && !reply_u64(r, &p->total)) {
+    uint64_t away = 0;
+    bool known = p->retained ? reply_u64(reply_at(r, 0), &p->total) && reply_u64(reply_at(r, 1), &away)
+                             : reply_u64(r, &p->total);
+    p->stored = p->retained && p->total == away;
+    if (err == OK && !known) {
         err = ERR_INTERNAL;
         why = "the user directory gave a strange answer";
     }
@@ -234,6 +238,12 @@ static void arg_was(struct args *a, const struct was *was)
     arg_join(a, slice_str(text), SLICE_NONE);
 }
 
+/* What is kept for a user, who may be away for long, is kept as long as he is remembered. */
+static uint64_t keep_ms(const struct redis *r, const struct publish *p)
+{
+    return room_is_user(p->room) && p->retain_count != 0 && r->user_keep_ms > KEEP_MS ? r->user_keep_ms : KEEP_MS;
+}
+
 static void publish_args(struct args *a, const struct redis *r, const struct publish *p, const struct buf *head,
                          const char *tag)
 {
@@ -252,7 +262,7 @@ static void publish_args(struct args *a, const struct redis *r, const struct pub
     arg_str(a, tag);
     arg_u64(a, p->retain_count);
     arg_u64(a, p->retain_age_s * 1000ull);
-    arg_u64(a, KEEP_MS);
+    arg_u64(a, keep_ms(r, p));
     if (once.n != 0)
         arg_once_ttl(a, r, p);
     else
@@ -303,9 +313,7 @@ void redis_publish(struct broker *b, const struct publish *p, broker_done *done,
     } else if (room_is_user(p->room)) {
         publish_args(&a, r, p, &head, tag);
         c->publish = store_prepare(r->store, &a);
-        args_init(&a);
-        arg_str(&a, "SCARD");
-        (void)arg_key(&a, r->user_prefix, slice_from(p->room, sizeof "$user:" - 1), "");
+        users_count_args(&a, r, slice_from(p->room, sizeof "$user:" - 1), c->retained);
         store_send(r->store, &a, REQUEST_REPEATABLE, user_looked_up, c);
     } else {
         publish_args(&a, r, p, &head, tag);

@@ -36,6 +36,7 @@ enum script {
     SCRIPT_EVENTS,
     SCRIPT_ATTEND,
     SCRIPT_PRESENT,
+    SCRIPT_READ,
     SCRIPT_COUNT
 };
 

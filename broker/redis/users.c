@@ -129,6 +129,19 @@ static void ask(struct redis *r, struct users_call *all, struct user_record *u)
     store_send(r->store, &a, REQUEST_REPEATABLE, on_present, c);
 }
 
+void users_count_args(struct args *a, const struct redis *r, struct slice user, bool away_too)
+{
+    if (away_too) {
+        script_args(a, r, SCRIPT_PRESENT, 2);
+        (void)arg_key(a, r->user_prefix, user, "");
+        (void)arg_key(a, r->user_prefix, user, ":presence");
+        return;
+    }
+    args_init(a);
+    arg_str(a, "SCARD");
+    (void)arg_key(a, r->user_prefix, user, "");
+}
+
 void redis_users(struct broker *b, const struct slice *users, size_t count, broker_done *done, void *arg)
 {
     struct redis *r = redis_of(b);

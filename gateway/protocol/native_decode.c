@@ -31,6 +31,7 @@ enum member {
     POSITIONS,
     USERS,
     DEVICES,
+    BACK,
     MEMBERS
 };
 
@@ -39,7 +40,7 @@ static const char *const names[MEMBERS] = {
     [DATA] = "data",           [KEY] = "key",     [ECHO] = "echo",       [TO] = "to",
     [CURSOR] = "cursor",       [LIMIT] = "limit", [AFTER] = "after",     [BEFORE] = "before",
     [POSITION] = "position",   [START] = "start", [SESSION] = "session", [TOKEN] = "token",
-    [POSITIONS] = "positions", [USERS] = "users", [DEVICES] = "devices",
+    [POSITIONS] = "positions", [USERS] = "users", [DEVICES] = "devices", [BACK] = "back",
 };
 
 /* One frame being decoded. */
@@ -154,7 +155,7 @@ static enum err read_room(struct decoding *d, struct json_value v)
     enum err err = read_name(d, v, "room", NAME_MAX_ROOM, &room);
     if (err != OK)
         return err;
-    if (room.p[0] == '$')
+    if (room.p[0] == '$' && d->command->kind != CMD_READ)
         return fail(d->reterr, ERR_INVALID_NAME, "\"room\" begins with $: such rooms are the server's own");
     d->command->room = room;
     return OK;
@@ -190,6 +191,11 @@ static enum err read_bool(struct decoding *d, struct json_value v, const char *n
 static enum err read_echo(struct decoding *d, struct json_value v)
 {
     return read_bool(d, v, "echo", &d->command->echo);
+}
+
+static enum err read_back(struct decoding *d, struct json_value v)
+{
+    return read_bool(d, v, "back", &d->command->back);
 }
 
 static enum err read_devices(struct decoding *d, struct json_value v)
@@ -293,8 +299,12 @@ static enum err read_start(struct decoding *d, struct json_value v)
 
 static enum err read_position(struct decoding *d, struct json_value v)
 {
-    if (v.kind == JSON_KIND_NULL)
+    if (v.kind == JSON_KIND_NULL && d->command->kind != CMD_READ)
         return OK;
+    if (d->command->kind == CMD_JOIN && slice_eq(v.raw, SLICE("\"read\""))) {
+        d->command->from_read = true;
+        return OK;
+    }
     d->command->has_position = true;
     return read_position_of(d, v, "position", &d->command->seen.at);
 }
@@ -358,7 +368,7 @@ static enum err (*const readers[MEMBERS])(struct decoding *d, struct json_value 
     [KEY] = read_key,     [ECHO] = read_echo,       [TO] = read_to,         [CURSOR] = read_cursor,
     [LIMIT] = read_limit, [AFTER] = read_after,     [BEFORE] = read_before, [POSITION] = read_position,
     [START] = read_start, [SESSION] = read_session, [TOKEN] = read_token,   [POSITIONS] = read_positions,
-    [USERS] = read_users, [DEVICES] = read_devices,
+    [USERS] = read_users, [DEVICES] = read_devices, [BACK] = read_back,
 };
 
 /* What a command takes; other members are ignored. */
@@ -379,6 +389,7 @@ static const struct {
     [CMD_PING] = {0, 0, false},
     [CMD_WATCH] = {BIT(USERS), BIT(DEVICES), false},
     [CMD_UNWATCH] = {0, BIT(USERS), false},
+    [CMD_READ] = {BIT(POSITION), BIT(ROOM) | BIT(BACK), false},
 };
 
 static enum err read_type(struct decoding *d)

@@ -170,6 +170,14 @@ static void encode_status(const struct event *e, struct buf *b)
     put_user(b, SLICE("{\"type\":\"status\",\"user\":"), e->users);
 }
 
+static void encode_read(const struct event *e, struct buf *b)
+{
+    put_string(b, SLICE("{\"type\":\"read\",\"room\":"), e->room);
+    put_position(b, e->position);
+    put_number(b, SLICE(",\"time\":"), e->time_ms);
+    APPEND(b, "}");
+}
+
 static void encode_watching(const struct event *e, struct buf *b)
 {
     APPEND(b, "{\"type\":\"watching\"");
@@ -183,6 +191,8 @@ static void encode_ack(const struct event *e, struct buf *b)
     put_id(b, e->id);
     put_room(b, e->room);
     put_position(b, e->position);
+    if (e->stored)
+        APPEND(b, ",\"stored\":true");
     if (e->replicas != 0)
         put_number(b, SLICE(",\"replicas\":"), e->replicas);
     if (e->has_total)
@@ -289,7 +299,7 @@ static void (*const encoders[EVENTS])(const struct event *e, struct buf *b) = {
     [EVENT_EXIT] = encode_exit,           [EVENT_SUSPEND] = encode_suspend,   [EVENT_ACK] = encode_ack,
     [EVENT_ERROR] = encode_error,         [EVENT_PONG] = encode_pong,         [EVENT_GOODBYE] = encode_goodbye,
     [EVENT_RECOVERED] = encode_recovered, [EVENT_JOINED] = encode_joined,     [EVENT_LEFT] = encode_left,
-    [EVENT_STATUS] = encode_status,       [EVENT_WATCHING] = encode_watching,
+    [EVENT_STATUS] = encode_status,       [EVENT_WATCHING] = encode_watching, [EVENT_READ] = encode_read,
 };
 
 void native_encode(const struct event *e, struct buf *ret)

@@ -29,7 +29,8 @@
     X(CMD_RESUME, "resume")                                                                                            \
     X(CMD_PING, "ping")                                                                                                \
     X(CMD_WATCH, "watch")                                                                                              \
-    X(CMD_UNWATCH, "unwatch")
+    X(CMD_UNWATCH, "unwatch")                                                                                          \
+    X(CMD_READ, "read")
 
 #define X(code, name) code,
 enum command_kind { COMMAND_MAP(X) COMMANDS };
@@ -64,7 +65,9 @@ struct command {
     size_t position_count;
     const struct slice *users; /* watch, unwatch; NULL: not given */
     size_t user_count;
-    bool devices; /* watch: tell of every session, not only of the first and the last */
+    bool from_read; /* join: `seen` is what the user has read */
+    bool back;      /* read: it may be less than before */
+    bool devices;   /* watch: tell of every session, not only of the first and the last */
 };
 
 /* What a client is told. One flat struct: each kind uses the fields that docs/protocol.md lists for it. */
@@ -83,6 +86,7 @@ enum event_kind {
     EVENT_LEFT,
     EVENT_STATUS,
     EVENT_WATCHING,
+    EVENT_READ,
     EVENTS
 };
 
@@ -111,6 +115,7 @@ struct event {
     uint64_t time_ms;                /* MESSAGE, ENTER, EXIT, SUSPEND, PONG */
     uint64_t total;
     bool has_total;                        /* ACK */
+    bool stored;                           /* ACK of a send: he was not connected, it is kept for him */
     uint32_t replicas;                     /* ACK of a publish where policy asks for replicas: so many have it */
     enum exit_reason exit_reason;          /* EXIT */
     struct slice token, node;              /* WELCOME */

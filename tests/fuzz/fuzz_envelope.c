@@ -13,6 +13,9 @@ static void assert_same(const struct envelope *a, const struct envelope *b)
     assert(slice_eq(a->room, b->room) && slice_eq(a->event, b->event) && slice_eq(a->id, b->id));
     assert(slice_eq(a->from, b->from) && slice_eq(a->user, b->user) && slice_eq(a->node, b->node));
     assert(slice_eq(a->except, b->except) && slice_eq(a->data, b->data));
+    assert(a->user_state == b->user_state && a->seen_ms == b->seen_ms && a->version == b->version);
+    assert(slice_eq(a->read_room, b->read_room) && a->read.offset == b->read.offset &&
+           strcmp(a->read.tag, b->read.tag) == 0);
     if (a->kind == ENVELOPE_MESSAGE && a->was.at.offset != 0)
         assert(a->was.at.offset == b->was.at.offset && a->was.since == b->was.since &&
                strcmp(a->was.at.tag, b->was.at.tag) == 0);

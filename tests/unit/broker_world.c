@@ -30,6 +30,8 @@ static void on_envelope(void *owner, const struct envelope *e)
                        .time_ms = e->time_ms,
                        .position = e->position,
                        .room = copy(e->room),
+                       .read_room = copy(e->read_room),
+                       .read = e->read,
                        .event = copy(e->event),
                        .id = copy(e->id),
                        .from = copy(e->from),
@@ -135,7 +137,7 @@ void world_init(struct world *w, struct loop_fake *loop, const struct broker_con
 
 static void seen_free(struct seen *s)
 {
-    char *strings[] = {s->room, s->event, s->id, s->from, s->user, s->node, s->except, s->data};
+    char *strings[] = {s->room, s->read_room, s->event, s->id, s->from, s->user, s->node, s->except, s->data};
     for (size_t i = 0; i < ARRAY_LEN(strings); i++)
         free(strings[i]);
 }
@@ -236,6 +238,7 @@ void answered(void *arg, const struct broker_result *r)
     a->position = r->position;
     a->total = r->total;
     a->repeated = r->repeated;
+    a->stored = r->stored;
     a->replicas = r->replicas;
     a->more = r->more;
     a->away = r->away;
@@ -399,6 +402,11 @@ struct answer *do_resume(struct world *w, const char *sid, const char *hash)
 struct answer *do_remove(struct world *w, const char *sid, const char *user)
 {
     return ASK(w, session_remove, slice_str(sid), slice_str(user), SLICE("closed"));
+}
+
+struct answer *do_read_mark(struct world *w, const struct read_mark *mark)
+{
+    return ASK(w, read, mark);
 }
 
 struct answer *do_watch(struct world *w, const char *user)

@@ -17,7 +17,8 @@ struct seen {
     char prev[TAG_LEN + 1];
     bool again;
     struct was was;
-    char *room, *event, *id, *from, *user, *node, *except, *data; /* NUL after the end */
+    struct position read;
+    char *room, *read_room, *event, *id, *from, *user, *node, *except, *data; /* NUL after the end */
     size_t data_n;
 };
 
@@ -46,7 +47,7 @@ struct answer {
     struct position position;
     uint64_t total, connected_ms;
     uint64_t limit_used, limit_wanted;
-    bool repeated, more, away, mine, anew;
+    bool repeated, more, away, mine, anew, stored;
     uint64_t dropped;
     uint32_t replicas;
     char owner[150]; /* user of a session resumed */
@@ -104,6 +105,7 @@ struct answer *do_suspend(struct world *w, const char *room, const char *sid, co
 struct answer *do_park(struct world *w, const char *sid, uint32_t ttl_ms);
 struct answer *do_resume(struct world *w, const char *sid, const char *hash);
 struct answer *do_remove(struct world *w, const char *sid, const char *user);
+struct answer *do_read_mark(struct world *w, const struct read_mark *mark);
 struct answer *do_watch(struct world *w, const char *user);
 /* Of one user, or two. */
 struct answer *do_users(struct world *w, const char *one, const char *two);

@@ -142,6 +142,114 @@ static void whom_it_watches_is_known_to_who_resumes_it(void **state)
     assert_string_equal(await_ok(w, do_resume(w, "s1", "h"))->watches, "");
 }
 
+/* --- what is kept, and how far it is read --- */
+
+static struct answer *send_kept(struct world *w, const char *data)
+{
+    return await_ok(
+        w, do_publish(w, &(struct publish){.room = SLICE("$user:alice"), .data = slice_str(data), .retain_count = 10}));
+}
+
+static struct answer *ask_read(struct world *w, const char *room, struct position at, bool back)
+{
+    return await(
+        w, do_read_mark(
+               w, &(struct read_mark){
+                      .user = SLICE("alice"), .sid = SLICE("s1"), .room = slice_str(room), .at = at, .back = back}));
+}
+
+static void it_says_what_is_only_kept(void **state)
+{
+    struct world *w = world_of(state);
+    assert_true(send_kept(w, "1")->stored);
+    do_put_for(w, "s1", "alice", 60000);
+    assert_false(send_kept(w, "2")->stored);
+    do_put_for(w, "s2", "alice", 60000);
+    await_ok(w, do_park(w, "s1", 60000));
+    assert_false(send_kept(w, "3")->stored);
+    await_ok(w, do_park(w, "s2", 60000));
+    struct answer *a = send_kept(w, "4");
+    assert_true(a->stored);
+    assert_int_equal(a->total, 2);
+    assert_int_equal(await_ok(w, do_history(w, "$user:alice", 0, 10))->count, 4);
+}
+
+static void reading_goes_forward(void **state)
+{
+    struct world *w = world_of(state);
+    struct position none = {0}, at[4] = {{0}};
+    do_put(w, "s1", "alice");
+    do_subscribe(w, "$user:alice");
+    for (int i = 1; i <= 3; i++)
+        at[i] = send_kept(w, "0")->position;
+    world_expect(w, 3);
+    world_clear(w);
+    assert_int_equal(ask_read(w, "$user:alice", none, false)->position.offset, 0);
+    struct answer *a = ask_read(w, "$user:alice", at[2], false);
+    assert_int_equal(a->err, OK);
+    assert_string_equal(a->position.tag, at[2].tag);
+    assert_int_equal(ask_read(w, "$user:alice", at[1], false)->position.offset, 2);
+    assert_int_equal(ask_read(w, "$user:alice", at[2], false)->position.offset, 2);
+    assert_int_equal(ask_read(w, "$user:alice", at[1], true)->position.offset, 1);
+    assert_int_equal(ask_read(w, "lobby", at[3], false)->position.offset, 3);
+    assert_int_equal(ask_read(w, "lobby", none, false)->position.offset, 3);
+    assert_int_equal(ask_read(w, "$user:alice", none, false)->position.offset, 1);
+    world_expect(w, 3);
+    static const struct {
+        const char *room;
+        unsigned offset;
+    } told[] = {{"$user:alice", 2}, {"$user:alice", 1}, {"lobby", 3}};
+    for (size_t i = 0; i < ARRAY_LEN(told); i++) {
+        const struct seen *s = &w->seen[i];
+        assert_int_equal(s->kind, ENVELOPE_READ);
+        assert_string_equal(s->room, "$user:alice");
+        assert_string_equal(s->read_room, told[i].room);
+        assert_int_equal(s->read.offset, told[i].offset);
+        assert_string_equal(s->from, "s1");
+        assert_string_equal(s->node, "gw1-aaaaaa");
+        assert_false(s->again);
+        assert_int_equal(s->position.offset, 3); /* where that is in the order of the inbox */
+        assert_string_equal(s->position.tag, at[3].tag);
+    }
+}
+
+static void who_asks_is_told_in_order(void **state)
+{
+    struct world *w = world_of(state);
+    do_put(w, "s1", "alice");
+    do_subscribe(w, "$user:alice");
+    struct read_mark mark = {.user = SLICE("alice"), .sid = SLICE("s1"), .room = SLICE("$user:alice"), .tell = true};
+    await_ok(w, do_read_mark(w, &mark));
+    struct position first = send_kept(w, "1")->position;
+    mark.at = first;
+    await_ok(w, do_read_mark(w, &mark));
+    mark.at = (struct position){0};
+    await_ok(w, do_read_mark(w, &mark));
+    world_expect(w, 4);
+    assert_int_equal(w->seen[0].kind, ENVELOPE_READ);
+    assert_true(w->seen[0].again);
+    assert_int_equal(w->seen[0].read.offset, 0);
+    assert_int_equal(w->seen[0].position.offset, 0);
+    assert_int_equal(w->seen[1].kind, ENVELOPE_MESSAGE);
+    assert_false(w->seen[2].again);
+    assert_true(w->seen[3].again);
+    assert_string_equal(w->seen[3].read.tag, first.tag);
+}
+
+static void so_many_rooms_are_known(void **state)
+{
+    struct world *w = world_of(state);
+    struct position at = send_kept(w, "1")->position;
+    char room[24];
+    for (int i = 0; i < READ_ROOMS_MAX; i++) {
+        (void)snprintf(room, sizeof room, "room-%d", i);
+        assert_int_equal(ask_read(w, room, at, false)->err, OK);
+    }
+    assert_int_equal(ask_read(w, "one too many", at, false)->err, ERR_LIMIT_EXCEEDED);
+    at.offset = 2;
+    assert_int_equal(ask_read(w, "room-7", at, false)->position.offset, 2);
+}
+
 /* --- Redis alone --- */
 
 static void directory_is_readable(void **state)
@@ -196,6 +304,31 @@ static void old_news_change_nothing(void **state)
     assert_int_equal(redis_fixture_number(r, "HEXISTS xd:user:{Ada}:presence session:s1"), 1);
 }
 
+static void reading_is_readable(void **state)
+{
+    struct world *w = world_of(state);
+    static const char key[] = "xd:{$user:alice}:read";
+    struct redis_fixture *r = suite_redis(key);
+    if (r == NULL)
+        return;
+    struct position at = send_kept(w, "1")->position;
+    char text[64], expected[64];
+    ask_read(w, "the {lobby}", at, false);
+    redis_fixture_text(r, text, sizeof text, "HGET %s %s", key, "the {lobby}");
+    (void)snprintf(expected, sizeof expected, "1 %s 1", at.tag);
+    assert_memory_equal(text, expected, strlen(expected));
+    long long ttl = redis_fixture_number(r, "PTTL %s", key);
+    assert_true(ttl > 590000 && ttl <= 600000);
+    /* The inbox was forgotten and begins anew: what was read of it says nothing any more. */
+    assert_int_equal(ask_read(w, "$user:alice", at, false)->position.offset, 1);
+    freeReplyObject(redis_fixture_command(r, "DEL xd:{$user:alice}:head xd:{$user:alice}:log"));
+    assert_int_equal(ask_read(w, "$user:alice", (struct position){0}, false)->position.offset, 0);
+    loop_fake_linger(w->loop, 3);
+    send_kept(w, "1");
+    assert_int_equal(ask_read(w, "$user:alice", (struct position){0}, false)->position.offset, 0);
+    assert_int_equal(ask_read(w, "the {lobby}", (struct position){0}, false)->position.offset, 1);
+}
+
 static int run(const char *name)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +340,11 @@ static int run(const char *name)
         T(whom_it_watches_is_known_to_who_resumes_it),
         T(directory_is_readable),
         T(old_news_change_nothing),
+        T(it_says_what_is_only_kept),
+        T(reading_goes_forward),
+        T(who_asks_is_told_in_order),
+        T(so_many_rooms_are_known),
+        T(reading_is_readable),
     };
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }

@@ -42,6 +42,10 @@ static void assert_same(const struct envelope *a, const struct envelope *b)
     assert_true(slice_eq(a->room, b->room) && slice_eq(a->event, b->event) && slice_eq(a->id, b->id));
     assert_true(slice_eq(a->from, b->from) && slice_eq(a->user, b->user) && slice_eq(a->node, b->node));
     assert_true(slice_eq(a->except, b->except) && slice_eq(a->data, b->data));
+    assert_int_equal(a->user_state, b->user_state);
+    assert_true(a->seen_ms == b->seen_ms && a->version == b->version);
+    assert_true(slice_eq(a->read_room, b->read_room) && a->read.offset == b->read.offset);
+    assert_string_equal(a->read.tag, b->read.tag);
 }
 
 static enum err unpack(struct slice bytes, struct arena *a, struct envelope *ret)
@@ -70,6 +74,15 @@ static void packed_is_unpacked(void **state)
                              .from = SLICE("s"),
                              .user = SLICE("u"),
                              .position = {UINT64_MAX, TAG_A}};
+        if (kind == ENVELOPE_READ) {
+            e.read_room = SLICE("lobby");
+            e.read = (struct position){41, TAG_A};
+        }
+        if (kind == ENVELOPE_STATUS) {
+            e.user_state = USER_ONLINE;
+            e.seen_ms = 1700000000000;
+            e.version = 1700000000001;
+        }
         buf_clear(&b);
         envelope_pack(&e, &b);
         assert_int_equal(unpack(buf_slice(&b), &a, &got), OK);

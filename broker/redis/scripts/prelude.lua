@@ -20,7 +20,7 @@ end
 
 local function text(field, s)
     if s == '' then return '' end
-    return string.char(field * 8 + 2, #s) .. s
+    return varint(field * 8 + 2) .. varint(#s) .. s
 end
 
 -- offset, time, prev, tag
