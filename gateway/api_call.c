@@ -137,6 +137,14 @@ enum err api_query_text(struct slice query, const char *name, char *bytes, size_
     return OK;
 }
 
+enum err api_query_session(struct slice query, char bytes[NAME_MAX_KEY], struct slice *ret, struct error *reterr)
+{
+    bool found;
+    struct slice raw = uri_query(query, "session", &found);
+    return found ? api_param_session(raw, bytes, ret, reterr)
+                 : fail(reterr, ERR_BAD_REQUEST, "session=… must say whose");
+}
+
 enum err api_may_room(const struct api_call *c, struct slice room, struct error *reterr)
 {
     if (c->key == NULL || api_key_room(c->key, room))

@@ -52,6 +52,8 @@ enum err api_query_text(struct slice query, const char *name, char *bytes, size_
                         struct error *reterr);
 /* Takes one of what the key may ask for in a second; false, and counted, when there is no more. */
 bool api_key_take(const struct api_call *c);
+/* The session that the query names; it must. */
+enum err api_query_session(struct slice query, char bytes[NAME_MAX_KEY], struct slice *ret, struct error *reterr);
 /* May the key do something with this room? ERR_FORBIDDEN */
 enum err api_may_room(const struct api_call *c, struct slice room, struct error *reterr);
 

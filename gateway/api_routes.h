@@ -10,8 +10,9 @@
     X("GET",    "/rooms",                           SCOPE_ROOMS_READ,     true,  api_get_rooms)           \
     X("GET",    "/rooms/{room}",                    SCOPE_ROOMS_READ,     true,  api_get_room)            \
     X("DELETE", "/rooms/{room}",                    SCOPE_ROOMS_WRITE,    false, api_delete_room)         \
-    X("GET",    "/rooms/{room}/members",            SCOPE_ROOMS_READ,     true,  api_get_members)           \
+    X("GET",    "/rooms/{room}/members",            SCOPE_ROOMS_READ,     true,  api_get_members)         \
     X("GET",    "/rooms/{room}/history",            SCOPE_ROOMS_READ,     true,  api_get_history)         \
+    X("GET",    "/rooms/{room}/messages/{offset}/trace", SCOPE_SESSIONS_READ, false, api_get_trace)       \
     X("POST",   "/publish",                         SCOPE_PUBLISH,        false, api_publish)             \
     X("POST",   "/publish/batch",                   SCOPE_PUBLISH,        false, api_publish_batch)       \
     X("POST",   "/send",                            SCOPE_PUBLISH,        false, api_send)                \

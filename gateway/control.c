@@ -11,6 +11,7 @@
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
 #include "gateway/session.h"
+#include "gateway/trace.h"
 #include "proto/json.h"
 
 #define PATIENCE_MS  5000u  /* for everything: a node that does not answer is dead, or knows no such envelopes */
@@ -102,6 +103,8 @@ static void act_away(struct control_call *c)
         b->ops->away_join(b, c->what.sid, c->what.room, c->gw->cfg->max_rooms_per_session, on_away_done, c);
     else if (c->what.verb == CONTROL_LEAVE)
         b->ops->away_leave(b, c->what.sid, c->what.room, on_away_done, c);
+    else if (c->what.verb == CONTROL_TRACE)
+        call_end(c, OK, "parked");
     else
         b->ops->session_end(b, c->what.sid, EXIT_KICKED, on_away_done, c);
 }
@@ -111,7 +114,7 @@ static void take_answer(struct control_call *c)
     if (c->again)
         rest(c, ERR_UNAVAILABLE);
     else
-        call_end(c, c->answer, c->answer != OK ? c->why : NULL);
+        call_end(c, c->answer, c->why[0] != '\0' ? c->why : NULL);
 }
 
 static void on_handed_over(void *arg, const struct broker_result *r)
@@ -146,7 +149,8 @@ static void put_string(struct buf *b, const char *label, struct slice s)
 /* Members that a node does not know are ignored by it; verbs it does not know are answered `unsupported`. */
 static void pack(const struct control *c, struct buf *ret)
 {
-    buf_printf(ret, "{\"close_code\":%u,\"reconnect_after\":%u", c->close_code, c->reconnect_after_ms);
+    buf_printf(ret, "{\"close_code\":%u,\"reconnect_after\":%u,\"offset\":%llu", c->close_code, c->reconnect_after_ms,
+               (unsigned long long)c->offset);
     put_string(ret, ",\"room\":", c->room);
     put_string(ret, ",\"reason\":", c->reason);
     buf_append_char(ret, '}');
@@ -234,9 +238,9 @@ static void read_error(struct control_call *c, struct slice data)
     struct arena arena;
     struct slice code = SLICE_NONE, text = SLICE_NONE;
     arena_init(&arena, ARENA_BYTES);
-    bool ok = json_members(data, names, ARRAY_LEN(names), v, &error) == OK && v[0].kind == JSON_KIND_STRING &&
-              v[1].kind == JSON_KIND_STRING && json_unquote(v[0], &arena, &code, &error) == OK &&
-              json_unquote(v[1], &arena, &text, &error) == OK;
+    bool ok = utf8_valid(data) && json_members(data, names, ARRAY_LEN(names), v, &error) == OK &&
+              v[0].kind == JSON_KIND_STRING && v[1].kind == JSON_KIND_STRING &&
+              json_unquote(v[0], &arena, &code, &error) == OK && json_unquote(v[1], &arena, &text, &error) == OK;
     (void)snprintf(c->why, sizeof c->why, "%.*s",
                    SLICE_FMT(ok ? text : SLICE("the node of this session gave a strange answer")));
     arena_reset(&arena);
@@ -257,8 +261,11 @@ static void on_answer(struct gateway *g, const struct envelope *e)
     c->answered = true;
     c->again = slice_eq(e->event, again);
     c->answer = OK;
-    if (!c->again && !slice_eq(e->event, done_word))
+    c->why[0] = '\0';
+    if (!c->again && (e->data.n != 0 || !slice_eq(e->event, done_word)))
         read_error(c, e->data);
+    if (slice_eq(e->event, done_word))
+        c->answer = OK;
     if (c->state == CALL_WAITING)
         take_answer(c);
 }
@@ -284,13 +291,13 @@ void control_job_done(struct control_job **pointer, enum err err, const char *wh
     struct buf data = BUF_INIT;
     if (job == NULL)
         return;
-    if (err == OK) {
+    if (err == OK && why == NULL) {
         answer(job->gw, job, done_word, SLICE_NONE);
     } else {
         put_string(&data, "{\"code\":", slice_str(err_name(err)));
         put_string(&data, ",\"message\":", slice_str(why));
         buf_append_char(&data, '}');
-        answer(job->gw, job, failed_word, buf_slice(&data));
+        answer(job->gw, job, err == OK ? done_word : failed_word, buf_slice(&data));
         buf_fini(&data);
     }
     free(job);
@@ -324,11 +331,12 @@ static bool number_member(struct json_value v, uint64_t max, uint32_t *ret)
 /* The store is shared: what others wrote there must do no harm. */
 static bool unpack(struct slice data, struct arena *a, struct control *ret)
 {
-    static const char *const names[] = {"room", "reason", "close_code", "reconnect_after"};
+    static const char *const names[] = {"room", "reason", "close_code", "reconnect_after", "offset"};
     struct json_value v[ARRAY_LEN(names)] = {{0}};
     struct error error;
     return utf8_valid(data) && json_members(data, names, ARRAY_LEN(names), v, &error) == OK &&
            text_member(v[0], a, &ret->room) && text_member(v[1], a, &ret->reason) &&
+           (v[4].kind == JSON_KIND_NONE || json_uint(v[4], OFFSET_MAX, &ret->offset)) &&
            number_member(v[2], 4999, &ret->close_code) && number_member(v[3], UINT32_MAX, &ret->reconnect_after_ms) &&
            (ret->close_code == 0 || ret->close_code >= 4000) && ret->reason.n <= CONTROL_REASON_MAX &&
            (ret->reason.n == 0 || utf8_name_valid(ret->reason, CONTROL_REASON_MAX)) &&
@@ -349,6 +357,7 @@ static void execute(struct session *s, const struct control *c, struct control_j
         return;
     case CONTROL_JOIN: err = command_join_for(s, c->room, job, &error); break;
     case CONTROL_LEAVE: err = command_leave_for(s, c->room, reason, job, &error); break;
+    case CONTROL_TRACE: control_job_done(&job, OK, trace_word(trace_member(s, c->room, c->offset))); return;
     case CONTROL_VERBS: err = fail(&error, ERR_INTERNAL, "no such verb"); break;
     }
     if (err != OK)

@@ -14,7 +14,8 @@ struct gateway;
 #define CONTROL_MAP(X)                                                                                                 \
     X(CONTROL_DISCONNECT, "disconnect")                                                                                \
     X(CONTROL_JOIN, "join")                                                                                            \
-    X(CONTROL_LEAVE, "leave")
+    X(CONTROL_LEAVE, "leave")                                                                                          \
+    X(CONTROL_TRACE, "trace")
 
 enum control_verb {
 #define X(code, name) code,
@@ -26,17 +27,19 @@ enum control_verb {
 /* DISCONNECT: the session ends (EXIT `kicked`, nobody can resume it), its client is told goodbye {reason, reconnect_after} and close_code. Done when the
  * store has forgotten it.
  * JOIN: the client is told `joined`; policy is asked no more than join=token, and the room's and the session's limits hold. Done also if it was in.
- * LEAVE: others see EXIT `kicked`, the client is told `left` {reason}. ERR_NOT_MEMBER if it was not in. */
+ * LEAVE: others see EXIT `kicked`, the client is told `left` {reason}. ERR_NOT_MEMBER if it was not in.
+ * TRACE: changes nothing; done with a word for what became of the message at `offset` (gateway/trace.h), `parked` if nobody has the session. */
 struct control {
     enum control_verb verb;
     struct slice sid;
-    struct slice room;           /* JOIN, LEAVE */
+    struct slice room;           /* JOIN, LEAVE, TRACE */
+    uint64_t offset;             /* TRACE */
     struct slice reason;         /* DISCONNECT, LEAVE: a word for the client; empty: "kicked" */
     uint32_t close_code;         /* DISCONNECT: 4000 to 4999; 0: 4003 */
     uint32_t reconnect_after_ms; /* DISCONNECT */
 };
 
-/* OK, or why not (a sentence, borrowed): ERR_NOT_FOUND: no such session; ERR_UNAVAILABLE: nothing was done; ERR_TIMEOUT: it may have been done; and what the
+/* OK (of a TRACE: why is the word), or why not (a sentence, borrowed): ERR_NOT_FOUND: no such session; ERR_UNAVAILABLE: nothing was done; ERR_TIMEOUT: it may have been done; and what the
  * verb says. */
 typedef void control_done(void *arg, enum err err, const char *why);
 
@@ -50,7 +53,7 @@ void control_fini(struct gateway *g);
 
 /* Something that another node has asked for and waits for: made by control.c, answered by whoever does it, by way of session.c and request.c. */
 struct control_job;
-/* Answers, frees the job, clears the pointer; ignores NULL. why: a sentence, for errors. */
+/* Answers, frees the job, clears the pointer; ignores NULL. why: a sentence, for errors; or the word of a TRACE. */
 void control_job_done(struct control_job **pointer, enum err err, const char *why);
 
 #endif

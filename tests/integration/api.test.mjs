@@ -120,6 +120,11 @@ describe('the server API', { timeout: 120000 }, () => {
     const { nodes } = await api(a, 'GET', '/nodes');
     assert.deepEqual(nodes.filter(n => n.alive).map(n => n.node.replace(/-.*/, '')).sort(), ['gw1', 'gw2']);
     assert.equal((await api(a, 'GET', '/stats')).nodes, 2);
+    const trace = (g, offset, c) => api(g, 'GET', `/rooms/${room}/messages/${offset}/trace?session=${c.session}`);
+    const traced = await until(async () => { const t = await trace(b, 2, one); return t.result === 'sent' && t; }, { what: 'the message to be sent' });
+    assert.deepEqual([traced.offset, traced.node, traced.position.startsWith('2.')], [2, shown.node, true]);
+    assert.equal((await trace(a, 1, two)).result, 'joined_later');
+    assert.equal((await trace(a, 3, two)).result, 'no_message');
     assert.equal((await api(a, 'DELETE', `/rooms/${room}?reason=over`)).removed, 2);
     for (const c of [one, two]) assert.equal((await c.next('left')).reason, 'over');
     assert.equal(await cluster.redis.cli('EXISTS', `xd:{${room}}:log`, `xd:{${room}}:members`), '0');

@@ -133,12 +133,64 @@ static void users_and_rooms_are_swept(void **state)
     (void)state;
 }
 
+static const char *trace(struct core *c, int offset, const char *sid, const char *result)
+{
+    char target[120], want[40];
+    (void)snprintf(target, sizeof target, "/api/v1/rooms/lobby/messages/%d/trace?session=%s", offset, sid);
+    (void)snprintf(want, sizeof want, "\"result\":\"%s\"", result);
+    const char *text = ask(c, "GET", target, "", 200);
+    has(text, want);
+    return text;
+}
+
+static void a_message_is_traced(void **state)
+{
+    struct core c;
+    struct client cl[2];
+    char body[200], sid[SID_LEN + 1];
+    core_init(&c, ARGS("--resume-window", "60s", "--slow-consumer", "resume"));
+    client_open(&cl[0], &c, "/ws/alice");
+    lobby_join(&cl[0]);
+    lobby_say(&cl[0], 1);
+    client_open(&cl[1], &c, "/ws/bob");
+    (void)trace(&c, 1, cl[1].sid, "not_member");
+    lobby_join(&cl[1]);
+    lobby_say(&cl[0], 2);
+    has(trace(&c, 1, cl[0].sid, "sent"), "\"node\":\"test-node\",\"position\":\"1.");
+    (void)trace(&c, 1, cl[1].sid, "joined_later");
+    has(trace(&c, 2, cl[1].sid, "sent"), ",\"published\":1700000");
+    (void)trace(&c, 3, cl[1].sid, "no_message");
+    (void)trace(&c, 2, "nobody", "no_session");
+    (void)snprintf(body, sizeof body, "{\"room\":\"lobby\",\"data\":3,\"except\":\"%s\"}", cl[0].sid);
+    (void)post(&c, "publish", body, 200);
+    (void)trace(&c, 3, cl[0].sid, "excluded");
+    cl[1].window = 0; /* bob does not read */
+    lobby_say(&cl[0], 4);
+    (void)trace(&c, 4, cl[1].sid, "queued");
+    (void)trace(&c, 4, cl[0].sid, "sent");
+    memcpy(sid, cl[1].sid, sizeof sid);
+    client_vanish(&cl[1]);
+    loop_fake_run(&c.loop);
+    (void)trace(&c, 4, sid, "parked");
+    (void)ask(&c, "GET", "/api/v1/rooms/lobby/messages/0/trace?session=a", "", 400);
+    (void)ask(&c, "GET", "/api/v1/rooms/lobby/messages/x/trace?session=a", "", 400);
+    (void)ask(&c, "GET", "/api/v1/rooms/lobby/messages/1/trace", "", 400);
+    (void)ask(&c, "GET", "/api/v1/rooms/lobby/messages/1/trace?session=%7B", "", 400);
+    (void)ask(&c, "GET", "/api/v1/rooms/%24all/messages/1/trace?session=a", "", 404);
+    key = READER;
+    (void)ask(&c, "GET", "/api/v1/rooms/lobby/messages/1/trace?session=a", "", 403);
+    client_vanish(&cl[0]);
+    core_fini(&c);
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(sessions_are_listed_and_shown),
         CASE(attributes_are_given_and_taken),
         CASE(users_and_rooms_are_swept),
+        CASE(a_message_is_traced),
     };
     return cmocka_run_group_tests(tests, write_keys, remove_keys);
 }
