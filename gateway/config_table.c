@@ -67,7 +67,7 @@ static const struct config_option cluster[] = {
     MILLISECONDS("lease", lease_ms, "6s", 300, 10 * MINUTE_MS, RESTART, "a node that is silent for so long is dead, its sessions are removed by the others"),
     MILLISECONDS("redis-timeout", redis_timeout_ms, "3s", 100, 1 * MINUTE_MS, RESTART, "how long to wait for a connection to Redis or for an answer"),
     SIZE("redis-queue-bytes", redis_queue_bytes, "8m", 64 * KIB, 1 * GIB, RESTART, "requests that may wait for Redis; over it they are refused as unavailable"),
-    BOOL("redis-read-replicas", redis_read_replicas, "off", RESTART, "read the history that clients ask for from a replica: one that Sentinel names, or ?replica=host:port of the url"),
+    BOOL("redis-read-replicas", redis_read_replicas, "off", RESTART, "read the history that clients ask for from a replica: one that Sentinel or the cluster names, or ?replica=host:port of the url"),
 };
 
 static const struct config_option clients[] = {

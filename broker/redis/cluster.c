@@ -257,6 +257,8 @@ static struct shard *shard_get(struct cluster *c, const char *host, int port)
     durables_init(&s->durables, c->loop, &s->cfg, c->stats);
     s->durables.refused = on_durable_refused;
     s->durables.owner = s;
+    if (c->cfg->read_replicas)
+        s->replica = replica_create_in_cluster(c->loop, &s->cfg, c->stats);
     list_append(&c->shards, &s->all);
     return s;
 }
@@ -268,6 +270,8 @@ static void shard_free(struct cluster *c, struct shard *s)
         if (t->fence == s)
             t->fence = NULL;
     }
+    (void)replica_close(s->replica);
+    replica_destroy(&s->replica);
     while (redis_link_close(s->link)) {
     }
     while (durables_close(&s->durables, "the Redis that had this slot is no primary any more")) {
@@ -317,6 +321,8 @@ static void on_map(void *owner, const struct slot_map *map)
     AUTO_FREE struct shard **shards = xcalloc(map->primary_count, sizeof(struct shard *));
     for (size_t i = 0; i < map->primary_count; i++)
         shards[i] = shard_get(c, map->primaries[i].host, map->primaries[i].port);
+    for (size_t i = 0; c->cfg->read_replicas && i < map->primary_count; i++)
+        replica_offer(shards[i]->replica, map, i);
     for (size_t slot = 0; slot < SLOTS; slot++) {
         struct shard *s = map->owner[slot] != SLOT_NOBODY ? shards[map->owner[slot]] : NULL;
         news = news || s != c->owners[slot];
@@ -562,6 +568,7 @@ bool cluster_close(struct cluster *c)
     bool any = false;
     list_for_each (it, &c->shards) {
         struct shard *s = list_entry(it, struct shard, all);
+        any = replica_close(s->replica) || any;
         any = redis_link_close(s->link) || any;
         any = durables_close(&s->durables, "the broker is closing") || any;
     }

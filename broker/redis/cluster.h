@@ -8,6 +8,7 @@
 
 #include "broker/redis/durable.h"
 #include "broker/redis/link.h"
+#include "broker/redis/replica.h"
 #include "broker/redis/slots.h"
 
 struct cluster;
@@ -21,10 +22,11 @@ struct shard {
     struct redis_link_config cfg;
     struct redis_link *link;
     struct durables durables;
-    uint64_t up_ms; /* when the link last came up, 0 while it is down */
-    unsigned slots; /* so many are its own */
-    uint16_t first; /* one of them */
-    bool stale;     /* its link is to be given up: another one has all that it had */
+    struct replica *replica; /* that is read from, NULL: none */
+    uint64_t up_ms;          /* when the link last came up, 0 while it is down */
+    unsigned slots;          /* so many are its own */
+    uint16_t first;          /* one of them */
+    bool stale;              /* its link is to be given up: another one has all that it had */
 };
 
 struct cluster_events {

@@ -188,6 +188,11 @@ static void begin_setup(struct redis_link *l)
     arg_str(&a, l->cfg->name);
     append_setup(l, &a, NULL); /* a convenience that an ACL may deny */
     link_load_scripts(l, on_setup);
+    if (l->cfg->readonly) {
+        args_init(&a);
+        arg_str(&a, "READONLY");
+        append_setup(l, &a, on_setup);
+    }
     if (l->cfg->sentinel != NULL) {
         args_init(&a);
         arg_str(&a, "ROLE");

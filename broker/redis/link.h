@@ -47,7 +47,9 @@ struct redis_link_config {
     struct redis_backlog *backlog;        /* what counts for it; NULL: this link alone */
     const struct redis_script *scripts;   /* loaded on every connection, and again when Redis has forgotten them */
     size_t script_count;
-    bool quiet; /* to fail is nothing to be logged */
+    bool read_replicas; /* of a cluster: replicas are to be read from as well */
+    bool readonly;      /* it is a replica of a cluster, and is asked as one */
+    bool quiet;         /* to fail is nothing to be logged */
 };
 
 struct redis_link_events {

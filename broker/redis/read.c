@@ -23,6 +23,7 @@ struct page_call {
     struct log_page page; /* of a log: what was asked */
     char *room;           /* its name, page.room points here */
     bool by_replica;
+    struct replica *replica; /* only while it is being asked: it may go */
 };
 
 static struct page_call *page_new(struct redis *r, uint32_t limit, broker_done *done, void *arg)
@@ -317,7 +318,7 @@ static void send_read(struct page_call *p, struct args *a, redis_done *done)
 {
     struct redis *r = p->call.r;
     if (p->by_replica)
-        replica_send(r->replica, a, done, p);
+        replica_send(p->replica, a, done, p);
     else
         store_send(r->store, a, REQUEST_REPEATABLE, done, p);
 }
@@ -339,14 +340,28 @@ static void ask_log(struct page_call *p)
     send_read(p, &a, on_entries);
 }
 
+/* NULL: everything is read from the primary. */
+static struct replica *replica_for(const struct redis *r, struct slice room)
+{
+    struct args a;
+    if (r->cluster == NULL)
+        return r->replica;
+    args_init(&a);
+    uint16_t slot = slot_of_key(arg_key(&a, r->prefix, room, ":log"));
+    args_fini(&a);
+    const struct shard *s = cluster_owner(r->cluster, slot);
+    return s != NULL ? s->replica : NULL;
+}
+
 void redis_history(struct broker *b, const struct log_page *page, broker_done *done, void *arg)
 {
     struct redis *r = redis_of(b);
     struct page_call *p = page_new(r, page->limit, done, arg);
-    bool may_lag = page->may_lag && r->replica != NULL;
+    p->replica = replica_for(r, page->room);
+    bool may_lag = page->may_lag && p->replica != NULL;
     p->page = *page;
     p->page.room.p = p->room = xstrndup(page->room.p, page->room.n);
-    p->by_replica = may_lag && replica_is_ready(r->replica);
+    p->by_replica = may_lag && replica_is_ready(p->replica);
     if (may_lag && !p->by_replica)
         ask_primary(p);
     else

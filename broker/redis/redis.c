@@ -246,6 +246,7 @@ static void configure(struct redis *r, const struct broker_config *cfg)
                                              .timeout_ms = cfg->timeout_ms,
                                              .queue_bytes = cfg->queue_bytes,
                                              .queue_commands = cfg->queue_commands,
+                                             .read_replicas = cfg->read_replicas,
                                              .scripts = in_cluster ? redis_cluster_scripts : redis_scripts,
                                              .script_count = SCRIPT_COUNT};
     r->pubsub_cfg = (struct pubsub_config){.link = {.name = r->node,
@@ -323,7 +324,7 @@ struct broker *broker_redis_create(struct loop *loop, const struct broker_config
     r->store = store_create(loop, &r->link_cfg, &store_events, r, &r->b.stats);
     r->cluster = r->pubsub_cfg.cluster = store_cluster(r->store);
     r->pubsub = pubsub_create(loop, &r->pubsub_cfg, &pubsub_events, r, &r->b.stats);
-    if (cfg->read_replicas)
+    if (cfg->read_replicas && r->cluster == NULL)
         r->replica = replica_create(loop, &r->link_cfg, &r->b.stats);
     inbox_open(r);
     pubsub_subscribe(r->pubsub, SLICE("$all"), NULL, NULL);

@@ -1,6 +1,8 @@
 /* broker/redis/replica.c: choosing a replica, staying with it while it is in order, and asking it. */
 #include "broker/redis/replica.h"
 
+#include <stdio.h>
+
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -15,7 +17,10 @@ struct replica {
     struct loop *loop;
     struct broker_stats *stats;
     struct redis_link_config cfg;
-    struct sentinel *sentinel; /* that names replicas; NULL: the url does */
+    struct sentinel *sentinel; /* that names replicas; NULL: the url does, or the cluster */
+    bool in_cluster;
+    struct named_host offered[WATCHER_REPLICAS]; /* by the cluster */
+    size_t offered_count;
     struct sentinel_listener listener;
     struct redis_host host; /* with Sentinel: points to named */
     struct named_host named;
@@ -114,10 +119,19 @@ static void choose(struct replica *r, const struct named_host *hosts, size_t n)
     begin(r);
 }
 
+/* Those that may be chosen. */
+static const struct named_host *candidates(const struct replica *r, size_t *ret_n)
+{
+    if (r->sentinel != NULL)
+        return sentinel_replicas(r->sentinel, ret_n);
+    *ret_n = r->offered_count;
+    return r->offered;
+}
+
 static bool is_listed(const struct replica *r)
 {
     size_t n;
-    const struct named_host *hosts = sentinel_replicas(r->sentinel, &n);
+    const struct named_host *hosts = candidates(r, &n);
     for (size_t i = 0; i < n; i++) {
         if (is_at(r, &hosts[i]))
             return true;
@@ -135,10 +149,10 @@ static void on_named(struct sentinel_listener *l)
     timer_start(&r->tick, 0);
 }
 
-static void choose_by_sentinel(struct replica *r)
+static void choose_again(struct replica *r)
 {
     size_t n;
-    const struct named_host *hosts = sentinel_replicas(r->sentinel, &n);
+    const struct named_host *hosts = candidates(r, &n);
     bool missing =
         r->link != NULL && !redis_link_is_up(r->link) && loop_now_ms(r->loop) - r->since_ms >= MISSING_MS && n > 1;
     if (r->link != NULL && (missing || !is_listed(r))) {
@@ -148,7 +162,8 @@ static void choose_by_sentinel(struct replica *r)
     }
     if (r->link == NULL)
         choose(r, hosts, n);
-    sentinel_ask_replicas(r->sentinel);
+    if (r->sentinel != NULL)
+        sentinel_ask_replicas(r->sentinel);
 }
 
 static void on_tick(struct timer *t)
@@ -159,22 +174,16 @@ static void on_tick(struct timer *t)
         (void)leave(r);
         return;
     }
-    if (r->sentinel != NULL)
-        choose_by_sentinel(r);
+    if (r->sentinel != NULL || r->in_cluster)
+        choose_again(r);
     else if (r->link == NULL)
         begin(r);
     if (r->link != NULL && redis_link_is_up(r->link))
         ask_role(r);
 }
 
-struct replica *replica_create(struct loop *loop, const struct redis_link_config *cfg, struct broker_stats *stats)
+static struct replica *replica_new(struct loop *loop, const struct redis_link_config *cfg, struct broker_stats *stats)
 {
-    const struct redis_url *url = cfg->url;
-    if (url->topology == REDIS_CLUSTER || (url->topology == REDIS_STANDALONE && url->replica.host == NULL)) {
-        LOG(WARN, "redis-read-replicas has no effect", "reason=%s",
-            url->topology == REDIS_CLUSTER ? "\"not in a Redis Cluster\"" : "\"the url has no replica=host:port\"");
-        return NULL;
-    }
     struct replica *r = xcalloc(1, sizeof *r);
     r->loop = loop;
     r->stats = stats;
@@ -182,13 +191,48 @@ struct replica *replica_create(struct loop *loop, const struct redis_link_config
     r->cfg = *cfg;
     r->cfg.sentinel = NULL; /* that is the way to the primary */
     r->cfg.host = &r->host;
+    r->cfg.backlog = NULL;
     r->cfg.scripts = NULL;
     r->cfg.script_count = 0;
     r->cfg.timeout_ms = cfg->timeout_ms / PATIENCE_PART;
     timer_init(&r->tick, loop, on_tick);
-    timer_start(&r->tick, cfg->sentinel != NULL ? 0 : TICK_MS);
     list_init(&r->listener.link);
     r->listener.named = on_named;
+    return r;
+}
+
+struct replica *replica_create_in_cluster(struct loop *loop, const struct redis_link_config *cfg,
+                                          struct broker_stats *stats)
+{
+    struct replica *r = replica_new(loop, cfg, stats);
+    r->in_cluster = r->cfg.readonly = true;
+    timer_start(&r->tick, TICK_MS);
+    return r;
+}
+
+void replica_offer(struct replica *r, const struct slot_map *map, size_t primary)
+{
+    r->offered_count = 0;
+    for (size_t i = 0; i < map->replica_count && r->offered_count < WATCHER_REPLICAS; i++) {
+        const struct slot_node *node = &map->replicas[i];
+        if (node->primary != primary)
+            continue;
+        struct named_host *host = &r->offered[r->offered_count++];
+        host->port = node->port;
+        (void)snprintf(host->host, sizeof host->host, "%s", node->host);
+    }
+    timer_start(&r->tick, 0);
+}
+
+struct replica *replica_create(struct loop *loop, const struct redis_link_config *cfg, struct broker_stats *stats)
+{
+    const struct redis_url *url = cfg->url;
+    if (url->topology == REDIS_STANDALONE && url->replica.host == NULL) {
+        LOG(WARN, "redis-read-replicas has no effect", "reason=\"the url has no replica=host:port\"");
+        return NULL;
+    }
+    struct replica *r = replica_new(loop, cfg, stats);
+    timer_start(&r->tick, cfg->sentinel != NULL ? 0 : TICK_MS);
     if (cfg->sentinel != NULL) {
         sentinel_listen(cfg->sentinel, &r->listener);
     } else {

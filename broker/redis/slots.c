@@ -206,6 +206,7 @@ static enum err read_range(const redisReply *r, const struct redis_host *asked, 
     for (long long slot = first; slot <= last; slot++)
         m->owner[slot] = (uint16_t)owner;
     for (size_t i = 3; i < r->elements; i++) { /* whom else one could ask: nice to know */
+        node.primary = (uint16_t)owner;
         if (node_read(at(r, i), asked, &node))
             (void)list_node(&m->replicas, &m->replica_count, REPLICAS_MAX, &node);
     }

@@ -30,6 +30,7 @@ void slot_tags(char (*ret)[SLOT_TAG_LEN + 1]);
 struct slot_node {
     char host[HOST_MAX + 1];
     int port;
+    uint16_t primary; /* of a replica in a slot_map: whose, an index into its primaries */
 };
 
 enum redirect_kind { REDIRECT_NONE, REDIRECT_MOVED, REDIRECT_ASK, REDIRECT_LATER };

@@ -28,6 +28,7 @@ static int setup(void **state)
     cluster_fixture_flush(&cluster);
     loop_fake_init_real(&f->loop);
     struct broker_config cfg = world_config(cluster.url, "gw1-aaaaaa");
+    cfg.read_replicas = true;
     world_init(&f->w, &f->loop, &cfg);
     world_ready(&f->w);
     *state = f;
@@ -241,6 +242,77 @@ static void whispers_follow_the_slot(void **state)
     assert_string_equal(w->seen[2].data, "3");
 }
 
+static struct answer *page(struct world *w, const char *room)
+{
+    struct log_page what = {.room = slice_str(room), .limit = 100, .may_lag = true};
+    return await_ok(w, do_read(w, &what));
+}
+
+static long long reads(struct redis_fixture *f)
+{
+    char text[16384];
+    redis_fixture_text(f, text, sizeof text, "INFO commandstats");
+    const char *at = strstr(text, "cmdstat_xrange:calls=");
+    return at != NULL ? strtoll(at + strlen("cmdstat_xrange:calls="), NULL, 10) : 0;
+}
+
+/* Each room's history from the replica of its own primary. */
+static void history_is_read_from_replicas(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->w;
+    for (int i = 0; i < 6; i++) {
+        char room[16], key[32];
+        (void)snprintf(room, sizeof room, "past%d", i);
+        (void)snprintf(key, sizeof key, "xd:{%s}", room);
+        int home = cluster_fixture_home(&cluster, key);
+        struct publish p = {.room = slice_str(room), .data = SLICE("1"), .retain_count = 10};
+        await_ok(w, do_publish(w, &p));
+        struct broker_stats before = w->broker->stats;
+        for (int ms = 0; ms < PATIENCE_MS && w->broker->stats.replica_reads == before.replica_reads; ms += 10) {
+            assert_int_equal(page(w, room)->count, 1);
+            linger(w, 10);
+        }
+        long long here = reads(&cluster.nodes[home]), there = reads(&cluster.nodes[home + CLUSTER_PRIMARIES]);
+        before = w->broker->stats;
+        assert_int_equal(page(w, room)->count, 1);
+        assert_int_equal(w->broker->stats.replica_reads - before.replica_reads, 1);
+        assert_int_equal(reads(&cluster.nodes[home]) - here, 0);
+        assert_int_equal(reads(&cluster.nodes[home + CLUSTER_PRIMARIES]) - there, 1);
+        assert_int_equal(await_ok(w, do_history(w, room, 0, 10))->count, 1);
+        assert_int_equal(reads(&cluster.nodes[home]) - here, 1);
+    }
+}
+
+/* They stop following: the primaries give it. */
+static void replicas_that_are_gone_are_not_missed(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->w;
+    struct publish p = {.room = SLICE("past0"), .data = SLICE("1"), .retain_count = 10};
+    struct redis_fixture *replica = &cluster.nodes[cluster_fixture_home(&cluster, "xd:{past0}") + CLUSTER_PRIMARIES];
+    await_ok(w, do_publish(w, &p));
+    for (int ms = 0; ms < PATIENCE_MS && w->broker->stats.replica_reads == 0; ms += 10) {
+        assert_int_equal(page(w, "past0")->count, 1);
+        linger(w, 10);
+    }
+    assert_true(w->broker->stats.replica_reads != 0);
+    redis_fixture_kill(replica);
+    uint64_t fallbacks = w->broker->stats.replica_fallbacks;
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(page(w, "past0")->count, 1);
+        linger(w, 5);
+    }
+    assert_true(w->broker->stats.replica_fallbacks - fallbacks >= 19);
+    redis_fixture_restart(replica);
+    uint64_t before = w->broker->stats.replica_reads;
+    for (int ms = 0; ms < PATIENCE_MS && w->broker->stats.replica_reads == before; ms += 10) {
+        assert_int_equal(page(w, "past0")->count, 1);
+        linger(w, 10);
+    }
+    assert_true(w->broker->stats.replica_reads != before);
+}
+
 static bool ready_again(void *arg)
 {
     const struct world *w = arg;
@@ -291,6 +363,7 @@ static void a_primary_dies(void **state)
     await_ok(w, do_say(w, "lobby", "\"after\""));
     world_settle(w);
     assert_string_equal(w->seen[w->count - 1].data, "\"after\"");
+    assert_int_equal(page(w, "lobby")->count, 2);
     assert_true(loop_fake_until(w->loop, ready_again, w, PATIENCE_MS));
     assert_int_equal(w->expelled, 0);
 }
@@ -320,8 +393,13 @@ int main(void)
     log_setup(getenv("VERBOSE") != NULL ? LOG_DEBUG : LOG_ERROR, LOG_TEXT, NULL);
     cluster_fixture_start(&cluster, true);
     const struct CMUnitTest tests[] = {
-        T(a_slot_moves_there_and_back),  T(a_slot_that_stays_open), T(whispers_follow_the_slot),
-        T(a_single_redis_is_no_cluster), T(a_primary_dies), /* last: from then on another one is primary */
+        T(a_slot_moves_there_and_back),
+        T(a_slot_that_stays_open),
+        T(whispers_follow_the_slot),
+        T(history_is_read_from_replicas),
+        T(replicas_that_are_gone_are_not_missed),
+        T(a_single_redis_is_no_cluster),
+        T(a_primary_dies), /* last: from then on another one is primary */
     };
     int failed = cmocka_run_group_tests_name("broker: redis cluster in motion", tests, NULL, NULL);
     cluster_fixture_stop(&cluster);
