@@ -370,6 +370,10 @@ static enum err decode(struct emission *m, struct error *reterr)
         err = sio_decode_message(m->packet, &m->arena, &m->command, reterr);
         m->command.echo = m->rule->echo;
         return err;
+    case SIO_DO_BACKEND:
+        err = sio_decode_message(m->packet, &m->arena, &m->command, reterr);
+        m->command.kind = CMD_CALL;
+        return err;
     case SIO_DO_REFUSE: break;
     }
     return fail(reterr, ERR_FORBIDDEN, "clients may not emit this event");

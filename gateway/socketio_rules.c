@@ -38,6 +38,8 @@ static bool read_do(struct slice value, struct sio_rule *r)
 {
     if (slice_eq(value, SLICE("relay")))
         r->action = SIO_DO_RELAY;
+    else if (slice_eq(value, SLICE("backend")))
+        r->action = SIO_DO_BACKEND;
     else if (slice_eq(value, SLICE("refuse")))
         r->action = SIO_DO_REFUSE;
     else if (slice_eq(value, SLICE("verb")))
@@ -66,7 +68,7 @@ static const struct {
     bool (*read)(struct slice value, struct sio_rule *r);
     const char *expects;
 } keys[] = {
-    {"do", read_do, "relay, refuse, verb, or the name of a room verb"},
+    {"do", read_do, "relay, backend, refuse, verb, or the name of a room verb"},
     {"to", read_to, "rooms or namespace"},
     {"echo", read_echo, "on or off"},
 };

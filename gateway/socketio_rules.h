@@ -10,7 +10,7 @@
 #include "gateway/protocol/protocol.h"
 
 /* NAMED: the verb that has the event's own name. */
-enum sio_action { SIO_DO_NAMED, SIO_DO_VERB, SIO_DO_RELAY, SIO_DO_REFUSE };
+enum sio_action { SIO_DO_NAMED, SIO_DO_VERB, SIO_DO_RELAY, SIO_DO_BACKEND, SIO_DO_REFUSE };
 
 struct sio_rule {
     char *nsp; /* pattern; NULL: any */

@@ -23,7 +23,7 @@ static void put_head(struct buf *b, enum sio_type type, uint32_t attachment_coun
 {
     const char head[2] = {'0' + (char)EIO_MESSAGE, (char)('0' + (char)type)};
     buf_append(b, (struct slice){head, 2});
-    if (type == SIO_BINARY_EVENT) {
+    if (type == SIO_BINARY_EVENT || type == SIO_BINARY_ACK) {
         buf_append_u64(b, attachment_count);
         APPEND(b, "-");
     }
@@ -115,6 +115,25 @@ static void encode_answer(const struct sio_protocol *p, const struct event *e, s
     frame_end(b, f, WS_TEXT);
 }
 
+/* What a backend answers to an event: the data is the arguments of the ack. */
+static void encode_reply(const struct sio_protocol *p, const struct event *e, struct buf *b)
+{
+    struct arena arena;
+    struct sio_arguments args;
+    arena_init(&arena, 2 * e->data.n + 256);
+    sio_arguments_from_data(e->data, e->data_type, &arena, &args);
+    struct frame f = frame_begin(b, FRAME_ROOM + args.text.n);
+    put_head(b, args.attachment_count != 0 ? SIO_BINARY_ACK : SIO_ACK, args.attachment_count, p->nsp);
+    buf_append(b, e->id);
+    APPEND(b, "[");
+    buf_append(b, args.text);
+    APPEND(b, "]");
+    frame_end(b, f, WS_TEXT);
+    for (uint32_t i = 0; i < args.attachment_count; i++)
+        put_attachment(b, p->revision, args.attachments[i]);
+    arena_reset(&arena);
+}
+
 static void encode_news(const struct sio_protocol *p, const struct event *e, struct slice name, struct buf *b)
 {
     struct frame f = frame_begin(b, FRAME_ROOM);
@@ -182,7 +201,7 @@ static void encode(const struct protocol_ops *self, const struct event *e, struc
         [EVENT_ENTER] = "enter",       [EVENT_EXIT] = "exit",       [EVENT_SUSPEND] = "suspend",
         [EVENT_ERROR] = "error",       [EVENT_GOODBYE] = "goodbye", [EVENT_RECOVERED] = "recovered",
         [EVENT_JOINED] = "joined",     [EVENT_LEFT] = "left",       [EVENT_STATUS] = "status",
-        [EVENT_WATCHING] = "watching", [EVENT_READ] = "read",
+        [EVENT_WATCHING] = "watching", [EVENT_READ] = "read",       [EVENT_READ] = "read",
     };
     const struct sio_protocol *p = (const struct sio_protocol *)(const void *)self;
     if (e->before_welcome) {
@@ -194,6 +213,8 @@ static void encode(const struct protocol_ops *self, const struct event *e, struc
         encode_past_message(p, e, ret);
     } else if (e->kind == EVENT_MESSAGE) {
         encode_message(p, e, ret);
+    } else if (e->kind == EVENT_ACK && e->id.n != 0 && e->data.n != 0) {
+        encode_reply(p, e, ret);
     } else if (e->id.n != 0) {
         encode_answer(p, e, ret);
     } else if (news[e->kind] != NULL) {

@@ -7,6 +7,7 @@ import { io as io4 } from 'socket.io-client';
 import { Cluster } from './lib/cluster.mjs';
 import { unique } from './lib/client.mjs';
 import { Key } from './lib/tokens.mjs';
+import { Backend } from './lib/backend.mjs';
 import { weapp } from './lib/wx.mjs';
 import { until, within, PATIENCE_MS } from './lib/wait.mjs';
 
@@ -219,6 +220,18 @@ describe('Socket.IO and who may come in', { timeout: 120000 }, () => {
     await until(() => s.connected, { what: 'the client to be back' });
     assert.notEqual(s.id, first);
     sockets.close();
+  });
+
+  it('events that are for the backend reach it, and their acks are its answers', async () => {
+    const backend = await Backend.start(cluster.dir, { answer: e => (e.event === 'refuse me' ? { json: { allow: false, reason: 'not you' } } : { json: { data: { $args: [null, { got: e.data, for: e.event }] } } }) });
+    await cluster.add('backed', { flags: [...backend.flags, '--socketio-event', '* do=backend'] });
+    const s = await sockets.connected(io4, cluster.gateways.findIndex(g => g.name === 'backed'));
+    const answer = await within(new Promise(yes => s.emit('buy', 'apple', 2, (...args) => yes(args))), PATIENCE_MS, 'the answer');
+    assert.deepEqual(answer, [null, { got: { $args: ['apple', 2] }, for: 'buy' }]);
+    const no = await ask(s, 'refuse me');
+    assert.deepEqual([no.type, no.code, no.message], ['error', 'refused', 'not you']);
+    sockets.close();
+    await backend.down();
   });
 
   for (const name of ['weapp-2', 'weapp-3']) {

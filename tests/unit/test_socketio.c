@@ -378,6 +378,12 @@ static void life_of_a_namespace(void **state)
     e.id = SLICE_NONE;
     (void)encoded(EIO_4, "/", &e);
     assert_int_equal(out.n, 1);
+    /* what a backend answers */
+    e = (struct event){.kind = EVENT_ACK, .id = SLICE("7"), .data = SLICE("{\"a\":1}")};
+    expect_text(EIO_4, "/n", &e, "43/n,7[{\"a\":1}]");
+    e.data = SLICE("{\"$args\":[null,{\"_placeholder\":true,\"num\":0}],\"$attachments\":[\"YWI=\"]}");
+    expect_text(EIO_4, "/", &e, "461-7[null,{\"_placeholder\":true,\"num\":0}]");
+    assert_slices_eq(slice_from(buf_slice(&out), out.n - 5), SLICE("\x82\2ab\0"));
     e = (struct event){.kind = EVENT_LEFT, .room = SLICE("r"), .text = SLICE("kicked")};
     expect_text(EIO_3, "/", &e, "42[\"$left\",{\"type\":\"left\",\"room\":\"r\",\"reason\":\"kicked\"}]");
     buf_clear(&out);
