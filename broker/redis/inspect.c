@@ -402,7 +402,9 @@ static void on_node_names(void *arg, const redisReply *r, enum err err, const ch
         inspection_end(i);
         return;
     }
-    size_t n = r->elements / 2 < NODES_MAX ? r->elements / 2 : NODES_MAX, bytes = 0;
+    size_t n = r->elements / 2, bytes = 0;
+    if (n > NODES_MAX)
+        n = NODES_MAX;
     for (size_t k = 0; k < n; k++)
         bytes += reply_slice(r->element[2 * k]).n;
     (void)buf_reserve(&i->names, bytes + 1);
