@@ -166,7 +166,7 @@ void api_get_sessions(struct api_call *c, const struct http_request *r)
     struct api_page page;
     struct error error = {0};
     struct broker *b = c->gw->broker;
-    bool by_room;
+    bool by_room = false;
     if (read_filter(c, r->query, name, &q, &by_room, &error) != OK || api_read_page(r, &page, &error) != OK) {
         api_refuse(c, &error);
         return;
