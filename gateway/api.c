@@ -114,6 +114,8 @@ static struct query *query_create(struct api_call *c, const struct http_request 
         return NULL;
     }
     q->by_token = !none;
+    if (q->by_token)
+        api_admit(c, &q->claims, r->ip);
     return q;
 }
 

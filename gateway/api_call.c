@@ -40,6 +40,8 @@ static void respond(struct http_exchange *x, const struct http_response *r)
 {
     struct api_call *c = container_of(x, struct api_call, base);
     struct http_response with = *r;
+    if (api_gate_takes(c, r))
+        return;
     char headers[HEADERS_SIZE];
     bool later = r->status == 429 || r->status == 503 || r->status == 504;
     int n = snprintf(headers, sizeof headers, "X-Request-Id: %s\r\n", c->id);

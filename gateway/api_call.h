@@ -12,7 +12,9 @@
 #define API_REQUEST_ID 64
 
 struct gateway;
+struct api_gate;
 struct api_route;
+struct auth_claims;
 
 /* Lives until it is answered: exactly once, through base.respond or one of the functions below, which all add the request's id. */
 struct api_call {
@@ -24,6 +26,7 @@ struct api_call {
     const struct api_route *route;
     struct slice params[API_PARAMS]; /* of the path, still encoded: until the handler returns */
     char id[API_REQUEST_ID + 1];
+    struct api_gate *gate; /* its client came with a token; NULL: he has not, or may be here */
 };
 
 typedef void api_handler(struct api_call *c, const struct http_request *r);
@@ -42,6 +45,12 @@ void api_refuse_result(struct api_call *c, enum err err, const char *why);
 /* Appends label and s as a JSON string; null when it is empty, or not UTF-8: others write to the store, too. */
 void api_put(struct buf *b, const char *label, struct slice s);
 enum err api_check_utf8(struct slice body, struct error *reterr);
+
+/* Asks the store whether the client with these claims is banned, or his token revoked; the answer to the call waits for that, or a refusal takes its place. For requests
+ * that change nothing: they are done meanwhile. */
+void api_admit(struct api_call *c, const struct auth_claims *claims, struct slice ip);
+/* For api_call.c: r is held back, or has been answered in another way. */
+bool api_gate_takes(struct api_call *c, const struct http_response *r);
 
 /* Decoded and valid; *ret points into bytes. */
 enum err api_param_room(struct slice raw, char bytes[NAME_MAX_ROOM], struct slice *ret, struct error *reterr);

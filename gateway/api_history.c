@@ -279,6 +279,8 @@ static enum err check_reader(struct api_call *c, const struct http_request *requ
         enum err err = door_http(c->gw, request, &open, &claims, reterr);
         if (err != OK)
             return err;
+        if (!open)
+            api_admit(c, &claims, request->ip);
         may = p->join == WHO_ANYONE || (p->join == WHO_TOKEN && !open && grant_names(&claims, room));
         auth_claims_fini(&claims);
     }

@@ -403,6 +403,56 @@ static void after_an_outage_all_are_asked_for(void **state)
     close_core(cl, 2);
 }
 
+/* --- over HTTP --- */
+
+struct http_answer {
+    struct http_exchange x;
+    int status;
+    char body[400];
+};
+
+static void on_http(struct http_exchange *x, const struct http_response *r)
+{
+    struct http_answer *a = container_of(x, struct http_answer, x);
+    assert_int_equal(a->status, 0);
+    a->status = r->status;
+    (void)snprintf(a->body, sizeof a->body, "%.*s", SLICE_FMT(r->body));
+}
+
+static void expect_http(const char *path, const char *token, int status, const char *text)
+{
+    struct http_answer a = {.x.respond = on_http};
+    struct slice query = slice_str(text_of("token=", token, ""));
+    gateway_http(core.gw,
+                 &(struct http_request){
+                     .method = SLICE("GET"), .path = slice_str(path), .query = query, .ip = SLICE("192.0.2.1")},
+                 &a.x);
+    loop_fake_run(&core.loop);
+    if (a.status != status || strstr(a.body, text) == NULL)
+        fail_msg("%s: %d %s", path, a.status, a.body);
+}
+
+static void who_may_not_be_here_reads_nothing_either(void **state)
+{
+    static const char *const paths[] = {"/api/v1/rooms", "/api/v1/rooms/lobby", "/api/v1/rooms/lobby/history"};
+    struct client cl[1];
+    (void)state;
+    open_core(NULL);
+    enter(cl, token_of("alice", EXP, ""));
+    lobby_join(cl);
+    lobby_say(cl, 1);
+    ban("mallory", 0, "spam");
+    revoke("t1", "", 0);
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        expect_http(paths[i], token_of("mallory", EXP, ""), 403, "\"code\":\"banned\",\"message\":\"banned: spam\"");
+        expect_http(paths[i], token_of("alice", EXP, ",\"jti\":\"t1\""), 401, "the token has been revoked");
+        expect_http(paths[i], token_of("alice", EXP, ""), 200, "lobby");
+    }
+    expect_http("/api/v1/rooms/%", token_of("alice", EXP, ""), 400, "invalid_name");
+    expect_http("/api/v1/rooms/%", token_of("mallory", EXP, ""), 403, "banned");
+    close_core(cl, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -418,6 +468,7 @@ int main(void)
         cmocka_unit_test(a_banned_user_with_another_token_goes),
         cmocka_unit_test(gone_while_its_token_is_looked_at),
         cmocka_unit_test(a_banned_user_does_not_come_back),
+        cmocka_unit_test(who_may_not_be_here_reads_nothing_either),
         cmocka_unit_test(who_is_banned_while_here_goes),
         cmocka_unit_test(whose_token_is_revoked_comes_back_with_another),
         cmocka_unit_test(older_tokens_of_a_user_are_revoked),
