@@ -24,6 +24,7 @@ static void let_in(struct conn *c, struct auth_claims *claims)
     const struct http_request r = {.user_agent = slice_str(y->agent),
                                    .origin = slice_str(y->origin),
                                    .query = y->resume ? SLICE("resume") : SLICE_NONE};
+    claims->issued_s = loop_wall_ms(c->gw->loop) / 1000; /* so what is revoked of a user ends at this moment */
     struct grant *grant = grant_create(claims);
     metrics->auth_accepted++;
     conn_greeted(c);
