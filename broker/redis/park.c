@@ -15,8 +15,8 @@
 
 struct park_call {
     struct call call;
-    struct parking what; /* slices point into names */
-    uint64_t until_ms;
+    struct parking what;       /* slices point into names */
+    uint64_t until_ms, serial; /* serial: of the one here when it began */
     char names[];
 };
 
@@ -38,14 +38,23 @@ static struct park_call *park_call_new(struct redis *r, const struct parking *wh
     c->what.sid = put(&at, what->sid);
     c->what.user = put(&at, what->user);
     c->what.node = put(&at, what->node);
+    c->serial = local_serial(r, what->sid);
     return c;
+}
+
+/* Its client has come back to this very node while it was being parked. */
+static bool is_back(const struct park_call *c)
+{
+    const struct redis *r = c->call.r;
+    uint64_t serial = local_serial(r, c->what.sid);
+    return serial != 0 && serial != c->serial && slice_eq(c->what.node, slice_str(r->node));
 }
 
 static void park_end(struct park_call *c, enum err err, const char *why)
 {
     struct redis *r = c->call.r;
     struct local_session *s = local_find(r, c->what.sid);
-    if (err == OK && s != NULL && slice_eq(c->what.node, slice_str(r->node)))
+    if (err == OK && s != NULL && !is_back(c) && slice_eq(c->what.node, slice_str(r->node)))
         local_free(r, s);
     broker_complete(c->call.done, c->call.arg, &(struct broker_result){.err = err, .why = why});
     free(c);
@@ -60,7 +69,7 @@ static void on_unlisted(void *arg, const redisReply *reply, enum err err, const 
 static void unlist(struct park_call *c)
 {
     struct args a;
-    if (c->what.set == NULL) {
+    if (c->what.set == NULL || is_back(c)) {
         park_end(c, OK, NULL);
         return;
     }

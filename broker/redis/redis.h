@@ -35,6 +35,7 @@ struct sessions {
     struct link owed_list;
     size_t refresh_credit; /* sessions × milliseconds not spent yet */
     uint32_t window_ms;    /* the longest that any of them may be parked */
+    uint64_t last_serial;
 };
 
 /* strangers.c */
@@ -215,6 +216,8 @@ void local_add(struct redis *r, struct slice sid, struct slice user);
 void local_free(struct redis *r, struct local_session *s);
 /* The turn with which this node got it; 0: not known yet. Both NULL-safe. */
 uint64_t local_taken(const struct local_session *s);
+/* 0: it is not here. */
+uint64_t local_serial(const struct redis *r, struct slice sid);
 void local_took(struct local_session *s, uint64_t turn);
 struct slice local_user(const struct local_session *s);
 /* A session was resumed here, but has not joined this room again: it is a member through some other node. */

@@ -14,6 +14,7 @@ struct local_session {
     uint16_t slot;
     uint64_t
         taken; /* the turn with which this node got it: who got it earlier does not have it, whatever Redis says after a failover */
+    uint64_t serial; /* another one each time it comes here */
     struct slice user;
     char bytes[];
 };
@@ -64,6 +65,12 @@ uint64_t local_taken(const struct local_session *s)
     return s != NULL ? s->taken : 0;
 }
 
+uint64_t local_serial(const struct redis *r, struct slice sid)
+{
+    const struct local_session *s = local_find(r, sid);
+    return s != NULL ? s->serial : 0;
+}
+
 void local_took(struct local_session *s, uint64_t turn)
 {
     if (s != NULL && turn > s->taken)
@@ -80,6 +87,7 @@ void local_add(struct redis *r, struct slice sid, struct slice user)
         local_free(r, s);
     s = xcalloc(1, sizeof *s + sid.n + user.n);
     s->taken = taken;
+    s->serial = ++r->sessions.last_serial;
     memcpy(s->bytes, sid.p, sid.n);
     if (user.n != 0)
         memcpy(s->bytes + sid.n, user.p, user.n);
