@@ -268,27 +268,6 @@ static void parking_and_resuming_cross(void **state)
 }
 
 /* At the end of its window a session either ends, once, or is resumed, and then does not. */
-/* The old connection is noticed to be gone when the client is already asking on a new one, on the same node. */
-static void parked_and_back_at_once(void **state)
-{
-    struct pair *f = *state;
-    struct world *w = &f->w[1];
-    populate(f, 1);
-    clear(f);
-    struct answer *parked = answer_new(), *back = answer_new();
-    w->broker->ops->session_park(w->broker, SLICE("s1"), WINDOW, answered, parked);
-    w->broker->ops->session_resume(w->broker, SLICE("s1"), SLICE("hash-s1"), answered, back);
-    await_ok(w, back);
-    await_ok(w, do_put_for(w, "s1", "bob", WINDOW));
-    await_ok(w, parked);
-    clear(f);
-    assert_text("active", "HGET xd:session:{s1} state");
-    assert_int_equal(number("SISMEMBER xd:node:{gw2-bbbbbb}:sessions s1"), 1);
-    /* It is known to be here: that it goes elsewhere is told. */
-    await_ok(&f->w[0], do_resume(&f->w[0], "s1", "hash-s1"));
-    assert_true(pair_until(f, was_taken, f));
-}
-
 static void resuming_and_ending_cross(void **state)
 {
     struct pair *f = *state;
@@ -604,7 +583,6 @@ int main(void)
         P(lost_news_of_a_takeover),
         P(gone_again_before_joining),
         P(parking_and_resuming_cross),
-        P(parked_and_back_at_once),
         P(resuming_and_ending_cross),
         P(ending_is_taken_over_from_the_dead),
         P_REAL(survivor_parks_the_sessions_of_the_dead),

@@ -327,11 +327,38 @@ static void retiring_too_early_leaves_the_rest_to_others(void **state)
     assert_cleaned_up(f);
 }
 
+static bool it_has_moved(void *arg)
+{
+    const struct pair *f = arg;
+    return f->w[1].taken != 0;
+}
+
+/* The old connection is noticed to be gone when the client is already asking on a new one, on the same node. */
+static void parked_and_back_at_once(void **state)
+{
+    struct pair *f = *state;
+    struct world *w = &f->w[1];
+    const struct broker_ops *ops = w->broker->ops;
+    struct answer *parked = answer_new(), *back = answer_new();
+    await_ok(w, do_put_for(w, "s1", "bob", 60000));
+    ops->session_park(w->broker, SLICE("s1"), 60000, answered, parked);
+    ops->session_resume(w->broker, SLICE("s1"), SLICE("hash-s1"), answered, back);
+    await_ok(w, back);
+    await_ok(w, do_put_for(w, "s1", "bob", 60000));
+    await_ok(w, parked);
+    world_settle(w);
+    assert_int_equal(redis_fixture_number(&redis, "SISMEMBER xd:node:{gw2-bbbbbb}:sessions s1"), 1);
+    /* It is known to be here: that it goes elsewhere is told. */
+    await_ok(&f->w[0], do_resume(&f->w[0], "s1", "hash-s1"));
+    assert_true(pair_until(f, it_has_moved, f));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         P(both_nodes_see_one_order),
         P(whispers_find_the_session_at_its_node),
+        P(parked_and_back_at_once),
         P_REAL(survivor_cleans_up_after_a_dead_node),
         P_REAL(dying_reaper_is_taken_over_from),
         P_REAL(sessions_without_hashes_are_found_in_their_rooms),
