@@ -182,6 +182,36 @@ static void leave_name(struct clear_call *c, uint64_t until_ms)
     gather_close(g);
 }
 
+static void on_named(void *arg, const struct broker_result *result)
+{
+    struct clear_call *c = arg;
+    if (result->err != OK) {
+        clear_end(c, result);
+        return;
+    }
+    strangers_look(c->call.r);
+    leave_name(c, 0);
+}
+
+/* The index names a session that a node has. Either it was resumed and the index not told, or its parking was lost by a failover; then nobody else names it, and
+ * that node may be gone. So the node's set names it again, and the directory the node: who lives, looks; who does not, is cleaned up after. */
+static void name_again(struct clear_call *c, struct slice node)
+{
+    const struct redis *r = c->call.r;
+    struct gather *g = gather_unbounded(c, on_named);
+    struct args a;
+    set_args(&a, "SADD", r->node_prefix, node, ":sessions", c->what.sid);
+    gather_send(g, &a);
+    args_init(&a);
+    arg_str(&a, "ZADD");
+    arg_str(&a, r->nodes_key);
+    arg_str(&a, "NX");
+    arg_str(&a, "0");
+    arg_slice(&a, node);
+    gather_send(g, &a);
+    gather_close(g);
+}
+
 static void returned(const struct clear_call *c, uint64_t verdict)
 {
     if (verdict == NO_HASH || verdict == NOT_OURS)
@@ -214,6 +244,8 @@ static void act(struct clear_call *c, uint64_t verdict, const redisReply *reply)
                                .set = c->what.set,
                                .turn = c->turn};
         session_index(c->call.r, &what, until_ms, clear_end, c);
+    } else if (verdict == NOT_OURS && c->what.score.n != 0 && reply_slice(reply_at(reply, 2)).n != 0) {
+        name_again(c, reply_slice(reply_at(reply, 2)));
     } else {
         leave_name(c, until_ms);
     }

@@ -17,6 +17,7 @@ struct park_call {
     struct call call;
     struct parking what;       /* slices point into names */
     uint64_t until_ms, serial; /* serial: of the one here when it began */
+    uint32_t store_changes;    /* when it was last found parked */
     char names[];
 };
 
@@ -39,6 +40,7 @@ static struct park_call *park_call_new(struct redis *r, const struct parking *wh
     c->what.user = put(&at, what->user);
     c->what.node = put(&at, what->node);
     c->serial = local_serial(r, what->sid);
+    c->store_changes = r->store_changes;
     return c;
 }
 
@@ -60,21 +62,35 @@ static void park_end(struct park_call *c, enum err err, const char *why)
     free(c);
 }
 
+/* The set names it still, and somebody comes to it: a round of this node, or the reaper's next page. */
+static void leave_listed(struct park_call *c)
+{
+    strangers_look(c->call.r);
+    park_end(c, OK, NULL);
+}
+
 static void on_unlisted(void *arg, const redisReply *reply, enum err err, const char *why)
 {
     (void)reply;
-    park_end(arg, err, why);
+    if (err == ERR_UNAVAILABLE || err == ERR_TIMEOUT)
+        leave_listed(arg);
+    else
+        park_end(arg, err, why);
 }
 
+/* Not after the store has changed, and not twice: a primary that does not know that the session is parked must not be told that it is not this node's. */
 static void unlist(struct park_call *c)
 {
+    struct redis *r = c->call.r;
     struct args a;
     if (c->what.set == NULL || is_back(c)) {
         park_end(c, OK, NULL);
-        return;
+    } else if (c->store_changes != r->store_changes) {
+        leave_listed(c);
+    } else {
+        set_args(&a, "SREM", r->node_prefix, c->what.node, c->what.set, c->what.sid);
+        store_send(r->store, &a, REQUEST_UNBOUNDED, on_unlisted, c);
     }
-    set_args(&a, "SREM", c->call.r->node_prefix, c->what.node, c->what.set, c->what.sid);
-    store_send(c->call.r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_unlisted, c);
 }
 
 static void on_indexed(void *arg, const redisReply *reply, enum err err, const char *why)
@@ -123,6 +139,7 @@ void session_index(struct redis *r, const struct parking *what, uint64_t until_m
 static void on_parked(void *arg, const redisReply *reply, enum err err, const char *why)
 {
     struct park_call *c = arg;
+    c->store_changes = c->call.r->store_changes;
     if (err == OK && (!reply_u64(reply_at(reply, 0), &c->until_ms) ||
                       (c->until_ms != 0 && !reply_u64(reply_at(reply, 1), &c->what.turn)))) {
         err = ERR_INTERNAL;

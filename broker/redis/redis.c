@@ -24,6 +24,7 @@ static void tell_link(struct redis *r)
 static void on_link_changed(void *owner)
 {
     struct redis *r = owner;
+    r->store_changes++;
     if (r->pubsub != NULL)
         tell_link(r);
 }
@@ -31,6 +32,7 @@ static void on_link_changed(void *owner)
 static void on_cluster_changed(void *owner)
 {
     struct redis *r = owner;
+    r->store_changes++;
     if (r->pubsub == NULL || r->closing)
         return;
     strangers_look(r);

@@ -82,6 +82,7 @@ struct redis {
     struct cluster *cluster; /* the store's; NULL: there is one Redis */
     struct pubsub *pubsub;
     struct replica *replica; /* NULL: everything is read from the primary */
+    uint32_t store_changes;  /* how often a link to it was lost or made, or the cluster's primaries became others */
     bool told_up, closing;
     struct turns *turns;  /* turns.c */
     struct link deferred; /* completions that need no Redis */

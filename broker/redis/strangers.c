@@ -178,7 +178,7 @@ void strangers_look(struct redis *r)
         r->strangers.due_ms = soon;
 }
 
-/* In a cluster a session may be back that the set no longer names: they need not have the same primary. */
+/* A session may be back that the set no longer names: they need not have the same primary, or the last step of its end was done by the new one. */
 static void recall(struct redis *r)
 {
     struct strangers *all = &r->strangers;
@@ -203,8 +203,7 @@ void strangers_tick(struct redis *r)
         all->scanning = true;
         all->cursor = 0;
         all->due_ms = now + EVERY_MS;
-        if (r->cluster != NULL)
-            recall(r);
+        recall(r);
     }
     scan(r);
 }

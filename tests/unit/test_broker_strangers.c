@@ -347,6 +347,48 @@ static void without_a_failover_too(void **state)
     assert_int_equal(f->w[0].broker->stats.reconciled_sessions, 1);
 }
 
+static void put_active(const char *sid, const char *node)
+{
+    freeReplyObject(redis_fixture_command(
+        &first, "HSET xd:session:{%s} node %s state active user bob resume_window 1500 room:lobby 1", sid, node));
+    freeReplyObject(redis_fixture_command(&first, "HSET xd:{lobby}:members %s %s", sid, "x 1 active bob"));
+    freeReplyObject(redis_fixture_command(&first, "ZADD xd:parked 1 %s", sid)); /* long due */
+}
+
+/* Its parking was half forgotten: only the index of parked sessions names it, and for the store it is active, at a node that is no more or has not got it. */
+static void what_only_the_index_names(void **state)
+{
+    struct fixture *f = *state;
+    put_active("s8", "gw9-cccccc");
+    put_active("s9", "gw1-aaaaaa");
+    char state8[16] = "", state9[16] = "";
+    for (int i = 0; i < 200 && (strcmp(state8, "parked") != 0 || strcmp(state9, "parked") != 0); i++) {
+        pass(f, 500);
+        redis_fixture_text(&first, state8, sizeof state8, "HGET xd:session:{s8} state");
+        redis_fixture_text(&first, state9, sizeof state9, "HGET xd:session:{s9} state");
+    }
+    assert_string_equal(state8, "parked");
+    assert_string_equal(state9, "parked");
+    pass(f, 1000);
+    assert_int_equal(redis_fixture_number(&first, "ZCARD xd:parked"), 2);
+    assert_int_equal(redis_fixture_number(&first, "EXISTS xd:node:{gw9-cccccc}:sessions"), 0);
+    assert_int_equal(redis_fixture_number(&first, "SCARD xd:node:{gw1-aaaaaa}:sessions"), 1);
+    assert_int_equal(redis_fixture_number(&first, "ZCARD xd:nodes"), 2);
+}
+
+/* The index may not have been told that it was resumed. */
+static void what_the_index_names_wrongly(void **state)
+{
+    struct fixture *f = *state;
+    enter(&f->w[0], "s1", WINDOW_MS);
+    command(&first, "ZADD xd:parked 1 s1");
+    pass(f, 20000);
+    assert_int_equal(redis_fixture_number(&first, "ZCARD xd:parked"), 0);
+    assert_int_equal(redis_fixture_number(&first, "HEXISTS xd:{lobby}:members s1"), 1);
+    assert_int_equal(heard(&f->w[1], ENVELOPE_SUSPEND) + heard(&f->w[1], ENVELOPE_EXIT), 0);
+    assert_int_equal(f->w[0].broker->stats.reconciled_sessions, 0);
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -369,6 +411,8 @@ int main(void)
         T(a_user_that_was_lost),
         T(many_come_back),
         T(without_a_failover_too),
+        T(what_only_the_index_names),
+        T(what_the_index_names_wrongly),
     };
     int failed = cmocka_run_group_tests_name("broker: what a failover brings back", tests, NULL, NULL);
     redis_fixture_stop(&second);

@@ -3,7 +3,7 @@
 -- ARGV: the node whose session it must be (empty: any parked one whose time is over), that node's last heartbeat if it died (else 0),
 -- 'early' if a parked one's time counts as over
 -- returns {1, turn, user, since when it is being ended, field `room:…` …}: take it out of its rooms, then forget it; {0, turn}: there is none;
--- {2}: somebody has it; {3, turn, user, when}: it is parked until then; {4, turn, user, 0, field…}: its node died, but its window is not over:
+-- {2}: somebody has it, or {2, 0, node} when it was only asked for because its time seemed over; {3, turn, user, when}: it is parked until then; {4, turn, user, 0, field…}: its node died, but its window is not over:
 -- suspend and park it
 local s = redis.call('HMGET', KEYS[1], 'node', 'state', 'parked_until', 'user', 'resume_window')
 local heartbeat = tonumber(ARGV[2])
@@ -14,7 +14,7 @@ if s[2] ~= 'ending' and (ARGV[1] == '' or heartbeat > 0) then
     if s[2] == 'parked' then
         if ARGV[1] ~= '' or (till > now() and ARGV[3] ~= 'early') then return {3, turn_of(KEYS[1]), s[4] or '', till} end
     elseif ARGV[1] == '' then
-        return {2}
+        return {2, 0, s[1]}
     else
         local window = tonumber(s[5]) or 0
         if window > 0 and heartbeat + window > now() then
