@@ -1,7 +1,7 @@
 /* gateway/api_publish.c: backends publish: to rooms, to users and sessions, to everybody; one message or many in one request. */
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "gateway/api_body.h"
+#include "gateway/act.h"
 #include "gateway/api_routes.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
@@ -112,42 +112,20 @@ static struct slice keep(struct posting *p, struct slice room)
     return (struct slice){p->names.p + p->names.n - room.n, room.n};
 }
 
-/* A backend may publish wherever its key lets it: policies say what clients may. What they say of sizes, retention and durability holds. */
-static enum err check(const struct api_call *c, const struct api_message *m, struct slice room,
-                      const struct policy *policy, struct error *reterr)
-{
-    if (api_may_room(c, room, reterr) != OK)
-        return reterr->code;
-    uint32_t most = policy->size != 0 ? policy->size : c->gw->cfg->max_message_size;
-    if (m->data.n > most)
-        return fail(reterr, ERR_TOO_LARGE, "data of %zu bytes, policy %s allows %u", m->data.n, policy->pattern, most);
-    return OK;
-}
-
 static void publish(struct outcome *o, const struct api_message *m, struct slice room)
 {
     struct api_call *c = o->posting->call;
-    struct gateway *g = c->gw;
-    const struct policy *policy = policies_find(g->policies, room);
     struct error error = {0};
     o->room = keep(o->posting, room);
-    if (check(c, m, room, policy, &error) != OK) {
+    enum err err = api_may_room(c, room, &error);
+    if (err == OK)
+        err = act_publish(c->gw, m, room, on_published, o, &error);
+    if (err != OK) {
         refuse(o, error.code, error.text);
         count_down(o->posting);
         return;
     }
     metrics->api_published++;
-    g->broker->ops->publish(g->broker,
-                            &(struct publish){.room = room,
-                                              .event = m->event,
-                                              .except = m->except,
-                                              .data = m->data,
-                                              .key = m->key,
-                                              .data_type = m->data_type,
-                                              .retain_count = policy->retain_count,
-                                              .retain_age_s = policy->retain_age_s,
-                                              .replicas = policy->replicas},
-                            on_published, o);
 }
 
 static struct posting *posting_create(struct api_call *c, size_t count, size_t names, bool many)

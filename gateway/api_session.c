@@ -1,17 +1,13 @@
 /* gateway/api_session.c: sessions, as backends see and change them, on whichever node they are. */
-#include <jansson.h>
-
 #include "base/mem.h"
 #include "base/text.h"
 #include "gateway/api.h"
 #include "gateway/api_routes.h"
 #include "gateway/control.h"
 #include "gateway/gateway.h"
+#include "gateway/gift.h"
 #include "gateway/uri.h"
 #include "proto/json.h"
-
-#define GIVEN_MAX 4096u /* bytes of the attributes that backends give a session */
-#define TRIES_MAX 5     /* when others change them at the same time */
 
 /* --- commands --- */
 
@@ -181,31 +177,11 @@ void api_get_sessions(struct api_call *c, const struct http_request *r)
 
 /* --- one session --- */
 
-static json_t *load_object(struct slice text)
+/* What backends gave takes the place of what the token brought. */
+static void put_attributes(struct buf *b, struct slice by_token, struct slice given)
 {
-    json_t *o = text.n != 0 ? json_loadb(text.p, text.n, JSON_ALLOW_NUL, NULL) : NULL;
-    if (json_is_object(o))
-        return o;
-    json_decref(o);
-    return json_object();
-}
-
-/* What backends gave takes the place of what the token brought, member by member; null takes one away. */
-static void put_attributes(struct buf *b, struct slice by_token, json_t *given)
-{
-    const char *name;
-    json_t *value, *all = load_object(by_token);
-    json_object_foreach(given, name, value)
-    {
-        if (json_is_null(value))
-            json_object_del(all, name);
-        else
-            json_object_set(all, name, value);
-    }
-    AUTO_FREE char *text = json_dumps(all, JSON_COMPACT | JSON_SORT_KEYS);
-    json_decref(all);
     buf_append_str(b, ",\"attributes\":");
-    buf_append_str(b, text != NULL ? text : "{}");
+    gift_merge(by_token, given, b);
 }
 
 static void put_times(struct buf *b, const struct session_view *s)
@@ -242,7 +218,6 @@ static void on_session(void *arg, const struct broker_result *r)
         return;
     }
     const struct session_view *s = r->session;
-    json_t *given = load_object(s->given);
     api_put(&body, "{\"session\":", s->sid);
     api_put(&body, ",\"user\":", s->user);
     api_put(&body, ",\"node\":", s->node);
@@ -252,9 +227,8 @@ static void on_session(void *arg, const struct broker_result *r)
     api_put(&body, ",\"agent\":", s->agent);
     api_put(&body, ",\"origin\":", s->origin);
     put_times(&body, s);
-    put_attributes(&body, s->attributes, given);
+    put_attributes(&body, s->attributes, s->given);
     put_rooms(&body, r);
-    json_decref(given);
     api_answer(c, buf_slice(&body));
     buf_fini(&body);
 }
@@ -273,107 +247,56 @@ void api_get_session(struct api_call *c, const struct http_request *r)
 
 /* --- attributes --- */
 
-/* Read, merged, written unless they have changed meanwhile: then again. */
-struct gift {
+/* A gift under way; the name is told again in the answer. */
+struct giving {
     struct api_call *call;
-    json_t *patch, *given;
-    struct buf by_token;
-    int tries;
     size_t sid_n;
     char sid[NAME_MAX_KEY];
 };
 
-static void gift_free(struct gift *g)
+static void on_given(void *arg, enum err err, const char *why, struct slice attributes)
 {
-    json_decref(g->patch);
-    json_decref(g->given);
-    buf_fini(&g->by_token);
-    free(g);
-}
-
-static void on_attributes(void *arg, const struct broker_result *r);
-
-static void read_attributes(struct gift *g)
-{
-    struct broker *b = g->call->gw->broker;
-    b->ops->session_get(b, (struct slice){g->sid, g->sid_n}, on_attributes, g);
-}
-
-static void on_given(void *arg, const struct broker_result *r)
-{
-    struct gift *g = arg;
+    struct giving *g = arg;
     struct buf body = BUF_INIT;
-    if (r->err == ERR_CONFLICT && ++g->tries < TRIES_MAX && g->call->gw->broker != NULL) {
-        read_attributes(g);
-        return;
-    }
-    if (r->err != OK) {
-        api_refuse_result(g->call, r->err, r->why);
+    if (err != OK) {
+        api_refuse_result(g->call, err, why);
     } else {
         api_put(&body, "{\"session\":", (struct slice){g->sid, g->sid_n});
-        put_attributes(&body, buf_slice(&g->by_token), g->given);
+        buf_append_str(&body, ",\"attributes\":");
+        buf_append(&body, attributes);
         buf_append_char(&body, '}');
         api_answer(g->call, buf_slice(&body));
         buf_fini(&body);
     }
-    gift_free(g);
+    free(g);
 }
 
-static void on_attributes(void *arg, const struct broker_result *r)
-{
-    struct gift *g = arg;
-    struct broker *b = g->call->gw->broker;
-    if (r->err != OK || b == NULL) {
-        api_refuse_result(g->call, r->err != OK ? r->err : ERR_UNAVAILABLE, r->why);
-        gift_free(g);
-        return;
-    }
-    buf_clear(&g->by_token);
-    buf_append(&g->by_token, r->session->attributes);
-    json_decref(g->given);
-    g->given = load_object(r->session->given);
-    json_object_update(g->given, g->patch);
-    AUTO_FREE char *text = json_dumps(g->given, JSON_COMPACT | JSON_SORT_KEYS);
-    if (text == NULL || strlen(text) > GIVEN_MAX) {
-        struct error error;
-        (void)fail(&error, ERR_TOO_LARGE, "the attributes of a session are at most %u bytes", GIVEN_MAX);
-        api_refuse(g->call, &error);
-        gift_free(g);
-        return;
-    }
-    b->ops->session_give(b, (struct slice){g->sid, g->sid_n}, r->session->given, slice_str(text), on_given, g);
-}
-
-static enum err read_patch(struct slice body, json_t **ret, struct error *reterr)
+static enum err read_patch(struct slice body, struct slice *ret, struct error *reterr)
 {
     static const char *const names[] = {"attributes"};
-    struct json_value v;
+    struct json_value v = {.kind = JSON_KIND_NONE};
     enum err err = api_check_utf8(body, reterr);
     if (err == OK)
         err = json_members(body, names, 1, &v, reterr);
-    if (err != OK)
-        return err;
-    json_t *patch = v.kind == JSON_KIND_OBJECT ? json_loadb(v.raw.p, v.raw.n, JSON_REJECT_DUPLICATES, NULL) : NULL;
-    if (patch == NULL)
-        return fail(reterr, ERR_BAD_REQUEST, "attributes must be an object, with every member once and no \\u0000");
-    *ret = patch;
-    return OK;
+    *ret = v.raw;
+    return err;
 }
 
 void api_patch_session(struct api_call *c, const struct http_request *r)
 {
-    char bytes[NAME_MAX_KEY];
-    struct slice sid;
+    struct slice sid, patch;
     struct error error = {0};
-    json_t *patch = NULL;
-    if (api_param_session(c->params[0], bytes, &sid, &error) != OK || read_patch(r->body, &patch, &error) != OK) {
-        api_refuse(c, &error);
-        return;
-    }
-    struct gift *g = xcalloc(1, sizeof *g);
+    struct giving *g = xcalloc(1, sizeof *g);
     g->call = c;
-    g->patch = patch;
-    g->sid_n = sid.n;
-    memcpy(g->sid, sid.p, sid.n);
-    read_attributes(g);
+    enum err err = api_param_session(c->params[0], g->sid, &sid, &error);
+    if (err == OK)
+        err = read_patch(r->body, &patch, &error);
+    if (err == OK) {
+        g->sid_n = sid.n;
+        err = gift_give(c->gw, sid, patch, on_given, g, &error);
+    }
+    if (err != OK) {
+        free(g);
+        api_refuse(c, &error);
+    }
 }
