@@ -238,6 +238,8 @@ struct broker_events {
     void (*rewatched)(void *owner, struct slice user);
     /* A session of this node was resumed on another one: let it go without telling the store anything. */
     void (*taken)(void *owner, struct slice sid);
+    /* Something was published on a channel that is `hear`d. */
+    void (*heard)(void *owner, struct slice channel, struct slice body);
     /* Filled in just before each heartbeat, for xd:node:{node}. */
     void (*node_stats)(void *owner, uint64_t *ret_connections, uint64_t *ret_rooms);
 };
@@ -290,6 +292,11 @@ struct broker_ops {
      * subscription. unsubscribe needs no completion; envelopes may still arrive until it took effect. */
     void (*subscribe)(struct broker *b, struct slice room, broker_done *done, void *arg);
     void (*unsubscribe)(struct broker *b, struct slice room);
+
+    /* A channel of Redis that is not ours, by its very name (PUBLISH, in a cluster too): what others say there is told as `heard` as long as it is wanted. Idempotent.
+     * Nothing is heard on it while the link is away, and nobody is told. Without Redis nothing ever is. */
+    void (*hear)(struct broker *b, struct slice channel);
+    void (*hear_no_more)(struct broker *b, struct slice channel);
 
     /* Makes sid a member and publishes ENTER (also when it was one already). The room must be subscribed; the ENTER arrives in order on this
      * node too, and is what tells the node where the member's view begins. */

@@ -211,6 +211,13 @@ static void memory_unsubscribe(struct broker *b, struct slice room)
     (void)memory_request(b, run_unsubscribe, &(struct publish){.room = room}, NULL, NULL);
 }
 
+/* There is nobody else. */
+static void memory_hear(struct broker *b, struct slice channel)
+{
+    (void)b;
+    (void)channel;
+}
+
 void memory_announce(struct memory *m, const struct room *room, struct envelope *e)
 {
     if (!room->subscribed)
@@ -428,6 +435,8 @@ static const struct broker_ops memory_ops = {
     .publish = memory_publish,
     .subscribe = memory_subscribe,
     .unsubscribe = memory_unsubscribe,
+    .hear = memory_hear,
+    .hear_no_more = memory_hear,
     .join = memory_join,
     .leave = memory_leave,
     .suspend = memory_suspend,

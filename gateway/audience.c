@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "gateway/catchup.h"
 #include "gateway/conn.h"
+#include "gateway/emitter.h"
 #include "gateway/fork.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
@@ -196,11 +197,15 @@ void audience_enter(struct audience *a, struct member *m)
     m->audience = a;
     m->seat = a->count++;
     a->seats[m->seat] = (struct seat){m, m->session};
+    if (m->room->gw->emitter != NULL)
+        emitter_enter(m->room->gw->emitter, m);
 }
 
 /* The last one takes the seat. */
 void audience_leave(struct member *m)
 {
+    if (m->room->gw->emitter != NULL)
+        emitter_leave(m->room->gw->emitter, m);
     struct audience *a = TAKE(m->audience);
     const struct seat last = a->seats[--a->count];
     a->seats[m->seat] = last;

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/slice.h"
 
+enum emitter_mode { EMITTER_OFF, EMITTER_CLASSIC };
 enum auth_mode { AUTH_OPEN, AUTH_JWT, AUTH_BACKEND };
 enum expiry_rule { EXPIRY_DISCONNECT, EXPIRY_IGNORE };
 enum slow_rule { SLOW_DISCONNECT, SLOW_DROP_OLDEST, SLOW_RESUME };
@@ -28,9 +29,10 @@ struct config {
     struct strings listen, api_listen, origins, policies, jwt_keys;
     struct strings socketio_paths, socketio_namespaces, socketio_events;
     char *tls_cert, *tls_key, *broker, *node, *key_prefix, *config_file, *jwt_audience, *jwt_issuer, *api_keys;
-    char *backend_url, *backend_secret_file, *backend_ca;
+    char *socketio_emitter_key, *backend_url, *backend_secret_file, *backend_ca;
     bool insecure, demo, events, socketio;
     enum auth_mode auth;
+    enum emitter_mode socketio_emitter;
     enum expiry_rule jwt_expiry;
     enum slow_rule slow_consumer;
     enum proxy_mode proxy_protocol;

@@ -186,6 +186,8 @@ static enum err check_socketio(const struct config *c, struct error *reterr)
         if (c->socketio_namespaces.items[i][0] != '/')
             return fail(reterr, ERR_BAD_REQUEST, "socketio-namespace: \"%.60s\" does not begin with /",
                         c->socketio_namespaces.items[i]);
+    if (c->socketio_emitter != EMITTER_OFF && slice_eq(slice_str(c->broker), SLICE("memory")))
+        return fail(reterr, ERR_BAD_REQUEST, "socketio-emitter with broker memory: emitters speak through Redis");
     struct sio_rules *rules = sio_rules_create(c->socketio_events.items, c->socketio_events.count, reterr);
     enum err err = rules != NULL ? OK : reterr->code;
     sio_rules_destroy(&rules);

@@ -24,6 +24,7 @@
     (offsetof(struct config, member) / (sizeof(((struct config *)0)->member) == sizeof(unsigned) ? 1 : 0))
 
 static const char *const auth_words[] = {[AUTH_OPEN] = "open", [AUTH_JWT] = "jwt", [AUTH_BACKEND] = "backend", NULL};
+static const char *const emitter_words[] = {[EMITTER_OFF] = "off", [EMITTER_CLASSIC] = "classic", NULL};
 static const char *const expiry_words[] = {[EXPIRY_DISCONNECT] = "disconnect", [EXPIRY_IGNORE] = "ignore", NULL};
 static const char *const slow_words[] = {
     [SLOW_DISCONNECT] = "disconnect", [SLOW_DROP_OLDEST] = "drop-oldest", [SLOW_RESUME] = "resume", NULL};
@@ -91,6 +92,8 @@ static const struct config_option socketio[] = {
     LIST("socketio-event", socketio_events, NULL, RELOAD, "\"PATTERN KEY=VALUE ...\"", "what events of Socket.IO clients mean; repeatable, the first match wins"),
     MILLISECONDS("socketio-ping-interval", socketio_ping_interval_ms, "25s", 100, 1 * 60 * MINUTE_MS, RELOAD, "how often Socket.IO clients are pinged, or are to ping"),
     MILLISECONDS("socketio-ping-timeout", socketio_ping_timeout_ms, "20s", 100, 1 * 60 * MINUTE_MS, RELOAD, "how long the answer may take, or the ping may be late"),
+    WORD("socketio-emitter", socketio_emitter, emitter_words, "off", RESTART, "off|classic", "hear what Redis emitters say to Socket.IO clients on the channels of the classic adapter"),
+    TEXT("socketio-emitter-key", socketio_emitter_key, "socket.io", RESTART, "TEXT", "what their channels begin with: their option key"),
     MILLISECONDS("socketio-connect-timeout", socketio_connect_timeout_ms, "45s", 100, 1 * 60 * MINUTE_MS, RELOAD, "time in which a Socket.IO client must connect its first namespace"),
 };
 

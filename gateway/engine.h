@@ -26,6 +26,9 @@ struct namespace
     char key[SIO_NAMESPACE_MAX + 1]; /* revision, name */
 };
 
+/* All sessions of a namespace are in the room of this name and the namespace's. */
+#define NAMESPACE_ROOM "$namespace:"
+
 /* One namespace on one connection. */
 struct channel {
     struct transport transport; /* of conn */
@@ -88,6 +91,10 @@ void engine_end(struct engine **ep, const char *why);
 void channel_farewell(const struct channel *ch, int code, struct buf *ret);
 /* After that. A reason for which the client should come back closes the whole connection: a client that is told DISCONNECT stays away. */
 void channel_closing(const struct channel *ch, int code, struct slice reason);
+/* Something waits to be written to its connection, before what is sent now. */
+bool channel_waits(const struct channel *ch);
+/* Closes the connection that carries it, in order. */
+void channel_close_connection(const struct channel *ch);
 /* The name of the room that all sessions of the namespace are in. */
 void channel_room_append(const struct channel *ch, struct buf *ret);
 

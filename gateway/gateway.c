@@ -12,6 +12,7 @@
 #include "gateway/conn.h"
 #include "gateway/control.h"
 #include "gateway/delivery.h"
+#include "gateway/emitter.h"
 #include "gateway/fork.h"
 #include "gateway/limits.h"
 #include "gateway/message.h"
@@ -130,7 +131,15 @@ static void on_taken(void *owner, struct slice sid)
         session_taken(s);
 }
 
+static void on_heard(void *owner, struct slice channel, struct slice body)
+{
+    const struct gateway *g = owner;
+    if (g->emitter != NULL)
+        emitter_heard(g->emitter, channel, body);
+}
+
 static const struct broker_events broker_events = {
+    .heard = on_heard,
     .taken = on_taken,
     .envelope = on_envelope,
     .link = on_link,
@@ -348,6 +357,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     log_keys(g);
     log_api_keys(g);
     g->limits = limits_create(g);
+    g->emitter = emitter_create(g);
     g->all = room_get(g, SLICE("$all"));
     timer_start(&g->tick, TICK_MS);
     return g;
@@ -386,6 +396,7 @@ void gateway_destroy(struct gateway **gp)
     assert(g->sessions == NULL);
     room_unref(g->all);
     assert(g->rooms == NULL);
+    emitter_destroy(&g->emitter);
     timer_stop(&g->tick);
     timer_stop(&g->retry);
     timer_stop(&g->recheck);

@@ -19,6 +19,7 @@
 
 struct backend;
 struct delivery;
+struct emitter;
 struct namespace;
 struct limits;
 struct room;
@@ -48,6 +49,8 @@ struct gateway {
     struct link engines;          /* connections of Socket.IO clients */
     struct namespace *namespaces; /* those that have somebody on this node */
     struct sio_rules *sio_rules;
+    struct emitter *emitter; /* NULL: it is off */
+    uint64_t last_emission;
     struct link catchup_turns; /* returning members that wait for a read of the log */
     uint32_t catchup_reads;
     uint32_t api_reads; /* histories that the HTTP API reads */

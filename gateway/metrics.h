@@ -84,6 +84,7 @@
     X(api_requests,         "counter", "requests to the HTTP API (/api/v1)")                 \
     X(api_refused,          "counter", "requests to the server API without a good key")      \
     X(api_published,        "counter", "messages that backends published through the HTTP API") \
+    X(emitter_messages,     "counter", "messages and requests of Redis emitters heard by this node") \
     X(limit_subjects,       "gauge",   "users, addresses, keys and rooms whose rate is being counted") \
     X(limit_settlements,    "counter", "times the store was told what was taken of a limit that the nodes share") \
     X(reloads,              "counter", "configuration reloads")
@@ -110,6 +111,8 @@
     X(DROP_IDLE, "idle")                                                                                               \
     X(DROP_SLOW_CONSUMER, "slow_consumer")                                                                             \
     X(DROP_OLDEST, "drop_oldest")                                                                                      \
+    X(DROP_VOLATILE, "volatile")                                                                                       \
+    X(DROP_EMITTER, "emitter")                                                                                         \
     X(DROP_NOTICES, "notices_held")                                                                                    \
     X(DROP_UNAVAILABLE, "unavailable")                                                                                 \
     X(DROP_DRAINING, "draining")

@@ -189,9 +189,19 @@ void channel_closing(const struct channel *ch, int code, struct slice reason)
         conn_close(ch->engine->conn, code, reason);
 }
 
+bool channel_waits(const struct channel *ch)
+{
+    return ch->engine->writing != NULL || ch->engine->conn->out.count != 0;
+}
+
+void channel_close_connection(const struct channel *ch)
+{
+    conn_close(ch->engine->conn, 1000, SLICE_NONE);
+}
+
 void channel_room_append(const struct channel *ch, struct buf *ret)
 {
-    buf_append(ret, SLICE("$namespace:"));
+    buf_append(ret, SLICE(NAMESPACE_ROOM));
     buf_append(ret, channel_nsp(ch));
 }
 

@@ -74,6 +74,7 @@ struct session {
     struct control_job *job; /* somebody waits for its end */
     struct reports *reports; /* what the backend is to hear of it; NULL: nothing (yet); owned */
     struct link asks;        /* publishes that the backend decides about, oldest first */
+    uint64_t emission;       /* the last one for which it was looked at (gateway/emit.c) */
     struct grant *grant;     /* what its token lets it do; NULL with --auth open; owned */
 };
 

@@ -1,4 +1,4 @@
-/* broker/redis/feed.c: one subscriber's link: SUBSCRIBE in batches where there is one Redis, SSUBSCRIBE one by one in a cluster. */
+/* broker/redis/feed.c: one subscriber's link: SUBSCRIBE in batches where there is one Redis, SSUBSCRIBE (or, of others' channels, SUBSCRIBE) one by one in a cluster. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "broker/redis/link_private.h"
@@ -110,7 +110,10 @@ static void ask(struct feed *f, struct channel *c, bool subscribe)
     list_append(&f->calls, &call->link);
     struct args a;
     args_init(&a);
-    arg_str(&a, subscribe ? "SSUBSCRIBE" : "SUNSUBSCRIBE");
+    if (c->kind == CHANNEL_FOREIGN)
+        arg_str(&a, subscribe ? "SUBSCRIBE" : "UNSUBSCRIBE");
+    else
+        arg_str(&a, subscribe ? "SSUBSCRIBE" : "SUNSUBSCRIBE");
     arg_slice(&a, channel_name(c));
     redis_link_send(f->link, &a, REQUEST_UNBOUNDED, on_called, call);
 }
@@ -156,7 +159,7 @@ static void on_message(struct feed *f, struct slice name, struct slice body)
     struct pubsub *ps = f->ps;
     const struct channel *c = channel_find(ps, name);
     f->heard_ms = loop_now_ms(ps->loop);
-    if (c != NULL && c->wanted)
+    if (c != NULL && c->wanted && (c->feed == f || c->kind != CHANNEL_FOREIGN)) /* those are heard on every link */
         ps->events->message(ps->owner, c->kind, c->room, body);
 }
 
@@ -188,7 +191,7 @@ static void on_taken_away(struct feed *f, struct slice name)
 static bool on_sharded_push(struct feed *f, const redisReply *r)
 {
     struct slice kind = element(r, 0), name = element(r, 1);
-    if (slice_eq(kind, SLICE("smessage"))) {
+    if (slice_eq(kind, SLICE("smessage")) || slice_eq(kind, SLICE("message"))) {
         on_message(f, name, element(r, 2));
         return true;
     }

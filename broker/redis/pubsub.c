@@ -136,7 +136,8 @@ void channel_confirmed(struct pubsub *ps, struct channel *c)
     waiters_ready(ps, c, OK);
     restored(ps, c);
     /* While it is not up, everything is looked at when it will be. */
-    if (gap && ps->up && ps->cluster != NULL && c->kind != CHANNEL_INBOX && ps->events->resubscribed != NULL)
+    bool told = c->kind == CHANNEL_ROOM || c->kind == CHANNEL_USER;
+    if (gap && ps->up && ps->cluster != NULL && told && ps->events->resubscribed != NULL)
         ps->events->resubscribed(ps->owner, c->kind, c->room);
 }
 
@@ -159,15 +160,11 @@ static void wait_for(struct pubsub *ps, struct channel *c, broker_done *done, vo
     }
 }
 
-static struct channel *channel_want(struct pubsub *ps, const char *prefix, struct slice room)
+static struct channel *want(struct pubsub *ps, struct slice name, struct slice room)
 {
-    struct args a;
-    args_init(&a);
-    struct slice name = arg_key(&a, prefix, room, "");
     struct channel *c = channel_find(ps, name);
     if (c == NULL)
         c = channel_new(ps, name, room);
-    args_fini(&a);
     if (!c->wanted) {
         c->wanted = true;
         c->gap = false;
@@ -182,6 +179,15 @@ static struct channel *channel_want(struct pubsub *ps, const char *prefix, struc
     return c;
 }
 
+static struct channel *channel_want(struct pubsub *ps, const char *prefix, struct slice room)
+{
+    struct args a;
+    args_init(&a);
+    struct channel *c = want(ps, arg_key(&a, prefix, room, ""), room);
+    args_fini(&a);
+    return c;
+}
+
 void pubsub_subscribe(struct pubsub *ps, struct slice room, broker_done *done, void *arg)
 {
     wait_for(ps, channel_want(ps, ps->cfg->prefix, room), done, arg);
@@ -192,12 +198,9 @@ void pubsub_open_inbox(struct pubsub *ps)
     channel_want(ps, ps->cfg->inbox_prefix, slice_str(ps->cfg->node))->kind = CHANNEL_INBOX;
 }
 
-static void channel_want_not(struct pubsub *ps, const char *prefix, struct slice room)
+static void want_not(struct pubsub *ps, struct slice name)
 {
-    struct args a;
-    args_init(&a);
-    struct channel *c = channel_find(ps, arg_key(&a, prefix, room, ""));
-    args_fini(&a);
+    struct channel *c = channel_find(ps, name);
     if (c == NULL || !c->wanted)
         return;
     c->wanted = false;
@@ -215,6 +218,24 @@ static void channel_want_not(struct pubsub *ps, const char *prefix, struct slice
     if (sent && f != NULL)
         feed_unsubscribe(f, c);
     channel_release(ps, c);
+}
+
+static void channel_want_not(struct pubsub *ps, const char *prefix, struct slice room)
+{
+    struct args a;
+    args_init(&a);
+    want_not(ps, arg_key(&a, prefix, room, ""));
+    args_fini(&a);
+}
+
+void pubsub_hear(struct pubsub *ps, struct slice channel)
+{
+    want(ps, channel, channel)->kind = CHANNEL_FOREIGN;
+}
+
+void pubsub_hear_no_more(struct pubsub *ps, struct slice channel)
+{
+    want_not(ps, channel);
 }
 
 void pubsub_unsubscribe(struct pubsub *ps, struct slice room)

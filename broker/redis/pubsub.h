@@ -11,17 +11,17 @@
 
 struct pubsub;
 
-/* A room's, the inbox of this node, or what is told of a user. */
-enum channel_kind { CHANNEL_ROOM, CHANNEL_INBOX, CHANNEL_USER };
+/* A room's, the inbox of this node, what is told of a user, or somebody else's. */
+enum channel_kind { CHANNEL_ROOM, CHANNEL_INBOX, CHANNEL_USER, CHANNEL_FOREIGN };
 
 struct pubsub_events {
-    /* Something arrived on a channel that is wanted. name: the room, or the user. */
+    /* Something arrived on a channel that is wanted. name: the room, or the user, or the channel. */
     void (*message)(void *owner, enum channel_kind kind, struct slice name, struct slice body);
     /* Every channel that was wanted when the link came up is confirmed; in a cluster: those of more than half of the slots, and of
      * every primary that can be reached. */
     void (*up)(void *owner);
     void (*down)(void *owner);
-    /* In a cluster, while up: this was not subscribed for a while, and is again. Not told of inboxes. */
+    /* In a cluster, while up: this was not subscribed for a while, and is again. Told of rooms and users only. */
     void (*resubscribed)(void *owner, enum channel_kind kind, struct slice name);
 };
 
@@ -49,6 +49,10 @@ void pubsub_unsubscribe(struct pubsub *ps, struct slice room);
 /* The same for what is told of a user. */
 void pubsub_watch(struct pubsub *ps, struct slice user, broker_done *done, void *arg);
 void pubsub_unwatch(struct pubsub *ps, struct slice user);
+
+/* Somebody else's channel, by its name: in a cluster subscribed with SUBSCRIBE, at the primary that has its slot for no other reason than to spread them. */
+void pubsub_hear(struct pubsub *ps, struct slice channel);
+void pubsub_hear_no_more(struct pubsub *ps, struct slice channel);
 
 /* Wants what others publish to this node itself, from the next connection on at the latest. Not in a cluster. */
 void pubsub_open_inbox(struct pubsub *ps);

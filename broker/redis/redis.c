@@ -77,6 +77,11 @@ static void on_message(void *owner, enum channel_kind kind, struct slice name, s
     struct arena arena;
     struct envelope e;
     struct error error;
+    if (kind == CHANNEL_FOREIGN) {
+        if (r->b.events->heard != NULL)
+            r->b.events->heard(r->b.owner, name, body);
+        return;
+    }
     arena_init(&arena, 2 * body.n + 16384);
     enum err err = envelope_unpack(body, &arena, &e, &error);
     if (err == ERR_UNKNOWN_TYPE) {
@@ -105,6 +110,16 @@ static void redis_subscribe(struct broker *b, struct slice room, broker_done *do
 static void redis_unsubscribe(struct broker *b, struct slice room)
 {
     pubsub_unsubscribe(redis_of(b)->pubsub, room);
+}
+
+static void redis_hear(struct broker *b, struct slice channel)
+{
+    pubsub_hear(redis_of(b)->pubsub, channel);
+}
+
+static void redis_hear_no_more(struct broker *b, struct slice channel)
+{
+    pubsub_hear_no_more(redis_of(b)->pubsub, channel);
 }
 
 static void on_task(struct task *t)
@@ -158,6 +173,8 @@ static const struct broker_ops redis_ops = {
     .publish = redis_publish,
     .subscribe = redis_subscribe,
     .unsubscribe = redis_unsubscribe,
+    .hear = redis_hear,
+    .hear_no_more = redis_hear_no_more,
     .join = redis_join,
     .leave = redis_leave,
     .suspend = redis_suspend,

@@ -75,6 +75,9 @@ struct sio_protocol {
     struct slice nsp; /* points behind the struct */
 };
 
+/* The protocol that these are, or NULL: it is another one. */
+const struct sio_protocol *sio_protocol_of(const struct protocol_ops *ops);
+
 /* free() ends it. */
 struct sio_protocol *sio_protocol_create(enum eio_revision revision, struct slice nsp);
 

@@ -222,6 +222,11 @@ static void encode(const struct protocol_ops *self, const struct event *e, struc
     }
 }
 
+const struct sio_protocol *sio_protocol_of(const struct protocol_ops *ops)
+{
+    return ops->encode == encode ? (const struct sio_protocol *)(const void *)ops : NULL;
+}
+
 struct sio_protocol *sio_protocol_create(enum eio_revision revision, struct slice nsp)
 {
     struct sio_protocol *p = xcalloc(1, sizeof *p + nsp.n);

@@ -2,43 +2,17 @@
 import { after, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
 import WebSocket from 'ws';
-import { createRequire } from 'node:module';
-import { io as io4 } from 'socket.io-client';
 import { Cluster } from './lib/cluster.mjs';
 import { unique } from './lib/client.mjs';
 import { Key } from './lib/tokens.mjs';
 import { Backend } from './lib/backend.mjs';
 import { weapp } from './lib/wx.mjs';
+import { Sockets, ask, events, io2, io4 } from './lib/sockets.mjs';
 import { until, within, PATIENCE_MS } from './lib/wait.mjs';
 
-const io2 = createRequire(import.meta.url)('socket.io-client-2');
 const FLAGS = ['--socketio-namespace', '/admin*', '--socketio-path', '/socket.io/', '--socketio-path', '/applet/ws/socket.io',
   '--socketio-event', 'chat* do=relay', '--socketio-event', 'all do=relay to=namespace echo=off', '--socketio-event', '/admin,shut do=refuse', '--socketio-event', 'enter do=join'];
 
-/** Sockets of a test, closed after it; everything they hear is kept in `heard`. */
-class Sockets {
-  constructor(cluster) { this.cluster = cluster; this.open = []; }
-  connect(io, n, nsp = '/', options = {}) {
-    const g = this.cluster.gateways[n];
-    const s = io(`https://127.0.0.1:${g.port}${nsp === '/' ? '' : nsp}`, { transports: ['websocket'], ca: this.cluster.ca, forceNew: true, reconnection: false, ...options });
-    s.heard = [];
-    if (io === io4) s.onAny((...args) => s.heard.push(args));
-    else { const was = s.onevent; s.onevent = function (packet) { s.heard.push([...packet.data]); was.call(this, packet); }; }
-    s.ends = [];
-    s.on('disconnect', why => s.ends.push(why));
-    this.open.push(s);
-    return s;
-  }
-  async connected(...args) {
-    const s = this.connect(...args);
-    await within(new Promise((yes, no) => { s.once('connect', yes); s.once('connect_error', no); s.once('error', e => no(new Error(JSON.stringify(e)))); }), PATIENCE_MS, 'the connect');
-    return s;
-  }
-  close() { for (const s of this.open.splice(0)) s.close(); }
-}
-
-const ask = (s, ...args) => within(new Promise(yes => s.emit(...args, yes)), PATIENCE_MS, `the ack of ${args[0]}`);
-const events = (s, name) => s.heard.filter(e => e[0] === name).map(e => e.slice(1));
 const refusal = s => within(new Promise(yes => { s.once('connect_error', yes); s.once('error', yes); }), PATIENCE_MS, 'a refusal');
 
 describe('Socket.IO over WebSocket', { timeout: 120000 }, () => {
