@@ -35,8 +35,8 @@ static void on_subscribed(void *arg, const struct broker_result *result)
                  log_q(slice_str(result->why)));
         list_for_each_safe (it, &r->waiting) {
             struct member *m = list_entry(it, struct member, in_room);
-            if (m->implicit)
-                continue; /* wanted for as long as the session lives: asked for again by member_retry */
+            if (m->implicit || (m->returning && m->request == NULL))
+                continue; /* wanted for as long as the session lives, or is in the room: asked for again by member_retry */
             (void)request_failed(&m->request, result);
             member_free(m);
         }

@@ -60,6 +60,20 @@ static void ask(struct client *cl, const struct ticket *t)
     client_send(cl, frame);
 }
 
+static const struct broker_ops *real_ops;
+static broker_done *subscribed;
+static void *subscribed_arg;
+
+static void subscribe_held(struct broker *b, struct slice room, broker_done *done, void *arg)
+{
+    if (!slice_eq(room, SLICE("lobby"))) {
+        real_ops->subscribe(b, room, done, arg);
+        return;
+    }
+    subscribed = done;
+    subscribed_arg = arg;
+}
+
 static void hang_up(struct core *c, struct client *cl, int n)
 {
     for (int i = 0; i < n; i++)
@@ -67,6 +81,33 @@ static void hang_up(struct core *c, struct client *cl, int n)
     loop_fake_run(&c->loop);
     assert_int_equal(gateway_session_count(c->gw), 0);
     core_fini(c);
+}
+
+/* Its membership came with the session: nothing that fails may end it unsaid. */
+static void the_room_cannot_be_subscribed_yet(void **state)
+{
+    (void)state;
+    struct core c;
+    struct client cl[3];
+    open_pair(&c, cl, PARKING);
+    struct ticket t = ticket_of(&cl[1], "lobby");
+    client_vanish(&cl[1]);
+    client_vanish(&cl[0]);
+    loop_fake_advance(&c.loop, 30000); /* long enough for the room to be let go of */
+    assert_null(room_find(c.gw, SLICE("lobby")));
+    struct broker_ops held = *(real_ops = c.gw->broker->ops);
+    held.subscribe = subscribe_held;
+    c.gw->broker->ops = &held;
+    client_open(&cl[2], &c, "/ws");
+    ask(&cl[2], &t);
+    client_expect(&cl[2], "\"type\":\"welcome\"", "\"id\":9", t.sid, "\"resumed\":true");
+    c.gw->broker->ops = real_ops;
+    assert_non_null(subscribed);
+    subscribed(subscribed_arg, &(struct broker_result){.err = ERR_UNAVAILABLE, .why = "no primary"});
+    assert_int_equal(cl[2].conn->session->member_count, 1);
+    loop_fake_advance(&c.loop, 2000);
+    client_expect(&cl[2], "\"type\":\"recovered\"", "\"recovered\":true", "\"position\":\"1.");
+    hang_up(&c, &cl[2], 1);
 }
 
 static void a_client_comes_back_and_missed_nothing(void **state)
@@ -555,6 +596,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_client_comes_back_and_missed_nothing),
+        cmocka_unit_test(the_room_cannot_be_subscribed_yet),
         cmocka_unit_test(who_is_on_the_way_back_may_publish),
         cmocka_unit_test(half_an_hour_in_the_background),
         cmocka_unit_test(nobody_comes_back_in_time),
