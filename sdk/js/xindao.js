@@ -26,6 +26,29 @@ const RESUME = 0, AUTH = -1; // ids of what is not a command of the application'
 
 const randomKey = random => Array.from({ length: 22 }, () => 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789'[Math.floor(random() * 62)]).join('');
 
+// Binary frames are a frame without its data, a zero byte, then the data. The head is written in ASCII and read without TextDecoder, which mini-programs do not have.
+
+const isBytes = data => data instanceof ArrayBuffer || ArrayBuffer.isView(data);
+const asBytes = data => (data instanceof ArrayBuffer ? new Uint8Array(data) : new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+
+function encode(frame) {
+  if (!isBytes(frame.data)) return JSON.stringify(frame);
+  const { data, ...head } = frame, bytes = asBytes(data);
+  const text = JSON.stringify(head).replace(/[^ -~]/g, c => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  const out = new Uint8Array(text.length + 1 + bytes.length);
+  for (let i = 0; i < text.length; i++) out[i] = text.charCodeAt(i);
+  out.set(bytes, text.length + 1);
+  return out.buffer;
+}
+
+function decode(data) {
+  if (typeof data === 'string') return JSON.parse(data);
+  const bytes = asBytes(data), end = bytes.indexOf(0);
+  let head = '';
+  for (let i = 0; i < end; i++) head += bytes[i] < 0x80 && bytes[i] !== 0x25 ? String.fromCharCode(bytes[i]) : `%${bytes[i].toString(16)}`;
+  return { ...JSON.parse(head.replace(/(%[0-9a-f]{2})+/g, decodeURIComponent)), data: bytes.slice(end + 1) };
+}
+
 /**
  * Begins to connect; commands may be given at once.
  * Events, by on(name, f): state ('connecting', 'online', 'offline', 'closed'), welcome, message, enter, exit, suspend, joined, left, recovered, goodbye, error; '*' is every frame.
@@ -60,7 +83,7 @@ export class Xindao {
   /** Resolves with the ack {room, position, total}. Coming back to a room goes on where this client was. */
   join(room) { return this._command({ type: 'join', room, ...this._place(room) }); }
   leave(room) { return this._command({ type: 'leave', room }); }
-  /** Published once, however often it must be said: resolves with {position} when the cluster has it. */
+  /** Published once, however often it must be said: resolves with {position} when the cluster has it. data: what JSON can say, or bytes. */
   publish(room, data, { event, key, echo } = {}) { return this._command({ type: 'publish', room, event, echo, key: key ?? this._key(), data }); }
   /** to: {user} or {session}. */
   send(to, data, { event, key } = {}) { return this._command({ type: 'send', to, event, key: key ?? this._key(), data }); }
@@ -136,6 +159,7 @@ export class Xindao {
     const { user, socket } = this.options;
     const where = this.url + (user === undefined ? '' : `/${encodeURIComponent(user)}`) + (this._ticket ? '?resume' : '');
     const ws = this._ws = socket(where, ['xindao.v1.json']);
+    ws.binaryType = 'arraybuffer';
     ws.onopen = () => this._authenticate(ws);
     ws.onmessage = e => { if (ws === this._ws) this._heard(e.data); };
     ws.onerror = () => {};
@@ -162,7 +186,7 @@ export class Xindao {
   }
 
   _write(frame) {
-    try { this._ws.send(JSON.stringify(frame)); } catch { /* its close is about to be heard */ }
+    try { this._ws.send(encode(frame)); } catch { /* its close is about to be heard */ }
   }
 
   /** The connection is given up for dead. */
@@ -189,8 +213,8 @@ export class Xindao {
 
   /** One frame was over the gateway's limit, and would be again. It does not say which: the largest. */
   _tooLarge() {
-    const length = c => JSON.stringify(c.frame).length, [largest] = [...this._commands.values()].sort((a, b) => length(b) - length(a));
-    if (largest) this._settle(largest.frame.id, c => c.reject(new XindaoError({ code: 'too_large', message: `a frame of ${length(c)} characters is over the gateway's limit` })));
+    const length = c => { const e = encode(c.frame); return e.length ?? e.byteLength; }, [largest] = [...this._commands.values()].sort((a, b) => length(b) - length(a));
+    if (largest) this._settle(largest.frame.id, c => c.reject(new XindaoError({ code: 'too_large', message: `a frame of ${length(c)} ${isBytes(c.frame.data) ? 'bytes' : 'characters'} is over the gateway's limit` })));
   }
 
   _end(error, code) {
@@ -244,8 +268,8 @@ export class Xindao {
   _heard(data) {
     this._cancel('dead');
     this._beat();
-    if (data === 'pong' || typeof data !== 'string') return;
-    const f = JSON.parse(data), c = this._commands.get(f.id);
+    if (data === 'pong') return;
+    const f = decode(data), c = this._commands.get(f.id);
     this._emit('*', f);
     if (f.type === 'welcome') this._welcomed(f);
     else if (f.type === 'message' && c) c.messages.push(f);

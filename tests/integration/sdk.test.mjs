@@ -66,6 +66,23 @@ describe('the JavaScript client', { timeout: 120000 }, () => {
     await assert.rejects(a.join(room), { code: 'closed' });
   });
 
+  it('carries bytes', async () => {
+    const room = `${unique()} 100%e4 你好 \u{1f600}`, a = client(cluster, { user: '爱丽丝' }), b = client(cluster, {}, 1);
+    const seen = hear(b, room);
+    await a.join(room);
+    await b.join(room);
+    const all = Uint8Array.from({ length: 256 }, (_, i) => i);
+    await a.publish(room, all, { event: 'é%25' });
+    await a.publish(room, all.buffer.slice(0, 1));
+    await a.publish(room, new DataView(all.buffer, 7, 0));
+    await a.publish(room, 'text');
+    await until(() => seen.length === 4, 'four messages');
+    assert.deepEqual(seen, [all, Uint8Array.of(0), new Uint8Array(0), 'text']);
+    const { messages } = await b.history(room, { limit: 10 });
+    assert.deepEqual(messages.map(m => [m.room, m.event, m.from.user, m.data]), seen.map((data, i) => [room, i === 0 ? 'é%25' : undefined, '爱丽丝', data]));
+    assert.equal(b.rooms.get(room).position, messages[3].position);
+  });
+
   it('misses nothing and says nothing twice while gateways are killed and drained under it', async () => {
     const room = unique(), all = [0, 1, 0].map((n, i) => client(cluster, { user: `u${i}` }, n)), seen = all.map(c => hear(c, room));
     await Promise.all(all.map(c => c.join(room)));
