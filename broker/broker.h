@@ -95,6 +95,19 @@ struct admission {
     uint64_t issued_s; /* 0: it does not say; then it was before any time */
 };
 
+/* Somebody who has logged in at WeChat, and one login of his: its secret proves later that it is him. He has WECHAT_LOGINS_MAX at most: a new one takes the place of the one
+ * that was not checked for longest. */
+#define WECHAT_LOGINS_MAX 8
+#define WECHAT_INFO_MAX   8192 /* bytes */
+#define WECHAT_KEEP_MS    86400000
+struct wechat_login {
+    struct slice id;           /* his in this app, and always the same */
+    struct slice name, hash;   /* of the login: 1 to 64 letters; its secret's SHA-256 in hex */
+    struct slice appid;
+    struct slice openid, unionid, info; /* unionid may be empty; info: JSON */
+    uint64_t whole_ms, idle_ms;         /* it is good for so long, and for so long after it was checked last */
+};
+
 /* What happened to a session, for a backend. The fields are for whoever reads them, the store knows none of them; it adds `time`. */
 #define EVENT_FIELDS_MAX 24
 #define EVENT_SHARDS_MAX 64
@@ -158,6 +171,7 @@ struct broker_result {
     struct slice user;               /* session_resume: whose session it is; its rooms are in `rooms` */
     struct slice watches;
     uint64_t connected_ms;
+    const struct wechat_login *wechat; /* wechat_check: openid, unionid, info */
 };
 
 /* A page of a log. may_lag: a replica's answer will do, if the log's head there has reached at_least (0: not known) and is anything at all. */
@@ -393,6 +407,11 @@ struct broker_ops {
      * used for one period, known lead_ms before that to all who ask often enough, and dropped after two. */
     void (*secrets)(struct broker *b, struct slice fresh, uint64_t period_ms, uint64_t lead_ms, broker_done *done,
                     void *arg);
+
+    /* wechat_put: a login begins. wechat_check: is it one, with this secret, of this app (id, name, hash, appid and the times)? Then it was checked last just now.
+     * ERR_NOT_FOUND: no such login; ERR_UNAUTHORIZED: there was one, and its time is over (known for WECHAT_KEEP_MS longer than that). */
+    void (*wechat_put)(struct broker *b, const struct wechat_login *l, broker_done *done, void *arg);
+    void (*wechat_check)(struct broker *b, const struct wechat_login *l, broker_done *done, void *arg);
 
     /* NULL when a message published now would be heard by this node through the store; else why not (borrowed, short-lived). */
     const char *(*not_ready)(struct broker *b);

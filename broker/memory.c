@@ -394,6 +394,7 @@ static void on_sweep(struct timer *t)
     memory_sweep(m);
     memory_sessions_expire(m);
     memory_bans_sweep(m);
+    memory_wechat_sweep(m);
     memory_users_expire(m);
     timer_start(t, SWEEP_MS);
 }
@@ -423,6 +424,7 @@ static void memory_destroy(struct broker *b)
     memory_once_clear(m);
     memory_secrets_clear(m);
     memory_bans_clear(m);
+    memory_wechat_clear(m);
     memory_events_clear(m);
     free(m->node);
     free(m->address);
@@ -471,6 +473,8 @@ static const struct broker_ops memory_ops = {
     .unwatch = memory_unwatch,
     .read = memory_read,
     .secrets = memory_secrets,
+    .wechat_put = memory_wechat_put,
+    .wechat_check = memory_wechat_check,
     .not_ready = memory_not_ready,
     .retire = memory_retire,
     .destroy = memory_destroy,
@@ -496,6 +500,7 @@ struct broker *broker_memory_create(struct loop *loop, const struct broker_confi
     list_init(&m->once_list);
     list_init(&m->parked);
     list_init(&m->verdicts_all);
+    list_init(&m->wechat_all);
     memory_events_init(m, cfg);
     list_init(&m->gone);
     task_init(&m->task, dispatch);

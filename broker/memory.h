@@ -11,7 +11,7 @@ struct memory;
 /* A request waiting for its turn; a retained publish lives on as the entry of its room's log. */
 struct op {
     struct link link;
-    uint64_t period_ms, lead_ms; /* secrets */
+    uint64_t period_ms, lead_ms; /* secrets; times of a login */
     void (*run)(struct memory *m, struct op *op);
     broker_done *done;
     void *arg;
@@ -139,6 +139,8 @@ struct memory {
     struct link parked; /* sessions */
     struct verdict *verdicts;
     struct link verdicts_all; /* rotated by the sweep */
+    struct wechat_user *wechat;
+    struct link wechat_all; /* the same users, rotated by the sweep */
     struct link gone;         /* users */
     size_t gone_count;
     uint64_t user_keep_ms;
@@ -228,6 +230,12 @@ void memory_revoke(struct broker *b, const struct revocation *what, broker_done 
 void memory_admit(struct broker *b, const struct admission *who, broker_done *done, void *arg);
 void memory_bans_sweep(struct memory *m);
 void memory_bans_clear(struct memory *m);
+
+/* memory_wechat.c */
+void memory_wechat_put(struct broker *b, const struct wechat_login *l, broker_done *done, void *arg);
+void memory_wechat_check(struct broker *b, const struct wechat_login *l, broker_done *done, void *arg);
+void memory_wechat_sweep(struct memory *m);
+void memory_wechat_clear(struct memory *m);
 
 /* memory_inspect.c */
 void memory_sessions_list(struct broker *b, const struct session_query *q, broker_done *done, void *arg);

@@ -165,6 +165,7 @@ static void redis_destroy(struct broker *b)
     free(r->revoked_user_prefix);
     free(r->revoked_token_prefix);
     free(r->limit_prefix);
+    free(r->wechat_prefix);
     free(r);
 }
 
@@ -210,6 +211,8 @@ static const struct broker_ops redis_ops = {
     .unwatch = redis_unwatch,
     .read = redis_read,
     .secrets = redis_secrets,
+    .wechat_put = redis_wechat_put,
+    .wechat_check = redis_wechat_check,
     .not_ready = redis_not_ready,
     .retire = redis_retire,
     .destroy = redis_destroy,
@@ -250,6 +253,7 @@ static void configure(struct redis *r, const struct broker_config *cfg)
     r->revoked_user_prefix = join(r->prefix, "revoked:user:");
     r->revoked_token_prefix = join(r->prefix, "revoked:token:");
     r->limit_prefix = join(r->prefix, "limit:");
+    r->wechat_prefix = join(r->prefix, "wechat:");
     r->lease_ms = cfg->lease_ms > LEASE_MIN_MS ? cfg->lease_ms : LEASE_MIN_MS;
     r->once_ttl_ms = cfg->once_ttl_ms != 0 ? cfg->once_ttl_ms : 1;
     /* The time to live is the last resort: a reaper must always come first. */

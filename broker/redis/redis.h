@@ -73,7 +73,7 @@ struct redis {
     char *channel_prefix;      /* pub/sub knows no databases: other than 0 they have their number in it */
     char *user_channel_prefix; /* of what is told of users */
     char *session_prefix, *user_prefix, *node_prefix, *rooms_key, *nodes_key, *parked_key;
-    char *ban_prefix, *bans_key, *revoked_user_prefix, *revoked_token_prefix, *limit_prefix;
+    char *ban_prefix, *bans_key, *revoked_user_prefix, *revoked_token_prefix, *limit_prefix, *wechat_prefix;
     uint32_t lease_ms, once_ttl_ms, session_ttl_ms;
     uint64_t user_keep_ms, started_ms;
     struct redis_link_config link_cfg;
@@ -322,6 +322,10 @@ void redis_away_leave(struct broker *b, struct slice sid, struct slice room, bro
 /* secrets.c */
 void redis_secrets(struct broker *b, struct slice fresh, uint64_t period_ms, uint64_t lead_ms, broker_done *done,
                    void *arg);
+
+/* wechat.c */
+void redis_wechat_put(struct broker *b, const struct wechat_login *l, broker_done *done, void *arg);
+void redis_wechat_check(struct broker *b, const struct wechat_login *l, broker_done *done, void *arg);
 
 /* bans.c */
 void redis_ban(struct broker *b, const struct ban_record *ban, broker_done *done, void *arg);

@@ -248,7 +248,7 @@ void answered(void *arg, const struct broker_result *r)
     a->mine = r->mine;
     a->anew = r->anew;
     a->dropped = r->dropped;
-    take(a->owner, sizeof a->owner, r->user);
+    take(a->owner, sizeof a->owner, r->wechat != NULL && r->err == OK ? r->wechat->openid : r->user);
     take(a->watches, sizeof a->watches, r->watches);
     for (size_t i = 0; i < r->count && r->users != NULL; i++) {
         TAKE_SLICE(user, r->users[i].user);

@@ -50,7 +50,7 @@ struct answer {
     bool repeated, more, away, mine, anew, stored;
     uint64_t dropped;
     uint32_t replicas;
-    char owner[150]; /* user of a session resumed */
+    char owner[150]; /* user of a session resumed, or who has logged in */
     char watches[300];
     char cursor[400];
     size_t cursor_n, count;
