@@ -101,8 +101,8 @@ struct admission {
 #define WECHAT_INFO_MAX   8192 /* bytes */
 #define WECHAT_KEEP_MS    86400000
 struct wechat_login {
-    struct slice id;           /* his in this app, and always the same */
-    struct slice name, hash;   /* of the login: 1 to 64 letters; its secret's SHA-256 in hex */
+    struct slice id;         /* his in this app, and always the same */
+    struct slice name, hash; /* of the login: 1 to 64 letters; its secret's SHA-256 in hex */
     struct slice appid;
     struct slice openid, unionid, info; /* unionid may be empty; info: JSON */
     uint64_t whole_ms, idle_ms;         /* it is good for so long, and for so long after it was checked last */

@@ -141,7 +141,7 @@ struct memory {
     struct link verdicts_all; /* rotated by the sweep */
     struct wechat_user *wechat;
     struct link wechat_all; /* the same users, rotated by the sweep */
-    struct link gone;         /* users */
+    struct link gone;       /* users */
     size_t gone_count;
     uint64_t user_keep_ms;
     struct memory_secret {

@@ -30,7 +30,9 @@ struct config {
     struct strings socketio_paths, socketio_namespaces, socketio_events;
     char *tls_cert, *tls_key, *broker, *node, *key_prefix, *config_file, *jwt_audience, *jwt_issuer, *api_keys;
     char *socketio_emitter_key, *backend_url, *backend_secret_file, *backend_ca;
-    bool insecure, demo, events, socketio;
+    char *wechat_apps, *wechat_url, *wechat_ca;
+    struct strings wechat_allow;
+    bool insecure, api_insecure, demo, events, socketio;
     enum auth_mode auth;
     enum emitter_mode socketio_emitter;
     enum expiry_rule jwt_expiry;
@@ -50,6 +52,7 @@ struct config {
     uint32_t socketio_ping_interval_ms, socketio_ping_timeout_ms, socketio_connect_timeout_ms;
     uint32_t tail_bytes, tail_total_bytes;
     uint32_t backend_timeout_ms, backend_concurrency;
+    uint32_t wechat_timeout_ms, wechat_concurrency;
     uint32_t event_shards, event_count, event_age_s;
     uint32_t lease_ms, redis_timeout_ms, redis_queue_bytes;
     bool redis_read_replicas;

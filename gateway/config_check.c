@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "broker/broker.h"
+#include "gateway/addresses.h"
 #include "gateway/config_table.h"
 #include "gateway/config_value.h"
 #include "gateway/policy.h"
@@ -77,8 +78,11 @@ static enum err check_listen(const struct config *c, struct error *reterr)
 {
     if (c->listen.count == 0)
         return fail(reterr, ERR_BAD_REQUEST, "listen: at least one address is needed");
-    if (c->api_listen.count != 0 && c->api_keys == NULL)
-        return fail(reterr, ERR_BAD_REQUEST, "api-listen without api-keys: nobody could use the API there");
+    if (c->api_listen.count != 0 && c->api_keys == NULL && c->wechat_apps == NULL)
+        return fail(reterr, ERR_BAD_REQUEST,
+                    "api-listen without api-keys or wechat-apps: nobody could use anything there");
+    if (c->api_insecure && c->api_listen.count == 0)
+        return fail(reterr, ERR_BAD_REQUEST, "api-insecure without api-listen: there is no such port");
     enum err err = check_addresses(c, "listen", &c->listen, reterr);
     return err != OK ? err : check_addresses(c, "api-listen", &c->api_listen, reterr);
 }
@@ -236,6 +240,30 @@ static enum err check_backend(const struct config *c, struct error *reterr)
     return OK;
 }
 
+/* --- WeChat --- */
+
+static enum err check_wechat(const struct config *c, struct error *reterr)
+{
+    struct webhook_url url;
+    struct error why;
+    for (size_t i = 0; i < c->wechat_allow.count; i++)
+        if (!address_range_valid(slice_str(c->wechat_allow.items[i])))
+            return fail(reterr, ERR_BAD_REQUEST, "wechat-allow: \"%.60s\" is not ADDRESS[/BITS], such as 10.0.0.0/8",
+                        c->wechat_allow.items[i]);
+    if (c->wechat_apps == NULL && c->wechat_allow.count != 0)
+        return fail(reterr, ERR_BAD_REQUEST, "wechat-allow without wechat-apps: there is no session service");
+    if (webhook_url_parse(c->wechat_url, &url, &why) != OK)
+        return fail(reterr, why.code, "wechat-url: %.150s", why.text);
+    bool tls = url.tls, query = strchr(url.target, '?') != NULL;
+    webhook_url_fini(&url);
+    if (query)
+        return fail(reterr, ERR_BAD_REQUEST, "wechat-url: a base, without a query");
+    if (!tls && c->wechat_ca != NULL)
+        return fail(reterr, ERR_BAD_REQUEST,
+                    "wechat-ca with a wechat-url that begins with http://: there is no certificate");
+    return OK;
+}
+
 /* --- numbers that depend on each other --- */
 
 static enum err check_numbers(const struct config *c, struct error *reterr)
@@ -259,8 +287,8 @@ static enum err check_numbers(const struct config *c, struct error *reterr)
 enum err config_check(const struct config *c, struct error *reterr)
 {
     static enum err (*const checks[])(const struct config *, struct error *) = {
-        check_listen,   check_tls,  check_broker,  check_names,    check_origins,
-        check_policies, check_auth, check_backend, check_socketio, check_numbers};
+        check_listen, check_tls,     check_broker, check_names,    check_origins, check_policies,
+        check_auth,   check_backend, check_wechat, check_socketio, check_numbers};
     for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
         enum err e = checks[i](c, reterr);
         if (e != OK)

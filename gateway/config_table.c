@@ -56,6 +56,7 @@ static const struct config_option network[] = {
     WORD("tls-tickets", tls_tickets, ticket_words, "1.3", RELOAD, "off|1.3|all", "TLS versions in which clients may resume their TLS session, on any node"),
     SECONDS("ticket-rotation", ticket_rotation_s, "12h", 4, 7 * 24 * HOUR, RELOAD, "how long a key of session tickets is used; tickets are taken for as long after that"),
     BOOL("insecure", insecure, "off", RESTART, "serve plain http and ws: only behind a proxy that terminates TLS"),
+    BOOL("api-insecure", api_insecure, "off", RESTART, "serve plain http on api-listen: only in a private network"),
     WORD("proxy-protocol", proxy_protocol, proxy_words, "off", RESTART, "off|on|optional", "expect a PROXY header (v1 or v2) of a load balancer in front of each connection"),
     LIST("origin", origins, NULL, RELOAD, "ORIGIN", "web page origin that may connect, such as https://example.com; repeatable; none: any"),
     COUNT("workers", workers, "1", 1, 256, RESTART, "processes that share the listeners, each a node of its own; more than one needs Redis"),
@@ -117,6 +118,15 @@ static const struct config_option backend[] = {
     SECONDS("event-age", event_age_s, "1d", 10, 365 * 24 * HOUR, RESTART, "how long events are kept"),
 };
 
+static const struct config_option wechat[] = {
+    TEXT("wechat-apps", wechat_apps, NULL, RELOAD, "FILE", "JSON file with the mini-programs whose users may log in here; none: nobody does"),
+    LIST("wechat-allow", wechat_allow, NULL, RELOAD, "ADDRESS[/BITS]", "business servers that may use the session service (/mina_auth/); repeatable; none: whoever reaches api-listen, and nobody without that"),
+    TEXT("wechat-url", wechat_url, "https://api.weixin.qq.com", RESTART, "URL", "where WeChat is asked about login codes"),
+    TEXT("wechat-ca", wechat_ca, NULL, RESTART, "FILE", "PEM file with the authorities that its certificate may be of; none: the system's"),
+    MILLISECONDS("wechat-timeout", wechat_timeout_ms, "5s", 100, 1 * MINUTE_MS, RESTART, "how long to wait for an answer of WeChat"),
+    COUNT("wechat-concurrency", wechat_concurrency, "16", 1, 1000, RESTART, "questions that one process asks WeChat at the same time, 1024 more wait"),
+};
+
 static const struct config_option limits[] = {
     COUNT("max-connections", max_connections, "100000", 1, 10000000, RELOAD, "open connections of one process"),
     COUNT("max-connections-per-ip", max_connections_per_ip, "1000", 0, 10000000, RELOAD, "open connections of one client address and process; 0: no limit"),
@@ -164,6 +174,7 @@ const struct config_group config_groups[] = {
     {"Socket.IO", socketio, ARRAY_LEN(socketio)},
     {"Rooms", rooms, ARRAY_LEN(rooms)},
     {"Backend", backend, ARRAY_LEN(backend)},
+    {"WeChat", wechat, ARRAY_LEN(wechat)},
     {"Limits", limits, ARRAY_LEN(limits)},
     {"Times", times, ARRAY_LEN(times)},
     {"Configuration and logs", files, ARRAY_LEN(files)},

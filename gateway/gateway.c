@@ -17,6 +17,7 @@
 #include "gateway/limits.h"
 #include "gateway/message.h"
 #include "gateway/metrics.h"
+#include "gateway/mina.h"
 #include "gateway/report.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
@@ -176,6 +177,7 @@ static void on_tick(struct timer *t)
     metrics->broker = g->broker->stats;
     if (g->backend != NULL)
         copy_stats(g);
+    mina_count(g);
 }
 
 static void on_retry(struct timer *t)
@@ -284,7 +286,7 @@ enum err gateway_check_backend(const struct config *cfg, struct error *reterr)
     struct backend *b;
     enum err err = create_backend(NULL, cfg, &b, reterr);
     backend_destroy(&b);
-    return err;
+    return err != OK ? err : mina_check(cfg, reterr);
 }
 
 enum err gateway_reload_backend(struct gateway *g, struct error *reterr)
@@ -317,7 +319,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     timer_init(&g->audit, loop, audit_on_timer);
     timer_init(&g->farewell, loop, gateway_farewell);
     bool ready = auth_create(cfg, &g->auth, reterr) == OK && api_keys_create(cfg, &g->api_keys, reterr) == OK &&
-                 create_backend(loop, cfg, &g->backend, reterr) == OK;
+                 create_backend(loop, cfg, &g->backend, reterr) == OK && mina_open(g, reterr) == OK;
     g->policies = ready ? policies_create(cfg->policies.items, cfg->policies.count, reterr) : NULL;
     g->sio_rules =
         g->policies != NULL ? sio_rules_create(cfg->socketio_events.items, cfg->socketio_events.count, reterr) : NULL;
@@ -346,6 +348,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
         auth_jwt_destroy(&g->auth);
         api_keys_unref(&g->api_keys);
         backend_destroy(&g->backend);
+        mina_close(g);
         free(g);
         return NULL;
     }
@@ -385,6 +388,7 @@ void gateway_destroy(struct gateway **gp)
     struct broker *broker = TAKE(g->broker); /* a gateway without broker asks for nothing more */
     broker_destroy(&broker);                 /* completes what is under way: no request is left */
     backend_destroy(&g->backend);            /* the same */
+    mina_close(g);                           /* and this */
     delivery_destroy(&g->delivery);
     control_fini(g);
     watch_fini(g);

@@ -26,6 +26,8 @@ struct room;
 struct session;
 struct sio_rules;
 struct watched;
+struct wechat;
+struct wechat_apps;
 
 struct gateway {
     const struct config *cfg; /* borrowed; reloadable options are read when used */
@@ -54,6 +56,9 @@ struct gateway {
     struct link catchup_turns; /* returning members that wait for a read of the log */
     uint32_t catchup_reads;
     uint32_t api_reads; /* histories that the HTTP API reads */
+
+    struct wechat *wechat;           /* NULL: nobody logs in at WeChat */
+    struct wechat_apps *wechat_apps; /* the same */
 
     struct backend *backend;   /* NULL: there is none */
     struct delivery *delivery; /* the same */

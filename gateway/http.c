@@ -7,6 +7,7 @@
 #include "gateway/engine.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
+#include "gateway/mina.h"
 #include "gateway/web/page.h"
 #include "proto/json.h"
 
@@ -101,6 +102,10 @@ void gateway_http(struct gateway *g, const struct http_request *r, struct http_e
                               .status = 405,
                               .headers = "Allow: GET, HEAD\r\n",
                               .body = SLICE("{\"code\":\"bad_request\",\"message\":\"only GET and HEAD here\"}\n")});
+        return;
+    }
+    if (mina_path(r->path)) {
+        mina_http(g, r, x);
         return;
     }
     if (engine_path(g, r->path)) {

@@ -16,7 +16,8 @@
     X(LIMIT_USER, "user")                                                                                              \
     X(LIMIT_IP, "ip")                                                                                                  \
     X(LIMIT_KEY, "key")                                                                                                \
-    X(LIMIT_ROOM, "room")
+    X(LIMIT_ROOM, "room")                                                                                              \
+    X(LIMIT_WECHAT, "wechat")
 
 #define X(code, word) code,
 enum limit_kind { LIMIT_MAP(X) LIMIT_KINDS };

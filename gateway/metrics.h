@@ -80,6 +80,13 @@
     X(backend_down,         "gauge",   "1: the backend does not work and is asked less often") \
     X(backend_connections,  "gauge",   "open connections to the backend")                    \
     X(backend_us,           "counter", "microseconds that requests to the backend took, all together") \
+    X(wechat_requests,      "counter", "login codes that WeChat was asked about")            \
+    X(wechat_failures,      "counter", "of them without an answer of use")                   \
+    X(wechat_opened,        "counter", "times WeChat was found not to answer (circuit breaker)") \
+    X(wechat_us,            "counter", "microseconds that WeChat took, all together")        \
+    X(wechat_logins,        "counter", "logins made by the session service (/mina_auth/)")   \
+    X(wechat_checks,        "counter", "logins it has found good")                           \
+    X(wechat_refused,       "counter", "requests to it that were answered with a return code other than 0") \
     X(events_dropped,       "counter", "events of sessions given up because the store would not take them") \
     X(api_requests,         "counter", "requests to the HTTP API (/api/v1)")                 \
     X(api_refused,          "counter", "requests to the server API without a good key")      \

@@ -11,6 +11,7 @@
 #include "gateway/gateway.h"
 #include "gateway/keyring.h"
 #include "gateway/metrics.h"
+#include "gateway/mina.h"
 #include "gateway/net/net.h"
 
 #define SPARE_FILES 64u /* sockets to the store, listeners, logs */
@@ -97,6 +98,8 @@ static void on_reload_signal(void *arg)
         LOG(ERROR, "token keys not reloaded: the old ones stay", "why=%s", log_q(slice_str(error.text)));
     if (gateway_reload_api_keys(n->gateway, &error) != OK)
         LOG(ERROR, "API keys not reloaded: the old ones stay", "why=%s", log_q(slice_str(error.text)));
+    if (mina_reload(n->gateway, &error) != OK)
+        LOG(ERROR, "WeChat apps not reloaded: the old ones stay", "why=%s", log_q(slice_str(error.text)));
     if (!n->cfg->insecure && net_reload_tls(n->net, &error) != OK)
         LOG(ERROR, "certificate not reloaded: the old one stays", "why=%s", log_q(slice_str(error.text)));
     if (ignored[0] != '\0')

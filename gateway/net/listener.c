@@ -165,7 +165,8 @@ void listeners_start(struct net *n)
     n->accept_refill_us = loop_now_us(n->loop);
     listen_all(n, true);
     for (size_t i = 0; i < n->n_listeners; i++)
-        LOG(INFO, "listening", "addr=%s tls=%s%s", listener_name(&n->listeners[i]), n->tls != NULL ? "on" : "off",
+        LOG(INFO, "listening", "addr=%s tls=%s%s", listener_name(&n->listeners[i]),
+            n->tls != NULL && !(n->listeners[i].api && n->cfg->api_insecure) ? "on" : "off",
             n->listeners[i].api ? " for=api" : "");
 }
 

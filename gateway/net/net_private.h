@@ -102,6 +102,7 @@ struct socket {
     bool eof;        /* the peer has said FIN */
     bool fin;        /* we have */
     bool api;        /* came in through api-listen */
+    bool tls;
 
     uint16_t port;
     struct peer_address address;

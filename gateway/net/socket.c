@@ -182,7 +182,7 @@ static void begin(struct socket *s)
         socket_kill(s, "closed");
         return;
     }
-    if (s->net->tls == NULL) {
+    if (!s->tls) {
         socket_set_state(s, SOCKET_HTTP);
         return;
     }
@@ -223,7 +223,7 @@ static void receive(struct socket *s, char *p, size_t n)
     if (s->state == SOCKET_PROXY) {
         socket_hold(s, p, n);
         proxy_input(s);
-    } else if (s->net->tls != NULL) {
+    } else if (s->tls) {
         tls_input(s, p, n);
     } else {
         socket_plain(s, p, n);
@@ -313,7 +313,7 @@ ssize_t socket_write(struct socket *s, const char *p, size_t n)
 {
     if (s->state >= SOCKET_CLOSING)
         return -1;
-    ssize_t taken = s->net->tls != NULL ? tls_write(s, p, n) : plain_write(s, p, n);
+    ssize_t taken = s->tls ? tls_write(s, p, n) : plain_write(s, p, n);
     if (taken < 0)
         return -1;
     if (s->state == SOCKET_HTTP)
@@ -424,6 +424,7 @@ void socket_create(struct net *n, int fd, const struct peer_address *a, uint16_t
     s->transport.ops = &ops;
     s->net = n;
     s->api = api;
+    s->tls = n->tls != NULL && !(api && n->cfg->api_insecure);
     s->address = *a;
     s->port = port;
     io_init(&s->io, n->loop, fd, on_io);

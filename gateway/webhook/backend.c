@@ -219,7 +219,7 @@ struct backend *backend_create(struct loop *loop, const struct backend_config *c
         fail(reterr, why.code, "backend-url: %.150s", why.text);
     ok = ok && webhook_keys_read(cfg->secret_file, &b->keys, reterr) == OK;
     if (ok && b->url.tls)
-        ok = (b->tls = webhook_tls_create(cfg->ca, reterr)) != NULL;
+        ok = (b->tls = webhook_tls_create("backend-ca", cfg->ca, reterr)) != NULL;
     if (!ok) {
         webhook_url_fini(&b->url);
         free(b);

@@ -15,11 +15,12 @@
 
 struct webhook_tls {
     SSL_CTX *ctx;
+    const char *option;
 };
 
 struct webhook_tls_conn {
     SSL *ssl;
-    const char *name;
+    const char *name, *option;
     char why[240];
 };
 
@@ -31,7 +32,7 @@ static const char *reason(void)
     return why != NULL ? why : "unknown error";
 }
 
-struct webhook_tls *webhook_tls_create(const char *ca, struct error *reterr)
+struct webhook_tls *webhook_tls_create(const char *option, const char *ca, struct error *reterr)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
     if (ctx == NULL)
@@ -44,13 +45,14 @@ struct webhook_tls *webhook_tls_create(const char *ca, struct error *reterr)
     ERR_clear_error();
     int loaded = ca != NULL ? SSL_CTX_load_verify_file(ctx, ca) : SSL_CTX_set_default_verify_paths(ctx);
     if (loaded != 1) {
-        fail(reterr, ERR_BAD_REQUEST, "backend-ca %.100s: %s", ca != NULL ? ca : "(the system's)", reason());
+        fail(reterr, ERR_BAD_REQUEST, "%s %.100s: %s", option, ca != NULL ? ca : "(the system's)", reason());
         SSL_CTX_free(ctx);
         return NULL;
     }
     ERR_clear_error();
     struct webhook_tls *t = xcalloc(1, sizeof *t);
     t->ctx = ctx;
+    t->option = option;
     return t;
 }
 
@@ -79,6 +81,7 @@ struct webhook_tls_conn *webhook_tls_connect(const struct webhook_tls *t, int fd
 {
     struct webhook_tls_conn *c = xcalloc(1, sizeof *c);
     c->name = name;
+    c->option = t->option;
     c->ssl = SSL_new(t->ctx);
     if (c->ssl == NULL || SSL_set_fd(c->ssl, fd) != 1 || !set_name(c->ssl, name))
         abort(); /* memory only */
@@ -103,9 +106,9 @@ static enum webhook_io failed(struct webhook_tls_conn *c)
     long verdict = SSL_get_verify_result(c->ssl);
     if (verdict != X509_V_OK && !SSL_is_init_finished(c->ssl)) {
         bool name = verdict == X509_V_ERR_HOSTNAME_MISMATCH || verdict == X509_V_ERR_IP_ADDRESS_MISMATCH;
-        (void)snprintf(c->why, sizeof c->why, "its certificate is refused: %s%s%.100s%s",
-                       X509_verify_cert_error_string(verdict), name ? " (it must be for " : "", name ? c->name : "",
-                       name ? ")" : "; whom to trust is said by backend-ca");
+        (void)snprintf(
+            c->why, sizeof c->why, "its certificate is refused: %s%s%.100s%s", X509_verify_cert_error_string(verdict),
+            name ? " (it must be for " : "; whom to trust is said by ", name ? c->name : c->option, name ? ")" : "");
         ERR_clear_error();
         return WEBHOOK_IO_FAILED;
     }

@@ -11,8 +11,8 @@ struct webhook_tls_conn; /* one connection */
 
 enum webhook_io { WEBHOOK_IO_DONE, WEBHOOK_IO_WANT_READ, WEBHOOK_IO_WANT_WRITE, WEBHOOK_IO_END, WEBHOOK_IO_FAILED };
 
-/* ca: a PEM file with all the authorities to trust; NULL: the system's. NULL with *reterr. */
-struct webhook_tls *webhook_tls_create(const char *ca, struct error *reterr);
+/* ca: a PEM file with all the authorities to trust; NULL: the system's. option: the one that says so, for errors; static. NULL with *reterr. */
+struct webhook_tls *webhook_tls_create(const char *option, const char *ca, struct error *reterr);
 /* NULL-safe, clears the pointer. */
 void webhook_tls_destroy(struct webhook_tls **t);
 

@@ -129,7 +129,7 @@ static void what_is_over_is_forgotten(void **state)
         assert_in_range(redis_fixture_number(node, "PTTL " KEY), IDLE + DAY - MINUTE, IDLE + DAY);
     pass(w, IDLE + DAY);
     if (node == NULL) {
-        loop_fake_advance(w->loop, 120 * 1000); /* swept */
+        loop_fake_advance(w->loop, 2 * (uint64_t)MINUTE); /* swept */
         assert_int_equal(check(w, alice), ERR_NOT_FOUND);
         return;
     }

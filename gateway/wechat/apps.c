@@ -1,0 +1,208 @@
+/* gateway/wechat/apps.c: reading the file of apps. */
+#include "gateway/wechat/apps.h"
+
+#include <jansson.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+
+#define FILE_MAX      ((size_t)1 << 20)
+#define APPS_MAX      1000u
+#define SECRET_MAX    256u
+#define DURATION      (30u * 24 * 3600) /* as Tencent's service had it */
+#define DURATION_MAX  (3650u * 24 * 3600)
+#define WATERMARK_MAX (24u * 3600)
+#define RATE          50u
+#define RATE_MAX      100000u
+
+struct wechat_apps {
+    unsigned refs;
+    size_t count;
+    const struct wechat_app *standard;
+    struct wechat_app list[];
+};
+
+/* --- reading --- */
+
+static bool appid_valid(const char *s)
+{
+    size_t n = s != NULL ? strlen(s) : 0;
+    return n != 0 && n <= WECHAT_APPID_MAX &&
+           strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == n;
+}
+
+static bool secret_valid(const char *s)
+{
+    size_t n = s != NULL ? strlen(s) : 0;
+    for (size_t i = 0; i < n; i++)
+        if (s[i] <= ' ' || s[i] > '~')
+            return false;
+    return n != 0 && n <= SECRET_MAX;
+}
+
+/* What is misspelt must not be ignored here. */
+static enum err check_members(json_t *o, const char *const *known, const char *what, struct error *reterr)
+{
+    const char *name;
+    json_t *value;
+    enum err err = OK;
+    json_object_foreach(o, name, value)
+    {
+        const char *const *k = known;
+        while (*k != NULL && strcmp(*k, name) != 0)
+            k++;
+        if (*k == NULL && err == OK)
+            err = fail(reterr, ERR_BAD_REQUEST, "%s: there is no member \"%.40s\"", what, name);
+    }
+    return err;
+}
+
+/* *ret has the default. */
+struct number {
+    const char *name;
+    uint32_t min, max, *ret;
+};
+
+static enum err read_number(const json_t *o, const char *appid, const struct number *n, struct error *reterr)
+{
+    const json_t *v = json_object_get(o, n->name);
+    if (v == NULL)
+        return OK;
+    if (!json_is_integer(v) || json_integer_value(v) < n->min || json_integer_value(v) > n->max)
+        return fail(reterr, ERR_BAD_REQUEST, "app %s: \"%s\" must be a number from %u to %u", appid, n->name, n->min,
+                    n->max);
+    *n->ret = (uint32_t)json_integer_value(v);
+    return OK;
+}
+
+static enum err read_app(json_t *o, size_t at, struct wechat_app *ret, struct error *reterr)
+{
+    static const char *const known[] = {"appid",      "secret", "login_seconds", "session_seconds", "watermark_seconds",
+                                        "login_rate", NULL};
+    const struct number numbers[] = {{"login_seconds", 1, DURATION_MAX, &ret->login_s},
+                                     {"session_seconds", 1, DURATION_MAX, &ret->session_s},
+                                     {"watermark_seconds", 0, WATERMARK_MAX, &ret->watermark_s},
+                                     {"login_rate", 0, RATE_MAX, &ret->rate}};
+    const char *appid = json_string_value(json_object_get(o, "appid"));
+    const char *secret = json_string_value(json_object_get(o, "secret"));
+    if (!appid_valid(appid))
+        return fail(reterr, ERR_BAD_REQUEST, "app %zu of the list has no \"appid\" of 1 to %u of A-Z a-z 0-9 _ -",
+                    at + 1, WECHAT_APPID_MAX);
+    *ret = (struct wechat_app){.appid = xstrdup(appid), .login_s = DURATION, .session_s = DURATION, .rate = RATE};
+    enum err err = check_members(o, known, appid, reterr);
+    if (err == OK && !secret_valid(secret))
+        err = fail(reterr, ERR_BAD_REQUEST, "app %s: \"secret\" must be its AppSecret, 1 to %u letters without blanks",
+                   appid, SECRET_MAX);
+    if (err == OK)
+        ret->secret = xstrdup(secret);
+    for (size_t i = 0; i < ARRAY_LEN(numbers) && err == OK; i++)
+        err = read_number(o, appid, &numbers[i], reterr);
+    return err;
+}
+
+static enum err choose_default(struct wechat_apps *a, const json_t *root, struct error *reterr)
+{
+    const json_t *v = json_object_get(root, "default");
+    const char *appid = json_string_value(v);
+    if (v == NULL) {
+        a->standard = a->count == 1 ? &a->list[0] : NULL;
+        return OK;
+    }
+    a->standard = appid != NULL ? wechat_apps_find(a, slice_str(appid)) : NULL;
+    return a->standard != NULL ? OK : fail(reterr, ERR_BAD_REQUEST, "\"default\" is the appid of none of the list");
+}
+
+static struct wechat_apps *read_list(json_t *root, struct error *reterr)
+{
+    static const char *const known[] = {"apps", "default", NULL};
+    json_t *list = json_object_get(root, "apps"), *item;
+    size_t i, n = json_array_size(list);
+    if (!json_is_array(list) || n == 0 || n > APPS_MAX) {
+        (void)fail(reterr, ERR_BAD_REQUEST, "there must be an object with \"apps\", a list of 1 to %u", APPS_MAX);
+        return NULL;
+    }
+    struct wechat_apps *a = xcalloc(1, sizeof *a + n * sizeof a->list[0]);
+    a->refs = 1;
+    enum err err = check_members(root, known, "the file", reterr);
+    json_array_foreach(list, i, item)
+    {
+        if (err != OK)
+            break;
+        err = read_app(item, i, &a->list[a->count++], reterr);
+        if (err == OK && wechat_apps_find(a, slice_str(a->list[i].appid)) != &a->list[i])
+            err = fail(reterr, ERR_BAD_REQUEST, "two apps have the appid %s", a->list[i].appid);
+    }
+    if (err == OK)
+        err = choose_default(a, root, reterr);
+    if (err != OK)
+        wechat_apps_unref(&a);
+    return a;
+}
+
+struct wechat_apps *wechat_apps_parse(struct slice text, struct error *reterr)
+{
+    json_error_t why;
+    json_t *root = json_loadb(text.p != NULL ? text.p : "", text.n, JSON_REJECT_DUPLICATES, &why);
+    if (root == NULL) { /* its own words may quote what stands there: a secret */
+        (void)fail(reterr, ERR_BAD_REQUEST, "line %d, column %d: not JSON", why.line, why.column);
+        return NULL;
+    }
+    struct wechat_apps *a = read_list(root, reterr);
+    json_decref(root);
+    return a;
+}
+
+struct wechat_apps *wechat_apps_load(const char *path, struct error *reterr)
+{
+    struct buf text = BUF_INIT;
+    struct error error = {0};
+    struct wechat_apps *a = NULL;
+    const char *why = file_read(path, FILE_MAX, &text);
+    if (why == NULL) {
+        a = wechat_apps_parse(buf_slice(&text), &error);
+        why = error.text;
+    }
+    if (a == NULL)
+        (void)fail(reterr, ERR_BAD_REQUEST, "wechat-apps %.60s: %s", path, why);
+    if (text.p != NULL)
+        explicit_bzero(text.p, text.n);
+    buf_fini(&text);
+    return a;
+}
+
+/* --- life --- */
+
+struct wechat_apps *wechat_apps_ref(struct wechat_apps *a)
+{
+    a->refs++;
+    return a;
+}
+
+void wechat_apps_unref(struct wechat_apps **apps)
+{
+    struct wechat_apps *a = TAKE(*apps);
+    if (a == NULL || --a->refs != 0)
+        return;
+    for (size_t i = 0; i < a->count; i++) {
+        free(a->list[i].appid);
+        if (a->list[i].secret != NULL)
+            explicit_bzero(a->list[i].secret, strlen(a->list[i].secret));
+        free(a->list[i].secret);
+    }
+    free(a);
+}
+
+size_t wechat_apps_count(const struct wechat_apps *a)
+{
+    return a != NULL ? a->count : 0;
+}
+
+const struct wechat_app *wechat_apps_find(const struct wechat_apps *a, struct slice appid)
+{
+    if (a == NULL || appid.n == 0)
+        return a != NULL ? a->standard : NULL;
+    for (size_t i = 0; i < a->count; i++)
+        if (slice_eq(slice_str(a->list[i].appid), appid))
+            return &a->list[i];
+    return NULL;
+}

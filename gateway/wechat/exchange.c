@@ -1,0 +1,267 @@
+/* gateway/wechat/exchange.c: login codes to users. */
+#include "gateway/wechat/exchange.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "gateway/webhook/client.h"
+#include "gateway/webhook/tls.h"
+#include "proto/json.h"
+
+#define WAITING      1024u /* requests that wait for a connection */
+#define ARENA        4096u
+#define FAILURES_MAX 5u /* in a row, then the breaker opens */
+#define OPEN_MS      2000u
+
+struct call {
+    struct link link; /* refused ones, until they are told */
+    struct wechat *wechat;
+    wechat_done *done;
+    void *arg;
+    uint64_t since_us;
+};
+
+struct wechat {
+    struct loop *loop;
+    struct wechat_config cfg;
+    struct webhook_url url;
+    struct webhook_tls *tls;
+    struct http_client *client;
+    struct wechat_stats stats;
+    /* The breaker: while it is open nobody asks; afterwards one failure opens it again. */
+    unsigned failures;
+    uint64_t open_until_ms;
+    struct link refused;
+    struct task task;
+    bool closing;
+};
+
+/* --- the answer --- */
+
+static void judge(int64_t errcode, struct wechat_identity *ret)
+{
+    switch (errcode) {
+    case 40029: /* not a code, or over */
+    case 40163: /* used before */
+    case 41008: /* none */
+        ret->verdict = WECHAT_BAD_CODE;
+        ret->why = "WeChat does not take the code";
+        return;
+    case -1:    /* busy */
+    case 45011: /* too often for this user */
+        ret->verdict = WECHAT_AWAY;
+        ret->why = "WeChat has no time now";
+        return;
+    default: ret->verdict = WECHAT_REFUSED; ret->why = "WeChat refuses";
+    }
+}
+
+static bool read_errcode(struct json_value v, int64_t *ret)
+{
+    uint64_t n = 0;
+    struct json_value digits = v;
+    bool negative = v.kind == JSON_KIND_NUMBER && v.raw.p[0] == '-';
+    if (v.kind == JSON_KIND_NONE) {
+        *ret = 0;
+        return true;
+    }
+    if (negative)
+        digits.raw = slice_from(v.raw, 1);
+    if (v.kind != JSON_KIND_NUMBER || !json_uint(digits, INT32_MAX, &n))
+        return false;
+    *ret = negative ? -(int64_t)n : (int64_t)n;
+    return true;
+}
+
+static bool read_text(struct json_value v, struct arena *arena, size_t max, struct slice *ret)
+{
+    struct error ignored;
+    return v.kind == JSON_KIND_STRING && json_unquote(v, arena, ret, &ignored) == OK && utf8_name_valid(*ret, max);
+}
+
+void wechat_answer_read(int status, struct slice body, struct arena *arena, struct wechat_identity *ret)
+{
+    enum { OPENID, UNIONID, SESSION_KEY, ERRCODE, MEMBERS };
+    static const char *const names[MEMBERS] = {"openid", "unionid", "session_key", "errcode"};
+    struct json_value v[MEMBERS];
+    struct error ignored;
+    *ret = (struct wechat_identity){.verdict = WECHAT_NONSENSE, .why = "WeChat's answer cannot be understood"};
+    if (status >= 500 || status == 429) {
+        ret->verdict = WECHAT_AWAY;
+        ret->why = "WeChat does not work";
+        return;
+    }
+    if (status != 200 || !utf8_valid(body) || json_members(body, names, MEMBERS, v, &ignored) != OK ||
+        !read_errcode(v[ERRCODE], &ret->errcode))
+        return;
+    if (ret->errcode != 0) {
+        judge(ret->errcode, ret);
+        return;
+    }
+    if (!read_text(v[OPENID], arena, WECHAT_OPENID_MAX, &ret->openid) ||
+        !read_text(v[SESSION_KEY], arena, WECHAT_OPENID_MAX, &ret->session_key) ||
+        (v[UNIONID].kind != JSON_KIND_NONE && !read_text(v[UNIONID], arena, WECHAT_OPENID_MAX, &ret->unionid)))
+        return;
+    ret->verdict = WECHAT_KNOWN;
+    ret->why = NULL;
+}
+
+/* --- the breaker --- */
+
+static void count_failure(struct wechat *w, const char *why)
+{
+    w->stats.failures++;
+    if (++w->failures < FAILURES_MAX)
+        return;
+    if (w->failures == FAILURES_MAX) {
+        w->stats.opened++;
+        LOG(WARN, "WeChat cannot be asked; asking it less often", "failures=%u why=%s", w->failures,
+            log_q(slice_str(why)));
+    }
+    w->open_until_ms = loop_now_ms(w->loop) + OPEN_MS;
+}
+
+static void count_answer(struct wechat *w)
+{
+    if (w->failures >= FAILURES_MAX)
+        LOG(INFO, "WeChat answers again", "requests=%" PRIu64, w->stats.requests);
+    w->failures = 0;
+}
+
+/* --- asking --- */
+
+static void end(struct call *c, const struct wechat_identity *who)
+{
+    wechat_done *done = c->done;
+    void *arg = c->arg;
+    list_del(&c->link);
+    free(c);
+    done(arg, who);
+}
+
+static void on_answer(void *arg, const struct http_result *r)
+{
+    struct call *c = arg;
+    struct wechat *w = c->wechat;
+    struct wechat_identity who = {.verdict = WECHAT_AWAY, .why = r->why};
+    struct arena arena;
+    arena_init(&arena, ARENA);
+    w->stats.us_sum += loop_now_us(w->loop) - c->since_us;
+    if (r->status != 0)
+        wechat_answer_read(r->status, r->body, &arena, &who);
+    if (w->closing)
+        who.why = "this node is stopping";
+    else if (r->status == 0 || who.verdict == WECHAT_NONSENSE || r->status >= 500)
+        count_failure(w, who.why);
+    else
+        count_answer(w);
+    end(c, &who);
+    arena_reset(&arena);
+}
+
+static void refuse(struct call *c)
+{
+    end(c, &(struct wechat_identity){.verdict = WECHAT_AWAY, .why = "WeChat cannot be asked at the moment"});
+}
+
+static void on_task(struct task *t)
+{
+    struct wechat *w = container_of(t, struct wechat, task);
+    while (!list_empty(&w->refused))
+        refuse(list_first(&w->refused, struct call, link));
+}
+
+static void append_encoded(struct buf *b, const char *label, struct slice s)
+{
+    buf_append_str(b, label);
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                     (c != '\0' && strchr("-._~", c) != NULL);
+        if (plain)
+            buf_append_char(b, c);
+        else
+            buf_printf(b, "%%%02X", (unsigned)(unsigned char)c);
+    }
+}
+
+static void put_request(const struct wechat *w, const struct wechat_app *app, struct slice code, struct buf *ret)
+{
+    buf_append_str(ret, "GET ");
+    buf_append_str(ret, w->url.target);
+    if (!slice_ends(slice_str(w->url.target), SLICE("/")))
+        buf_append_char(ret, '/');
+    append_encoded(ret, "sns/jscode2session?appid=", slice_str(app->appid));
+    append_encoded(ret, "&secret=", slice_str(app->secret));
+    append_encoded(ret, "&js_code=", code);
+    buf_printf(ret,
+               "&grant_type=authorization_code HTTP/1.1\r\nHost: %s\r\nUser-Agent: xindao/%s\r\n"
+               "Accept: application/json\r\n\r\n",
+               w->url.authority, w->cfg.version);
+}
+
+void wechat_exchange(struct wechat *w, const struct wechat_app *app, struct slice code, wechat_done *done, void *arg)
+{
+    struct call *c = xcalloc(1, sizeof *c);
+    struct buf request = BUF_INIT;
+    *c = (struct call){.wechat = w, .done = done, .arg = arg, .since_us = loop_now_us(w->loop)};
+    list_init(&c->link);
+    if (loop_now_ms(w->loop) < w->open_until_ms) {
+        list_append(&w->refused, &c->link);
+        loop_idle(w->loop, &w->task, 0);
+        return;
+    }
+    w->stats.requests++;
+    put_request(w, app, code, &request);
+    http_client_post(w->client, &request, w->cfg.timeout_ms, on_answer, c);
+}
+
+const struct wechat_stats *wechat_stats(const struct wechat *w)
+{
+    return &w->stats;
+}
+
+/* --- life --- */
+
+struct wechat *wechat_create(struct loop *loop, const struct wechat_config *cfg, struct error *reterr)
+{
+    struct wechat *w = xcalloc(1, sizeof *w);
+    struct error why;
+    w->loop = loop;
+    w->cfg = *cfg;
+    list_init(&w->refused);
+    task_init(&w->task, on_task);
+    bool ok = webhook_url_parse(cfg->url, &w->url, &why) == OK;
+    if (!ok)
+        (void)fail(reterr, why.code, "wechat-url: %.150s", why.text);
+    if (ok && w->url.tls)
+        ok = (w->tls = webhook_tls_create("wechat-ca", cfg->ca, reterr)) != NULL;
+    if (!ok) {
+        webhook_url_fini(&w->url);
+        free(w);
+        return NULL;
+    }
+    w->client = http_client_create(
+        loop, &(struct http_client_config){
+                  .url = &w->url, .tls = w->tls, .connections = cfg->connections, .waiting = WAITING});
+    return w;
+}
+
+void wechat_destroy(struct wechat **wp)
+{
+    struct wechat *w = TAKE(*wp);
+    if (w == NULL)
+        return;
+    w->closing = true;
+    http_client_destroy(&w->client);
+    task_cancel(&w->task);
+    on_task(&w->task);
+    webhook_tls_destroy(&w->tls);
+    webhook_url_fini(&w->url);
+    free(w);
+}
