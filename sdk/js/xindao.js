@@ -321,6 +321,7 @@ export class Xindao {
 
   _after(name, ms, f) {
     this._cancel(name);
+    if (this.state === 'closed') return; // by a listener, just now
     this._timers[name] = setTimeout(() => { delete this._timers[name]; f(); }, ms);
   }
 
