@@ -394,7 +394,8 @@ static void on_enter(struct room *r, const struct envelope *e, const struct even
     m->stale = false;
     if (m->phase != MEMBER_JOINING || m->catchup != NULL)
         return;
-    if (r->policy->max_members != 0 && e->total > r->policy->max_members) {
+    /* Whoever has not asked is in the room already, and counted. */
+    if (m->request != NULL && r->policy->max_members != 0 && e->total > r->policy->max_members) {
         struct error error;
         (void)fail(&error, ERR_LIMIT_EXCEEDED, "the room has its %u members", r->policy->max_members);
         request_fail(&m->request, ERR_LIMIT_EXCEEDED, error.text);
