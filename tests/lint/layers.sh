@@ -40,7 +40,7 @@ openssl/*           | gateway/net/* gateway/auth/* gateway/doctor/* gateway/webh
 http_parser.h       | gateway/net/*
 hiredis/*           | broker/redis/*
 *.pb-c.h            | proto/envelope.c
-jansson.h           | gateway/config*.c gateway/api*.c gateway/gift.c gateway/auth/jwks.c gateway/wechat/apps.c
+jansson.h           | gateway/config*.c gateway/api*.c gateway/gift.c gateway/tenants.c gateway/auth/jwks.c gateway/wechat/apps.c
 pthread.h           | base/resolve.c
 uthash.h            | base/table.h
 '
