@@ -125,7 +125,11 @@ static size_t sign_hmac(struct slice secret, const char *alg, struct slice text,
 static size_t sign_pair(EVP_PKEY *pair, const char *alg, struct slice text, unsigned char *ret, size_t size)
 {
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    assert_int_equal(EVP_DigestSignInit(ctx, NULL, strcmp(alg, "EdDSA") == 0 ? NULL : EVP_sha256(), NULL, pair), 1);
+    EVP_PKEY_CTX *pss = NULL;
+    const EVP_MD *md = strcmp(alg, "EdDSA") == 0 ? NULL : strcmp(alg, "RS512") == 0 ? EVP_sha512() : EVP_sha256();
+    assert_int_equal(EVP_DigestSignInit(ctx, &pss, md, NULL, pair), 1);
+    if (strcmp(alg, "PS256") == 0)
+        assert_int_equal(EVP_PKEY_CTX_set_rsa_padding(pss, RSA_PKCS1_PSS_PADDING), 1);
     assert_int_equal(EVP_DigestSign(ctx, ret, &size, (const unsigned char *)text.p, text.n), 1);
     EVP_MD_CTX_free(ctx);
     if (strcmp(alg, "ES256") != 0)

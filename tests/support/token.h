@@ -22,8 +22,8 @@ const char *token_key_file(enum token_key k);
 /* Its JSON Web Key; kid NULL: without. The caller frees it. */
 char *token_jwk(enum token_key k, const char *kid);
 
-/* "header.claims.signature": base64url of the texts and of k's signature over them, as alg says: HS256, HS384, HS512, RS256, ES256, EdDSA; NULL: an
- * empty signature. The caller frees it. */
+/* "header.claims.signature": base64url of the texts and of k's signature over them, as alg says: HS256, HS384, HS512, RS256, ES256, EdDSA, and such as
+ * nobody accepts: RS512, PS256, and DER (ES256 as OpenSSL makes it); NULL: an empty signature. The caller frees it. */
 char *token_sign(enum token_key k, const char *alg, const char *header, const char *claims);
 /* The same with any bytes as an HMAC secret. */
 char *token_sign_secret(struct slice secret, const char *alg, const char *header, const char *claims);
