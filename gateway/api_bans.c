@@ -86,6 +86,16 @@ static void put_ban(struct buf *b, const struct ban_record *ban)
     buf_append_char(b, '}');
 }
 
+/* The user in the path; else it is answered. */
+static bool read_user(struct api_call *c, char bytes[NAME_MAX_USER], struct slice *ret)
+{
+    struct error error = {0};
+    if (api_param_user(c->params[0], bytes, ret, &error) == OK)
+        return true;
+    api_refuse(c, &error);
+    return false;
+}
+
 void api_put_ban(struct api_call *c, const struct http_request *r)
 {
     char bytes[NAME_MAX_USER];
@@ -93,9 +103,10 @@ void api_put_ban(struct api_call *c, const struct http_request *r)
     struct ban_record ban;
     struct error error = {0};
     struct arena arena;
+    if (!read_user(c, bytes, &user))
+        return;
     arena_init(&arena, ARENA_BYTES);
-    if (api_param_user(c->params[0], bytes, &user, &error) != OK ||
-        api_read_ban(r->body, &arena, loop_wall_ms(c->gw->loop), &ban, &error) != OK) {
+    if (api_read_ban(r->body, &arena, loop_wall_ms(c->gw->loop), &ban, &error) != OK) {
         api_refuse(c, &error);
     } else {
         struct judging *j = judging_of(c, "user banned", &metrics->bans);
@@ -111,12 +122,9 @@ void api_delete_ban(struct api_call *c, const struct http_request *r)
 {
     char bytes[NAME_MAX_USER];
     struct slice user;
-    struct error error = {0};
     (void)r;
-    if (api_param_user(c->params[0], bytes, &user, &error) != OK) {
-        api_refuse(c, &error);
+    if (!read_user(c, bytes, &user))
         return;
-    }
     struct judging *j = judging_of(c, "ban taken back", &metrics->unbans);
     put_text(&j->answer, "{\"user\":", user);
     buf_append_char(&j->answer, '}');
@@ -141,12 +149,9 @@ void api_get_ban(struct api_call *c, const struct http_request *r)
 {
     char bytes[NAME_MAX_USER];
     struct slice user;
-    struct error error = {0};
     (void)r;
-    if (api_param_user(c->params[0], bytes, &user, &error) != OK) {
-        api_refuse(c, &error);
+    if (!read_user(c, bytes, &user))
         return;
-    }
     c->gw->broker->ops->admit(c->gw->broker, &(struct admission){.user = user}, on_ban, judging_create(c));
 }
 

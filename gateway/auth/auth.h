@@ -69,7 +69,7 @@ struct auth_claims {
 
 void auth_claims_fini(struct auth_claims *c);
 
-/* The same from an answer of the backend, a JSON object: user (or null: nobody), expires (Unix seconds; none: never), join, publish, rooms, attributes; an empty text
+/* The same from an answer of the backend, a JSON object: user (or null: nobody), expires (Unix seconds; none: never), join, publish, watch, rooms, attributes; an empty text
  * says nothing of any. It counts as issued now. ERR_BACKEND_UNAVAILABLE with *reterr when something of it cannot be. */
 enum err auth_answer_read(struct slice text, uint64_t now_s, struct auth_claims *ret, struct error *reterr);
 

@@ -249,6 +249,7 @@ enum err auth_answer_read(struct slice text, uint64_t now_s, struct auth_claims 
         return OK;
     }
     auth_claims_fini(&claims);
-    return fail(reterr, ERR_BACKEND_UNAVAILABLE,
-                "the backend: its answer must have user, expires, join, publish, rooms and attributes as documented");
+    return fail(
+        reterr, ERR_BACKEND_UNAVAILABLE,
+        "the backend: its answer must have user, expires, join, publish, watch, rooms and attributes as documented");
 }

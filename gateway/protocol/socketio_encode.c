@@ -54,20 +54,28 @@ static void put_name(struct buf *b, enum eio_revision revision, struct slice nam
     APPEND(b, "\"");
 }
 
-static void encode_message(const struct sio_protocol *p, const struct event *e, struct buf *b)
+/* The data is the arguments: of an event, behind its name, or, when a backend answers to one, of its ack. */
+static void encode_arguments(const struct sio_protocol *p, const struct event *e, bool ack, struct buf *b)
 {
     struct arena arena;
     struct sio_arguments args;
     arena_init(&arena, 2 * e->data.n + 256);
     sio_arguments_from_data(e->data, e->data_type, &arena, &args);
+    bool binary = args.attachment_count != 0;
     struct frame f = frame_begin(b, FRAME_ROOM + args.text.n);
-    put_head(b, args.attachment_count != 0 ? SIO_BINARY_EVENT : SIO_EVENT, args.attachment_count, p->nsp);
+    put_head(b,
+             ack      ? binary ? SIO_BINARY_ACK : SIO_ACK
+             : binary ? SIO_BINARY_EVENT
+                      : SIO_EVENT,
+             args.attachment_count, p->nsp);
+    if (ack)
+        buf_append(b, e->id);
     APPEND(b, "[");
-    put_name(b, p->revision, e->name);
-    if (args.text.n != 0) {
+    if (!ack)
+        put_name(b, p->revision, e->name);
+    if (!ack && args.text.n != 0)
         APPEND(b, ",");
-        buf_append(b, args.text);
-    }
+    buf_append(b, args.text);
     APPEND(b, "]");
     frame_end(b, f, WS_TEXT);
     for (uint32_t i = 0; i < args.attachment_count; i++)
@@ -113,25 +121,6 @@ static void encode_answer(const struct sio_protocol *p, const struct event *e, s
     APPEND(b, "[");
     put_body(b, e);
     frame_end(b, f, WS_TEXT);
-}
-
-/* What a backend answers to an event: the data is the arguments of the ack. */
-static void encode_reply(const struct sio_protocol *p, const struct event *e, struct buf *b)
-{
-    struct arena arena;
-    struct sio_arguments args;
-    arena_init(&arena, 2 * e->data.n + 256);
-    sio_arguments_from_data(e->data, e->data_type, &arena, &args);
-    struct frame f = frame_begin(b, FRAME_ROOM + args.text.n);
-    put_head(b, args.attachment_count != 0 ? SIO_BINARY_ACK : SIO_ACK, args.attachment_count, p->nsp);
-    buf_append(b, e->id);
-    APPEND(b, "[");
-    buf_append(b, args.text);
-    APPEND(b, "]");
-    frame_end(b, f, WS_TEXT);
-    for (uint32_t i = 0; i < args.attachment_count; i++)
-        put_attachment(b, p->revision, args.attachments[i]);
-    arena_reset(&arena);
 }
 
 static void encode_news(const struct sio_protocol *p, const struct event *e, struct slice name, struct buf *b)
@@ -212,9 +201,9 @@ static void encode(const struct protocol_ops *self, const struct event *e, struc
     } else if (e->kind == EVENT_MESSAGE && e->id.n != 0) {
         encode_past_message(p, e, ret);
     } else if (e->kind == EVENT_MESSAGE) {
-        encode_message(p, e, ret);
+        encode_arguments(p, e, false, ret);
     } else if (e->kind == EVENT_ACK && e->id.n != 0 && e->data.n != 0) {
-        encode_reply(p, e, ret);
+        encode_arguments(p, e, true, ret);
     } else if (e->id.n != 0) {
         encode_answer(p, e, ret);
     } else if (news[e->kind] != NULL) {
