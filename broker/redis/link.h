@@ -10,9 +10,9 @@
 #include <hiredis/hiredis.h>
 
 #include "base/loop.h"
+#include "base/tls_client.h"
 #include "broker/broker.h"
 #include "broker/redis/args.h"
-#include "broker/redis/tls.h"
 #include "broker/redis/url.h"
 
 struct redis_link;
@@ -39,7 +39,7 @@ struct redis_backlog {
 struct redis_link_config {
     const char *name; /* for logs and CLIENT SETNAME */
     const struct redis_url *url;
-    const struct redis_tls *tls;          /* of the url; NULL: plain */
+    const struct tls_client *tls;         /* of the url; NULL: plain */
     const struct redis_host *host;        /* where to, with the url's credentials; NULL: where the url says */
     struct sentinel *sentinel;            /* not NULL: to the primary that it names, instead */
     uint32_t timeout_ms;                  /* of one request, and of connecting */

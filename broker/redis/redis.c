@@ -146,7 +146,7 @@ static void redis_destroy(struct broker *b)
     sessions_fini(r);
     strangers_fini(r);
     sentinel_destroy(&r->sentinel);
-    redis_tls_destroy(&r->tls);
+    tls_client_destroy(&r->tls);
     redis_url_fini(&r->url);
     free(r->prefix);
     free(r->channel_prefix);
@@ -296,20 +296,27 @@ static bool plain_name(const char *s)
 }
 
 /* *ret is NULL for connections without TLS. */
-static bool read_certificates(const struct redis_url *url, struct redis_tls **ret, struct error *reterr)
+static bool read_certificates(const struct redis_url *url, struct tls_client **ret, struct error *reterr)
 {
-    *ret = url->tls ? redis_tls_create(url, reterr) : NULL;
+    const struct tls_client_config cfg = {.ca = url->ca,
+                                          .cert = url->cert,
+                                          .key = url->key,
+                                          .name = url->server_name,
+                                          .ca_name = "ca",
+                                          .ca_hint = "ca=FILE",
+                                          .cert_hint = "cert and key"};
+    *ret = url->tls ? tls_client_create(&cfg, reterr) : NULL;
     return !url->tls || *ret != NULL;
 }
 
 enum err broker_redis_check_url(const char *url, struct error *reterr)
 {
     struct redis_url parsed;
-    struct redis_tls *tls;
+    struct tls_client *tls;
     if (!redis_url_parse(url, &parsed, reterr))
         return reterr->code;
     bool ok = read_certificates(&parsed, &tls, reterr);
-    redis_tls_destroy(&tls);
+    tls_client_destroy(&tls);
     redis_url_fini(&parsed);
     return ok ? OK : reterr->code;
 }
@@ -318,7 +325,7 @@ struct broker *broker_redis_create(struct loop *loop, const struct broker_config
                                    const struct broker_events *events, void *owner, struct error *reterr)
 {
     struct redis_url url;
-    struct redis_tls *tls;
+    struct tls_client *tls;
     if (cfg->node[0] == '\0' || !plain_name(cfg->node) || !plain_name(cfg->key_prefix)) {
         fail(reterr, ERR_INVALID_NAME, "node names and key prefixes are made of letters, digits and . _ : -");
         return NULL;

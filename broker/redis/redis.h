@@ -67,7 +67,7 @@ struct event_limits {
 struct redis {
     struct broker b;
     struct redis_url url;
-    struct redis_tls *tls;     /* NULL: plain */
+    struct tls_client *tls;    /* NULL: plain */
     struct sentinel *sentinel; /* NULL without Sentinel */
     char *prefix, *node, *address, *version;
     char *channel_prefix;      /* pub/sub knows no databases: other than 0 they have their number in it */

@@ -20,7 +20,7 @@ struct sentinel_listener {
 struct sentinel_config {
     const char *node;            /* for logs and CLIENT SETNAME; copied */
     const struct redis_url *url; /* borrowed, as is tls */
-    const struct redis_tls *tls;
+    const struct tls_client *tls;
     uint32_t timeout_ms;
 };
 

@@ -38,7 +38,7 @@ struct watcher_config {
     const char *name;            /* for logs and CLIENT SETNAME */
     const char *service;         /* the primary's name */
     const struct redis_url *url; /* credentials of the sentinels */
-    const struct redis_tls *tls;
+    const struct tls_client *tls;
     uint32_t timeout_ms;
     const struct watcher_events *events;
     void *owner;

@@ -23,8 +23,8 @@
 struct wire {
     int fd;
     bool connected, ready, broken;
-    const struct redis_tls *tls_context;
-    struct redis_tls_conn *tls; /* NULL: plain, or not yet connected */
+    const struct tls_client *tls_context;
+    struct tls_client_conn *tls; /* NULL: plain, or not yet connected */
     char *name;
     redisReader *reader;
     struct buf out;
@@ -76,7 +76,7 @@ static void open_socket(struct wire *w, const char *address, int port)
     freeaddrinfo(to);
 }
 
-struct wire *wire_create(const char *address, int port, const struct redis_tls *tls, const char *name)
+struct wire *wire_create(const char *address, int port, const struct tls_client *tls, const char *name)
 {
     struct wire *w = xcalloc(1, sizeof *w);
     w->fd = -1;
@@ -95,7 +95,7 @@ void wire_destroy(struct wire **wire)
     struct wire *w = TAKE(*wire);
     if (w == NULL)
         return;
-    redis_tls_conn_destroy(&w->tls);
+    tls_client_conn_destroy(&w->tls);
     if (w->fd >= 0)
         close(w->fd);
     redisReaderFree(w->reader);
@@ -119,15 +119,16 @@ int wire_events(const struct wire *w)
 
 static enum wire_progress handshake(struct wire *w)
 {
-    enum redis_tls_result result = redis_tls_handshake(w->tls);
-    w->read_wants_write = result == REDIS_TLS_WANT_WRITE;
+    enum tls_client_io result = tls_client_handshake(w->tls);
+    w->read_wants_write = result == TLS_CLIENT_WANT_WRITE;
     switch (result) {
-    case REDIS_TLS_DONE: w->ready = true; return WIRE_READY;
-    case REDIS_TLS_WANT_READ:
-    case REDIS_TLS_WANT_WRITE: return WIRE_AGAIN;
-    case REDIS_TLS_FAILED: break;
+    case TLS_CLIENT_DONE: w->ready = true; return WIRE_READY;
+    case TLS_CLIENT_WANT_READ:
+    case TLS_CLIENT_WANT_WRITE: return WIRE_AGAIN;
+    case TLS_CLIENT_END:
+    case TLS_CLIENT_FAILED: break;
     }
-    set_why(w, redis_tls_error(w->tls));
+    set_why(w, tls_client_error(w->tls));
     return WIRE_FAILED;
 }
 
@@ -147,7 +148,7 @@ enum wire_progress wire_connect(struct wire *w)
         w->connected = true;
         w->ready = w->tls_context == NULL;
         if (!w->ready)
-            w->tls = redis_tls_connect(w->tls_context, w->fd, w->name);
+            w->tls = tls_client_connect(w->tls_context, w->fd, w->name);
     }
     return w->ready ? WIRE_READY : handshake(w);
 }
@@ -177,10 +178,10 @@ static ssize_t write_some(struct wire *w, const char *p, size_t n)
         set_errno(w, errno);
         return -1;
     }
-    enum redis_tls_result result = redis_tls_write(w->tls, p, n, &put);
-    w->write_wants_read = result == REDIS_TLS_WANT_READ;
-    if (result == REDIS_TLS_FAILED) {
-        set_why(w, redis_tls_error(w->tls));
+    enum tls_client_io result = tls_client_write(w->tls, p, n, &put);
+    w->write_wants_read = result == TLS_CLIENT_WANT_READ;
+    if (result == TLS_CLIENT_FAILED || result == TLS_CLIENT_END) {
+        set_why(w, tls_client_error(w->tls));
         return -1;
     }
     return (ssize_t)put;
@@ -223,10 +224,10 @@ static ssize_t read_some(struct wire *w, char *p, size_t n)
             set_errno(w, errno);
         return -1;
     }
-    enum redis_tls_result result = redis_tls_read(w->tls, p, n, &got);
-    w->read_wants_write = result == REDIS_TLS_WANT_WRITE;
-    if (result == REDIS_TLS_FAILED) {
-        set_why(w, redis_tls_error(w->tls));
+    enum tls_client_io result = tls_client_read(w->tls, p, n, &got);
+    w->read_wants_write = result == TLS_CLIENT_WANT_WRITE;
+    if (result == TLS_CLIENT_FAILED || result == TLS_CLIENT_END) {
+        set_why(w, tls_client_error(w->tls));
         return -1;
     }
     return (ssize_t)got;

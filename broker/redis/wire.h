@@ -8,13 +8,13 @@
 #include <hiredis/hiredis.h>
 #include <stdbool.h>
 
-#include "broker/redis/tls.h"
+#include "base/tls_client.h"
 
 struct wire;
 enum wire_progress { WIRE_AGAIN, WIRE_READY, WIRE_FAILED };
 
 /* Starts connecting. address is numeric. With a tls the certificate must be for `name`. Never NULL: wire_connect tells what went wrong. */
-struct wire *wire_create(const char *address, int port, const struct redis_tls *tls, const char *name);
+struct wire *wire_create(const char *address, int port, const struct tls_client *tls, const char *name);
 /* NULL-safe, clears the pointer. Stop watching its socket before. */
 void wire_destroy(struct wire **w);
 

@@ -8,9 +8,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "base/tls_client.h"
 #include "gateway/webhook/client.h"
 #include "gateway/webhook/keys.h"
-#include "gateway/webhook/tls.h"
 
 #define FAILURES_MAX 5u /* in a row, then the breaker opens */
 #define OPEN_MIN_MS  500u
@@ -29,7 +29,7 @@ struct backend {
     struct loop *loop;
     struct backend_config cfg;
     struct webhook_url url;
-    struct webhook_tls *tls;
+    struct tls_client *tls;
     struct webhook_keys keys;
     struct http_client *client;
     struct backend_stats stats;
@@ -219,7 +219,9 @@ struct backend *backend_create(struct loop *loop, const struct backend_config *c
         fail(reterr, why.code, "backend-url: %.150s", why.text);
     ok = ok && webhook_keys_read(cfg->secret_file, &b->keys, reterr) == OK;
     if (ok && b->url.tls)
-        ok = (b->tls = webhook_tls_create("backend-ca", cfg->ca, reterr)) != NULL;
+        ok = (b->tls = tls_client_create(
+                  &(struct tls_client_config){.ca = cfg->ca, .ca_name = "backend-ca", .ca_hint = "backend-ca"},
+                  reterr)) != NULL;
     if (!ok) {
         webhook_url_fini(&b->url);
         free(b);
@@ -242,7 +244,7 @@ void backend_destroy(struct backend **bp)
     task_cancel(&b->task);
     while (!list_empty(&b->refused))
         refuse(b, list_first(&b->refused, struct call, link));
-    webhook_tls_destroy(&b->tls);
+    tls_client_destroy(&b->tls);
     webhook_url_fini(&b->url);
     explicit_bzero(&b->keys, sizeof b->keys);
     free(b);

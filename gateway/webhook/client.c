@@ -12,8 +12,8 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "base/resolve.h"
+#include "base/tls_client.h"
 #include "gateway/webhook/response.h"
-#include "gateway/webhook/tls.h"
 
 #define IDLE_MS   4000u /* common servers close after 5 s; better that we do it first */
 #define READ_SIZE 16384
@@ -38,7 +38,7 @@ struct line {
     struct http_client *client;
     enum line_state state;
     struct io io; /* fd -1: none yet */
-    struct webhook_tls_conn *tls;
+    struct tls_client_conn *tls;
     struct exchange *exchange; /* NULL while idle */
     size_t written;
     bool kept; /* its exchange is not the first one */
@@ -87,7 +87,7 @@ static void stop_waiting(struct exchange *x)
 static void line_free(struct line *l)
 {
     io_set(&l->io, 0);
-    webhook_tls_conn_destroy(&l->tls);
+    tls_client_conn_destroy(&l->tls);
     if (l->io.fd >= 0)
         (void)close(l->io.fd);
     timer_stop(&l->idle);
@@ -160,41 +160,41 @@ static void line_done(struct line *l)
 
 /* --- reading and writing --- */
 
-static enum webhook_io plain_io(ssize_t n, int wants, size_t *ret)
+static enum tls_client_io plain_io(ssize_t n, int wants, size_t *ret)
 {
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return wants == IO_READ ? WEBHOOK_IO_WANT_READ : WEBHOOK_IO_WANT_WRITE;
+        return wants == IO_READ ? TLS_CLIENT_WANT_READ : TLS_CLIENT_WANT_WRITE;
     if (n < 0)
-        return WEBHOOK_IO_FAILED;
+        return TLS_CLIENT_FAILED;
     if (n == 0)
-        return WEBHOOK_IO_END;
+        return TLS_CLIENT_END;
     *ret = (size_t)n;
-    return WEBHOOK_IO_DONE;
+    return TLS_CLIENT_DONE;
 }
 
-static enum webhook_io line_read(struct line *l, char *p, size_t n, size_t *ret)
+static enum tls_client_io line_read(struct line *l, char *p, size_t n, size_t *ret)
 {
-    return l->tls != NULL ? webhook_tls_read(l->tls, p, n, ret) : plain_io(recv(l->io.fd, p, n, 0), IO_READ, ret);
+    return l->tls != NULL ? tls_client_read(l->tls, p, n, ret) : plain_io(recv(l->io.fd, p, n, 0), IO_READ, ret);
 }
 
-static enum webhook_io line_write(struct line *l, const char *p, size_t n, size_t *ret)
+static enum tls_client_io line_write(struct line *l, const char *p, size_t n, size_t *ret)
 {
-    return l->tls != NULL ? webhook_tls_write(l->tls, p, n, ret)
+    return l->tls != NULL ? tls_client_write(l->tls, p, n, ret)
                           : plain_io(send(l->io.fd, p, n, MSG_NOSIGNAL), IO_WRITE, ret);
 }
 
 static const char *line_error(const struct line *l)
 {
-    return l->tls != NULL ? webhook_tls_error(l->tls) : strerror(errno); /* NOLINT(concurrency-mt-unsafe): one thread */
+    return l->tls != NULL ? tls_client_error(l->tls) : strerror(errno); /* NOLINT(concurrency-mt-unsafe): one thread */
 }
 
 /* What to do after a step that could not be finished. False: the connection is gone. */
-static bool line_wait(struct line *l, enum webhook_io io)
+static bool line_wait(struct line *l, enum tls_client_io io)
 {
     switch (io) {
-    case WEBHOOK_IO_WANT_READ: io_set(&l->io, IO_READ); return true;
-    case WEBHOOK_IO_WANT_WRITE: io_set(&l->io, IO_WRITE); return true;
-    case WEBHOOK_IO_END: line_fail(l, "it closed the connection"); return false;
+    case TLS_CLIENT_WANT_READ: io_set(&l->io, IO_READ); return true;
+    case TLS_CLIENT_WANT_WRITE: io_set(&l->io, IO_WRITE); return true;
+    case TLS_CLIENT_END: line_fail(l, "it closed the connection"); return false;
     default: line_fail(l, line_error(l)); return false;
     }
 }
@@ -203,10 +203,10 @@ static void on_readable(struct line *l)
 {
     char bytes[READ_SIZE];
     size_t n = 0;
-    enum webhook_io io = line_read(l, bytes, sizeof bytes, &n);
-    if (io == WEBHOOK_IO_END) {
+    enum tls_client_io io = line_read(l, bytes, sizeof bytes, &n);
+    if (io == TLS_CLIENT_END) {
         response_eof(&l->response);
-    } else if (io != WEBHOOK_IO_DONE) {
+    } else if (io != TLS_CLIENT_DONE) {
         (void)line_wait(l, io);
         return;
     } else if (response_feed(&l->response, bytes, n) < n) {
@@ -226,8 +226,8 @@ static void on_writable(struct line *l)
     const struct buf *b = &l->exchange->request;
     while (l->written < b->n) {
         size_t n = 0;
-        enum webhook_io io = line_write(l, b->p + l->written, b->n - l->written, &n);
-        if (io != WEBHOOK_IO_DONE) {
+        enum tls_client_io io = line_write(l, b->p + l->written, b->n - l->written, &n);
+        if (io != TLS_CLIENT_DONE) {
             (void)line_wait(l, io);
             return;
         }
@@ -246,7 +246,7 @@ static void on_connected(struct line *l)
         return;
     }
     if (l->client->cfg.tls != NULL) {
-        l->tls = webhook_tls_connect(l->client->cfg.tls, l->io.fd, l->client->cfg.url->host);
+        l->tls = tls_client_connect(l->client->cfg.tls, l->io.fd, l->client->cfg.url->host);
         l->state = LINE_HANDSHAKING;
     } else {
         l->state = LINE_WRITING;
@@ -256,8 +256,8 @@ static void on_connected(struct line *l)
 
 static void on_handshake(struct line *l)
 {
-    enum webhook_io io = webhook_tls_handshake(l->tls);
-    if (io != WEBHOOK_IO_DONE) {
+    enum tls_client_io io = tls_client_handshake(l->tls);
+    if (io != TLS_CLIENT_DONE) {
         (void)line_wait(l, io);
         return;
     }

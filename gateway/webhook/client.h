@@ -11,11 +11,11 @@
 #include "gateway/webhook/url.h"
 
 struct http_client;
-struct webhook_tls;
+struct tls_client;
 
 struct http_client_config {
     const struct webhook_url *url; /* borrowed */
-    const struct webhook_tls *tls; /* borrowed; NULL for http */
+    const struct tls_client *tls;  /* borrowed; NULL for http */
     uint32_t connections;          /* at most */
     uint32_t waiting;              /* requests that may wait for one; over it they fail */
 };

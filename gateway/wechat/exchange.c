@@ -8,9 +8,9 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/tls_client.h"
 #include "base/utf8.h"
 #include "gateway/webhook/client.h"
-#include "gateway/webhook/tls.h"
 #include "proto/json.h"
 
 #define WAITING      1024u /* requests that wait for a connection */
@@ -30,7 +30,7 @@ struct wechat {
     struct loop *loop;
     struct wechat_config cfg;
     struct webhook_url url;
-    struct webhook_tls *tls;
+    struct tls_client *tls;
     struct http_client *client;
     struct wechat_stats stats;
     /* The breaker: while it is open nobody asks; afterwards one failure opens it again. */
@@ -240,7 +240,9 @@ struct wechat *wechat_create(struct loop *loop, const struct wechat_config *cfg,
     if (!ok)
         (void)fail(reterr, why.code, "wechat-url: %.150s", why.text);
     if (ok && w->url.tls)
-        ok = (w->tls = webhook_tls_create("wechat-ca", cfg->ca, reterr)) != NULL;
+        ok = (w->tls = tls_client_create(
+                  &(struct tls_client_config){.ca = cfg->ca, .ca_name = "wechat-ca", .ca_hint = "wechat-ca"},
+                  reterr)) != NULL;
     if (!ok) {
         webhook_url_fini(&w->url);
         free(w);
@@ -261,7 +263,7 @@ void wechat_destroy(struct wechat **wp)
     http_client_destroy(&w->client);
     task_cancel(&w->task);
     on_task(&w->task);
-    webhook_tls_destroy(&w->tls);
+    tls_client_destroy(&w->tls);
     webhook_url_fini(&w->url);
     free(w);
 }

@@ -1,9 +1,11 @@
-/* broker/redis/tls.c: TLS to Redis with OpenSSL: the client's side, certificates always verified. */
-#include "broker/redis/tls.h"
+/* base/tls_client.c: TLS connections to others, with OpenSSL. */
+#include "base/tls_client.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -12,13 +14,15 @@
 #include "base/mem.h"
 #include "base/resolve.h"
 
-struct redis_tls {
+struct tls_client {
     SSL_CTX *ctx;
-    char *server_name; /* NULL: the host's */
+    char *name; /* NULL: said by each connection */
+    const char *ca_hint, *cert_hint;
 };
 
-struct redis_tls_conn {
+struct tls_client_conn {
     SSL *ssl;
+    const struct tls_client *client;
     char *name;
     bool asked; /* for a certificate that we do not have */
     bool heard; /* any of what the handshake was for */
@@ -51,37 +55,38 @@ static int no_passphrase(char *ret, int size, int writing, void *arg) /* NOLINT(
 /* Called when the server wants a certificate and none is configured. It may well do without. */
 static int no_certificate(SSL *ssl, X509 **ret_cert, EVP_PKEY **ret_key) /* NOLINT(readability-non-const-parameter) */
 {
-    struct redis_tls_conn *c = SSL_get_app_data(ssl);
+    struct tls_client_conn *c = SSL_get_app_data(ssl);
     (void)ret_cert;
     (void)ret_key;
     c->asked = true;
     return 0;
 }
 
-static enum err load_certificate(SSL_CTX *ctx, const struct redis_url *url, struct error *reterr)
+static enum err load_certificate(SSL_CTX *ctx, const struct tls_client_config *cfg, struct error *reterr)
 {
-    if (SSL_CTX_use_certificate_chain_file(ctx, url->cert) != 1)
-        return fail(reterr, ERR_BAD_REQUEST, "cert %.100s: %s", url->cert, openssl_reason());
-    if (SSL_CTX_use_PrivateKey_file(ctx, url->key, SSL_FILETYPE_PEM) == 1)
+    if (SSL_CTX_use_certificate_chain_file(ctx, cfg->cert) != 1)
+        return fail(reterr, ERR_BAD_REQUEST, "cert %.100s: %s", cfg->cert, openssl_reason());
+    if (SSL_CTX_use_PrivateKey_file(ctx, cfg->key, SSL_FILETYPE_PEM) == 1)
         return OK;
     bool mismatch = ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH;
     const char *why = openssl_reason();
-    return fail(reterr, ERR_BAD_REQUEST, "key %.100s: %s", url->key,
+    return fail(reterr, ERR_BAD_REQUEST, "key %.100s: %s", cfg->key,
                 mismatch ? "it does not belong to the certificate" : why);
 }
 
-static enum err load_files(SSL_CTX *ctx, const struct redis_url *url, struct error *reterr)
+static enum err load_files(SSL_CTX *ctx, const struct tls_client_config *cfg, struct error *reterr)
 {
     ERR_clear_error();
-    if (url->ca != NULL && SSL_CTX_load_verify_file(ctx, url->ca) != 1)
-        return fail(reterr, ERR_BAD_REQUEST, "ca %.100s: %s", url->ca, openssl_reason());
-    if (url->ca == NULL && SSL_CTX_set_default_verify_paths(ctx) != 1)
-        return fail(reterr, ERR_BAD_REQUEST, "the system's certificate authorities: %s", openssl_reason());
+    if (cfg->ca != NULL && SSL_CTX_load_verify_file(ctx, cfg->ca) != 1)
+        return fail(reterr, ERR_BAD_REQUEST, "%s %.100s: %s", cfg->ca_name, cfg->ca, openssl_reason());
+    if (cfg->ca == NULL && SSL_CTX_set_default_verify_paths(ctx) != 1)
+        return fail(reterr, ERR_BAD_REQUEST, "%s: the system's certificate authorities: %s", cfg->ca_name,
+                    openssl_reason());
     ERR_clear_error();
-    return url->cert != NULL ? load_certificate(ctx, url, reterr) : OK;
+    return cfg->cert != NULL ? load_certificate(ctx, cfg, reterr) : OK;
 }
 
-struct redis_tls *redis_tls_create(const struct redis_url *url, struct error *reterr)
+struct tls_client *tls_client_create(const struct tls_client_config *cfg, struct error *reterr)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
     if (ctx == NULL) {
@@ -95,23 +100,25 @@ struct redis_tls *redis_tls_create(const struct redis_url *url, struct error *re
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
     SSL_CTX_set_client_cert_cb(ctx, no_certificate);
-    if (load_files(ctx, url, reterr) != OK) {
+    if (load_files(ctx, cfg, reterr) != OK) {
         SSL_CTX_free(ctx);
         return NULL;
     }
-    struct redis_tls *t = xcalloc(1, sizeof *t);
+    struct tls_client *t = xcalloc(1, sizeof *t);
     t->ctx = ctx;
-    t->server_name = url->server_name != NULL ? xstrdup(url->server_name) : NULL;
+    t->name = cfg->name != NULL ? xstrdup(cfg->name) : NULL;
+    t->ca_hint = cfg->ca_hint;
+    t->cert_hint = cfg->cert_hint;
     return t;
 }
 
-void redis_tls_destroy(struct redis_tls **tls)
+void tls_client_destroy(struct tls_client **tls)
 {
-    struct redis_tls *t = TAKE(*tls);
+    struct tls_client *t = TAKE(*tls);
     if (t == NULL)
         return;
     SSL_CTX_free(t->ctx);
-    free(t->server_name);
+    free(t->name);
     free(t);
 }
 
@@ -124,10 +131,11 @@ static bool set_name(SSL *ssl, char *name)
     return SSL_set1_host(ssl, name) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
 }
 
-struct redis_tls_conn *redis_tls_connect(const struct redis_tls *t, int fd, const char *name)
+struct tls_client_conn *tls_client_connect(const struct tls_client *t, int fd, const char *name)
 {
-    struct redis_tls_conn *c = xcalloc(1, sizeof *c);
-    c->name = xstrdup(t->server_name != NULL ? t->server_name : name);
+    struct tls_client_conn *c = xcalloc(1, sizeof *c);
+    c->client = t;
+    c->name = xstrdup(t->name != NULL ? t->name : name);
     c->ssl = SSL_new(t->ctx);
     if (c->ssl == NULL || SSL_set_fd(c->ssl, fd) != 1 || !set_name(c->ssl, c->name))
         abort(); /* memory only */
@@ -136,9 +144,9 @@ struct redis_tls_conn *redis_tls_connect(const struct redis_tls *t, int fd, cons
     return c;
 }
 
-void redis_tls_conn_destroy(struct redis_tls_conn **conn)
+void tls_client_conn_destroy(struct tls_client_conn **conn)
 {
-    struct redis_tls_conn *c = TAKE(*conn);
+    struct tls_client_conn *c = TAKE(*conn);
     if (c == NULL)
         return;
     if (SSL_is_init_finished(c->ssl))
@@ -149,7 +157,7 @@ void redis_tls_conn_destroy(struct redis_tls_conn **conn)
     free(c);
 }
 
-static void explain_certificate(struct redis_tls_conn *c, long verdict)
+static void explain_certificate(struct tls_client_conn *c, long verdict)
 {
     const char *text = X509_verify_cert_error_string(verdict);
     bool name = verdict == X509_V_ERR_HOSTNAME_MISMATCH || verdict == X509_V_ERR_IP_ADDRESS_MISMATCH;
@@ -157,49 +165,64 @@ static void explain_certificate(struct redis_tls_conn *c, long verdict)
                     verdict == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT ||
                     verdict == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN;
     (void)snprintf(c->why, sizeof c->why, "its certificate is refused: %s%s%.100s%s", text,
-                   name ? " (it must be for " : "", name ? c->name : "",
-                   name       ? ")"
-                   : stranger ? " (whom to trust is said by ca=FILE)"
-                              : "");
+                   name       ? " (it must be for "
+                   : stranger ? " (whom to trust is said by "
+                              : "",
+                   name       ? c->name
+                   : stranger ? c->client->ca_hint
+                              : "",
+                   name || stranger ? ")" : "");
 }
 
 /* In TLS 1.3 a client without the certificate that the server insists on learns it only after its own handshake, or just sees the connection end. */
-static enum redis_tls_result failed(struct redis_tls_conn *c, const char *why, const char *hint)
+static void explain(struct tls_client_conn *c, const char *why, const char *hint)
 {
-    if (c->asked && !c->heard)
-        hint = "; does it want a client certificate (cert and key)?";
-    (void)snprintf(c->why, sizeof c->why, "%s%s", why, hint);
-    return REDIS_TLS_FAILED;
+    if (c->asked && !c->heard && c->client->cert_hint != NULL)
+        (void)snprintf(c->why, sizeof c->why, "%s; does it want a client certificate (%s)?", why, c->client->cert_hint);
+    else
+        (void)snprintf(c->why, sizeof c->why, "%s%s", why, hint);
 }
 
-static enum redis_tls_result failed_in_tls(struct redis_tls_conn *c)
+static enum tls_client_io ended(struct tls_client_conn *c)
+{
+    explain(c, "it closed the connection", "");
+    return TLS_CLIENT_END;
+}
+
+static enum tls_client_io failed_in_tls(struct tls_client_conn *c)
 {
     long verdict = SSL_get_verify_result(c->ssl);
     int reason = ERR_GET_REASON(ERR_peek_error());
     char why[160];
     if (verdict != X509_V_OK && !SSL_is_init_finished(c->ssl)) {
         explain_certificate(c, verdict);
-        return REDIS_TLS_FAILED;
+        ERR_clear_error();
+        return TLS_CLIENT_FAILED;
     }
-    if (reason == SSL_R_UNEXPECTED_EOF_WHILE_READING)
-        return failed(c, "it closed the connection", "");
+    if (reason == SSL_R_UNEXPECTED_EOF_WHILE_READING) {
+        ERR_clear_error();
+        return ended(c);
+    }
     (void)snprintf(why, sizeof why, "TLS: %s", openssl_reason());
-    return failed(c, why, reason == SSL_R_WRONG_VERSION_NUMBER ? "; is it a port for TLS?" : "");
+    explain(c, why, reason == SSL_R_WRONG_VERSION_NUMBER ? "; is it a port for TLS?" : "");
+    return TLS_CLIENT_FAILED;
 }
 
 /* What the last call of OpenSSL, which returned n, means. */
-static enum redis_tls_result judge(struct redis_tls_conn *c, int n)
+static enum tls_client_io judge(struct tls_client_conn *c, int n)
 {
-    int error = errno, kind = SSL_get_error(c->ssl, n);
-    switch (kind) {
-    case SSL_ERROR_WANT_READ: return REDIS_TLS_WANT_READ;
-    case SSL_ERROR_WANT_WRITE: return REDIS_TLS_WANT_WRITE;
+    int error = errno;
+    switch (SSL_get_error(c->ssl, n)) {
+    case SSL_ERROR_WANT_READ: return TLS_CLIENT_WANT_READ;
+    case SSL_ERROR_WANT_WRITE: return TLS_CLIENT_WANT_WRITE;
     case SSL_ERROR_SSL: return failed_in_tls(c);
     case SSL_ERROR_SYSCALL:
-        if (error != 0)
-            return failed(c, strerror(error), ""); /* NOLINT(concurrency-mt-unsafe): one thread */
+        if (error == 0)
+            break;
+        explain(c, strerror(error), ""); /* NOLINT(concurrency-mt-unsafe): one thread */
+        return TLS_CLIENT_FAILED;
     }
-    return failed(c, "it closed the connection", "");
+    return ended(c);
 }
 
 /* Errors left over by others must not be taken for ours. */
@@ -209,14 +232,14 @@ static void forget_errors(void)
     errno = 0;
 }
 
-enum redis_tls_result redis_tls_handshake(struct redis_tls_conn *c)
+enum tls_client_io tls_client_handshake(struct tls_client_conn *c)
 {
     forget_errors();
     int n = SSL_do_handshake(c->ssl);
-    return n == 1 ? REDIS_TLS_DONE : judge(c, n);
+    return n == 1 ? TLS_CLIENT_DONE : judge(c, n);
 }
 
-enum redis_tls_result redis_tls_read(struct redis_tls_conn *c, char *p, size_t n, size_t *ret)
+enum tls_client_io tls_client_read(struct tls_client_conn *c, char *p, size_t n, size_t *ret)
 {
     forget_errors();
     int got = SSL_read(c->ssl, p, n < INT_MAX ? (int)n : INT_MAX);
@@ -224,20 +247,20 @@ enum redis_tls_result redis_tls_read(struct redis_tls_conn *c, char *p, size_t n
         return judge(c, got);
     c->heard = true;
     *ret = (size_t)got;
-    return REDIS_TLS_DONE;
+    return TLS_CLIENT_DONE;
 }
 
-enum redis_tls_result redis_tls_write(struct redis_tls_conn *c, const char *p, size_t n, size_t *ret)
+enum tls_client_io tls_client_write(struct tls_client_conn *c, const char *p, size_t n, size_t *ret)
 {
     forget_errors();
     int put = SSL_write(c->ssl, p, n < INT_MAX ? (int)n : INT_MAX);
     if (put <= 0)
         return judge(c, put);
     *ret = (size_t)put;
-    return REDIS_TLS_DONE;
+    return TLS_CLIENT_DONE;
 }
 
-const char *redis_tls_error(const struct redis_tls_conn *c)
+const char *tls_client_error(const struct tls_client_conn *c)
 {
     return c->why;
 }
