@@ -29,8 +29,15 @@ struct session_record {
     struct slice sid, token_hash, user, protocol, ip, agent, origin;
     struct slice attributes; /* a JSON object; empty: nothing is said of them */
     struct slice watches;    /* whom it watches, a line each, for whoever resumes it; NULL: nothing is said of them */
+    struct slice tunnel;     /* whose it is, if it is a tunnel; told with its `disconnect` */
     uint64_t connected_ms;
     uint32_t resume_window_ms; /* how long it is kept when its node dies; 0: not at all */
+};
+
+/* What a tunnel's URL stands for until somebody uses it. ticket: a name that says nothing of the URL. */
+struct tunnel_offer {
+    struct slice ticket, sid, tunnel;
+    uint32_t ttl_ms;
 };
 
 /* How a user is there. */
@@ -171,6 +178,8 @@ struct broker_result {
     struct slice user;               /* session_resume: whose session it is; its rooms are in `rooms` */
     struct slice watches;
     uint64_t connected_ms;
+    const struct tunnel_offer *offer;  /* tunnel_take: sid, tunnel */
+    const struct slice *where;         /* where: nodes, `count` of them */
     const struct wechat_login *wechat; /* wechat_check: openid, unionid, info */
 };
 
@@ -383,6 +392,11 @@ struct broker_ops {
     void (*control_answer)(struct broker *b, const struct control_message *m);
     void (*control_end)(struct broker *b, struct slice sid);
 
+    /* where: which nodes have these sessions open; empty: none. control_to: a control for whatever sessions that node (m->node) has, of which m->sid is one; completes as control, and
+     * ERR_UNAVAILABLE when that node does not listen. For its answer, and the control_end, all is as with control. */
+    void (*where)(struct broker *b, const struct slice *sids, size_t count, broker_done *done, void *arg);
+    void (*control_to)(struct broker *b, const struct control_message *m, broker_done *done, void *arg);
+
     /* The same for a session that nobody has, being parked: ends it now; makes it a (suspended) member of a room, if it is in less than rooms_max; takes it
      * out of one (EXIT kicked). ERR_NOT_FOUND: no such session; ERR_CONFLICT: somebody has it, nothing was done; ERR_LIMIT_EXCEEDED; ERR_NOT_MEMBER. */
     void (*session_end)(struct broker *b, struct slice sid, enum exit_reason reason, broker_done *done, void *arg);
@@ -407,6 +421,10 @@ struct broker_ops {
      * used for one period, known lead_ms before that to all who ask often enough, and dropped after two. */
     void (*secrets)(struct broker *b, struct slice fresh, uint64_t period_ms, uint64_t lead_ms, broker_done *done,
                     void *arg);
+
+    /* A tunnel's URL is given out; is used: once, and in time, else ERR_NOT_FOUND. */
+    void (*tunnel_offer)(struct broker *b, const struct tunnel_offer *o, broker_done *done, void *arg);
+    void (*tunnel_take)(struct broker *b, struct slice ticket, broker_done *done, void *arg);
 
     /* wechat_put: a login begins. wechat_check: is it one, with this secret, of this app (id, name, hash, appid and the times)? Then it was checked last just now.
      * ERR_NOT_FOUND: no such login; ERR_UNAUTHORIZED: there was one, and its time is over (known for WECHAT_KEEP_MS longer than that). */

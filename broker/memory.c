@@ -394,6 +394,7 @@ static void on_sweep(struct timer *t)
     memory_sweep(m);
     memory_sessions_expire(m);
     memory_bans_sweep(m);
+    memory_tunnels_sweep(m);
     memory_wechat_sweep(m);
     memory_users_expire(m);
     timer_start(t, SWEEP_MS);
@@ -424,6 +425,7 @@ static void memory_destroy(struct broker *b)
     memory_once_clear(m);
     memory_secrets_clear(m);
     memory_bans_clear(m);
+    memory_tunnels_clear(m);
     memory_wechat_clear(m);
     memory_events_clear(m);
     free(m->node);
@@ -461,6 +463,8 @@ static const struct broker_ops memory_ops = {
     .room_clear = memory_room_clear,
     .nodes = memory_nodes,
     .control = memory_control,
+    .control_to = memory_control_to,
+    .where = memory_where,
     .control_answer = memory_control_answer,
     .control_end = memory_control_end,
     .session_end = memory_session_end_away,
@@ -473,6 +477,8 @@ static const struct broker_ops memory_ops = {
     .unwatch = memory_unwatch,
     .read = memory_read,
     .secrets = memory_secrets,
+    .tunnel_offer = memory_tunnel_offer,
+    .tunnel_take = memory_tunnel_take,
     .wechat_put = memory_wechat_put,
     .wechat_check = memory_wechat_check,
     .not_ready = memory_not_ready,
@@ -500,6 +506,7 @@ struct broker *broker_memory_create(struct loop *loop, const struct broker_confi
     list_init(&m->once_list);
     list_init(&m->parked);
     list_init(&m->verdicts_all);
+    list_init(&m->offers_by_age);
     list_init(&m->wechat_all);
     memory_events_init(m, cfg);
     list_init(&m->gone);

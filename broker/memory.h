@@ -55,7 +55,7 @@ struct room {
 };
 
 /* What is kept of a session for those who ask. */
-enum told { TOLD_PROTOCOL, TOLD_IP, TOLD_AGENT, TOLD_ORIGIN, TOLD_ATTRIBUTES, TOLD_GIVEN, TOLD_COUNT };
+enum told { TOLD_PROTOCOL, TOLD_IP, TOLD_AGENT, TOLD_ORIGIN, TOLD_ATTRIBUTES, TOLD_TUNNEL, TOLD_GIVEN, TOLD_COUNT };
 
 struct session {
     UT_hash_handle hh;
@@ -139,6 +139,8 @@ struct memory {
     struct link parked; /* sessions */
     struct verdict *verdicts;
     struct link verdicts_all; /* rotated by the sweep */
+    struct offer *offers;
+    struct link offers_by_age;
     struct wechat_user *wechat;
     struct link wechat_all; /* the same users, rotated by the sweep */
     struct link gone;       /* users */
@@ -159,7 +161,7 @@ struct memory {
 void memory_event(struct broker *b, const struct event_record *e, broker_done *done, void *arg);
 void memory_events(struct broker *b, const struct events_ask *ask, broker_done *done, void *arg);
 /* `disconnect`; nothing without a reason. */
-void memory_event_ended(struct memory *m, struct slice sid, struct slice user, struct slice reason);
+void memory_event_ended(struct memory *m, const struct session *s, struct slice reason);
 void memory_events_init(struct memory *m, const struct broker_config *cfg);
 void memory_events_clear(struct memory *m);
 
@@ -231,6 +233,13 @@ void memory_admit(struct broker *b, const struct admission *who, broker_done *do
 void memory_bans_sweep(struct memory *m);
 void memory_bans_clear(struct memory *m);
 
+/* memory_tunnels.c */
+void memory_tunnel_offer(struct broker *b, const struct tunnel_offer *o, broker_done *done, void *arg);
+void memory_tunnel_take(struct broker *b, struct slice ticket, broker_done *done, void *arg);
+void memory_tunnels_sweep(struct memory *m);
+void memory_tunnels_clear(struct memory *m);
+void memory_where(struct broker *b, const struct slice *sids, size_t count, broker_done *done, void *arg);
+
 /* memory_wechat.c */
 void memory_wechat_put(struct broker *b, const struct wechat_login *l, broker_done *done, void *arg);
 void memory_wechat_check(struct broker *b, const struct wechat_login *l, broker_done *done, void *arg);
@@ -247,6 +256,7 @@ void memory_nodes(struct broker *b, broker_done *done, void *arg);
 
 /* memory_control.c */
 void memory_control(struct broker *b, const struct control_message *m, broker_done *done, void *arg);
+void memory_control_to(struct broker *b, const struct control_message *m, broker_done *done, void *arg);
 void memory_control_answer(struct broker *b, const struct control_message *m);
 void memory_control_end(struct broker *b, struct slice sid);
 void memory_session_end_away(struct broker *b, struct slice sid, enum exit_reason reason, broker_done *done, void *arg);

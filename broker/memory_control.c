@@ -42,6 +42,23 @@ void memory_control(struct broker *b, const struct control_message *m, broker_do
     (void)memory_request(b, run_control, &p, done, arg);
 }
 
+static void run_control_to(struct memory *m, struct op *op)
+{
+    if (!slice_eq(op->p.user, slice_str(m->node))) {
+        broker_fail(op->done, op->arg, ERR_UNAVAILABLE, "there is no other node");
+        return;
+    }
+    deliver(m, op, ENVELOPE_CONTROL);
+    broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
+}
+
+void memory_control_to(struct broker *b, const struct control_message *m, broker_done *done, void *arg)
+{
+    struct publish p = message(m);
+    p.user = m->node;
+    (void)memory_request(b, run_control_to, &p, done, arg);
+}
+
 static void run_answer(struct memory *m, struct op *op)
 {
     deliver(m, op, ENVELOPE_CONTROLLED);

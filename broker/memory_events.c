@@ -86,17 +86,22 @@ void memory_event(struct broker *b, const struct event_record *e, broker_done *d
         append(m, e);
 }
 
-void memory_event_ended(struct memory *m, struct slice sid, struct slice user, struct slice reason)
+void memory_event_ended(struct memory *m, const struct session *s, struct slice reason)
 {
+    struct slice sid = {s->sid, s->n}, user = s->user != NULL ? (struct slice){s->user->id, s->user->n} : SLICE_NONE;
     char id[96];
     if (m->event_shards == 0 || reason.n == 0)
         return;
     (void)snprintf(id, sizeof id, "%.*s.disconnect.%llu", (int)(sid.n < 64 ? sid.n : 64), sid.p,
                    (unsigned long long)loop_wall_ms(m->b.loop));
     const struct event_field fields[] = {
-        {SLICE("id"), slice_str(id)}, {SLICE("type"), SLICE("disconnect")},
-        {SLICE("session"), sid},      {SLICE("user"), user},
-        {SLICE("reason"), reason},    {SLICE("node"), slice_str(m->node)},
+        {SLICE("id"), slice_str(id)},
+        {SLICE("type"), SLICE("disconnect")},
+        {SLICE("session"), sid},
+        {SLICE("user"), user},
+        {SLICE("reason"), reason},
+        {SLICE("node"), slice_str(m->node)},
+        {SLICE("tunnel"), slice_str(s->told[TOLD_TUNNEL])},
     };
     append(m, &(struct event_record){.session = sid, .fields = fields, .count = ARRAY_LEN(fields)});
 }

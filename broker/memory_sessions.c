@@ -65,15 +65,12 @@ static struct slice take_text(struct slice *from)
 
 static void keep_told(struct session *s, const struct op *op)
 {
-    struct slice rest = op->p.data, hash = take_text(&rest), protocol = take_text(&rest);
+    struct slice rest = op->p.data, hash = take_text(&rest), protocol = take_text(&rest), tunnel = take_text(&rest);
     size_t fits = hash.n < sizeof s->token_hash ? hash.n : sizeof s->token_hash - 1;
     memcpy(s->token_hash, hash.p, fits);
     s->token_hash[fits] = '\0';
-    const struct slice told[] = {[TOLD_PROTOCOL] = protocol,
-                                 [TOLD_IP] = op->p.room,
-                                 [TOLD_AGENT] = op->p.except,
-                                 [TOLD_ORIGIN] = op->p.key,
-                                 [TOLD_ATTRIBUTES] = rest};
+    const struct slice told[] = {[TOLD_PROTOCOL] = protocol, [TOLD_IP] = op->p.room,   [TOLD_AGENT] = op->p.except,
+                                 [TOLD_ORIGIN] = op->p.key,  [TOLD_ATTRIBUTES] = rest, [TOLD_TUNNEL] = tunnel};
     for (size_t i = 0; i < ARRAY_LEN(told); i++) {
         free(s->told[i]);
         s->told[i] = told[i].n != 0 ? xstrndup(told[i].p, told[i].n) : NULL;
@@ -105,10 +102,12 @@ static void run_session_put(struct memory *m, struct op *op)
 
 void memory_session_put(struct broker *b, const struct session_record *s, broker_done *done, void *arg)
 {
-    struct buf data = BUF_INIT; /* three texts that have no zero byte in them */
+    struct buf data = BUF_INIT; /* four texts that have no zero byte in them */
     buf_append(&data, s->token_hash);
     buf_append_char(&data, '\0');
     buf_append(&data, s->protocol);
+    buf_append_char(&data, '\0');
+    buf_append(&data, s->tunnel);
     buf_append_char(&data, '\0');
     buf_append(&data, s->attributes);
     const struct publish p = {.from = s->sid,
@@ -134,7 +133,7 @@ void memory_run_session_remove(struct memory *m, struct op *op)
 {
     struct session *s = memory_session_find(m, op->p.from);
     if (s != NULL) {
-        memory_event_ended(m, op->p.from, user_of(s), op->p.data);
+        memory_event_ended(m, s, op->p.data);
         session_free(m, s);
     }
     broker_complete(op->done, op->arg, &(struct broker_result){.err = OK});
@@ -231,8 +230,7 @@ void memory_session_end(struct memory *m, struct session *s, enum exit_reason re
                         &(struct envelope){.kind = ENVELOPE_EXIT, .from = sid, .user = user, .reason = reason});
         memory_room_touch(m, room);
     }
-    memory_event_ended(m, (struct slice){s->sid, s->n}, user_of(s),
-                       reason == EXIT_KICKED ? SLICE("kicked") : SLICE("expired"));
+    memory_event_ended(m, s, reason == EXIT_KICKED ? SLICE("kicked") : SLICE("expired"));
     session_free(m, s);
 }
 

@@ -10,7 +10,7 @@
 struct clear_call {
     struct call call;
     struct clearing what; /* slices point into names */
-    struct buf user;
+    struct buf user, tunnel;
     uint64_t since_ms; /* it is being ended; 0: the store has no such session */
     uint64_t turn;
     enum err err; /* what could not be done, while what can be done is */
@@ -23,6 +23,7 @@ static void clear_end(void *arg, const struct broker_result *result)
     struct clear_call *c = arg;
     broker_complete(c->call.done, c->call.arg, result);
     buf_fini(&c->user);
+    buf_fini(&c->tunnel);
     free(c);
 }
 
@@ -126,8 +127,11 @@ static void forget(struct clear_call *c, enum err err, const char *why)
         tell_user(c);
         return;
     }
-    struct ended what = {
-        .sid = c->what.sid, .user = buf_slice(&c->user), .reason = c->what.event, .since_ms = c->since_ms};
+    struct ended what = {.sid = c->what.sid,
+                         .user = buf_slice(&c->user),
+                         .tunnel = buf_slice(&c->tunnel),
+                         .reason = c->what.event,
+                         .since_ms = c->since_ms};
     redis_event_ended(r, &what, on_event_told, c);
 }
 
@@ -162,7 +166,7 @@ static void each_room(struct clear_call *c, const redisReply *reply, bool leave,
     struct member_id id = {.sid = c->what.sid, .user = buf_slice(&c->user), .node = c->what.node, .any = leave};
     if (id.node.n == 0)
         id.node = slice_str(r->node);
-    for (size_t i = 4; i < reply->elements; i++) {
+    for (size_t i = 5; i < reply->elements; i++) {
         id.room = slice_from(reply_slice(reply->element[i]), sizeof "room:" - 1);
         if (id.room.n == 0)
             continue;
@@ -269,6 +273,8 @@ static void on_verdict(void *arg, const redisReply *reply, enum err err, const c
         if (verdict == END || verdict == TO_BE_PARKED) {
             buf_clear(&c->user);
             buf_append(&c->user, user);
+            buf_clear(&c->tunnel);
+            buf_append(&c->tunnel, reply_slice(reply_at(reply, 4)));
             (void)reply_u64(reply_at(reply, 3), &c->since_ms);
         }
         act(c, verdict, reply);
@@ -295,6 +301,7 @@ void session_clear(struct redis *r, const struct clearing *what, broker_done *do
     c->what.score = put(&at, what->score);
     c->what.event = put(&at, what->event);
     buf_append(&c->user, what->user);
+    buf_append(&c->tunnel, what->tunnel);
     c->turn = lease_redis_now(r); /* unless the store tells */
     struct args a;
     script_args(&a, r, SCRIPT_END, 1);

@@ -34,6 +34,7 @@ struct control_call {
     uint16_t slot;
     size_t sid_n;
     struct buf envelope;
+    struct slice node; /* that it is for; empty: whoever has the session. Points behind sid */
     char sid[];
 };
 
@@ -63,6 +64,33 @@ static void on_controlled(void *arg, const redisReply *reply, enum err err, cons
     control_complete(arg, &result);
 }
 
+/* Nobody has heard it: it answers with 0. */
+static void on_told(void *arg, const redisReply *reply, enum err err, const char *why)
+{
+    uint64_t listeners = 0;
+    struct broker_result result = {.err = err, .why = why};
+    if (err == OK && (!reply_u64(reply, &listeners) || listeners == 0)) {
+        result.err = ERR_UNAVAILABLE;
+        result.why = "that node does not listen at the moment";
+    }
+    control_complete(arg, &result);
+}
+
+static void tell_node(struct control_call *c)
+{
+    struct redis *r = c->call.r;
+    struct args a;
+    args_init(&a);
+    arg_str(&a, r->cluster != NULL ? "SPUBLISH" : "PUBLISH");
+    if (arg_inbox_of(&a, r, (struct slice){c->sid, c->sid_n}, c->node)) {
+        arg_slice(&a, buf_slice(&c->envelope));
+        store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_TELLS, on_told, c);
+        return;
+    }
+    args_fini(&a);
+    control_complete(c, &(struct broker_result){.err = ERR_UNAVAILABLE, .why = "no node is called so"});
+}
+
 static void on_inbox_open(void *arg, const struct broker_result *result)
 {
     struct control_call *c = arg;
@@ -73,6 +101,10 @@ static void on_inbox_open(void *arg, const struct broker_result *result)
         return;
     }
     struct args a;
+    if (c->node.n != 0) {
+        tell_node(c);
+        return;
+    }
     script_args(&a, r, SCRIPT_CONTROL, 1);
     (void)arg_key(&a, r->session_prefix, sid, "");
     arg_inbox(&a, r, sid);
@@ -80,23 +112,34 @@ static void on_inbox_open(void *arg, const struct broker_result *result)
     store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_TELLS, on_controlled, c);
 }
 
-void redis_control(struct broker *b, const struct control_message *m, broker_done *done, void *arg)
+static void control(struct redis *r, const struct control_message *m, struct slice node, broker_done *done, void *arg)
 {
-    struct redis *r = redis_of(b);
     if (r->closing) {
         redis_complete_later(r, done, arg, ERR_UNAVAILABLE, "the broker is closing");
         return;
     }
-    struct control_call *c = xcalloc(1, sizeof *c + m->sid.n);
+    struct control_call *c = xcalloc(1, sizeof *c + m->sid.n + node.n);
+    char *at = c->sid;
     c->call = (struct call){.r = r, .done = done, .arg = arg};
     c->slot = session_slot(r, m->sid);
     c->sid_n = m->sid.n;
-    memcpy(c->sid, m->sid.p, m->sid.n);
+    (void)put(&at, m->sid);
+    c->node = put(&at, node);
     pack(r, m, ENVELOPE_CONTROL, &c->envelope);
     inbox_hold(r, c->slot);
     struct gather *g = gather_new(r, on_inbox_open, c);
     inbox_wait(r, c->slot, g);
     gather_close(g);
+}
+
+void redis_control(struct broker *b, const struct control_message *m, broker_done *done, void *arg)
+{
+    control(redis_of(b), m, SLICE_NONE, done, arg);
+}
+
+void redis_control_to(struct broker *b, const struct control_message *m, broker_done *done, void *arg)
+{
+    control(redis_of(b), m, m->node, done, arg);
 }
 
 void redis_control_end(struct broker *b, struct slice sid)

@@ -65,8 +65,9 @@ void redis_event_ended(struct redis *r, const struct ended *what, broker_done *d
         (void)snprintf(since, sizeof since, "%llu", (unsigned long long)what->since_ms);
     (void)snprintf(id, sizeof id, "%.*s.disconnect.%s", (int)(what->sid.n < 64 ? what->sid.n : 64), what->sid.p, since);
     const struct event_field fields[] = {
-        {SLICE("id"), slice_str(id)}, {SLICE("type"), SLICE("disconnect")}, {SLICE("session"), what->sid},
-        {SLICE("user"), what->user},  {SLICE("reason"), what->reason},      {SLICE("node"), slice_str(r->node)},
+        {SLICE("id"), slice_str(id)},    {SLICE("type"), SLICE("disconnect")}, {SLICE("session"), what->sid},
+        {SLICE("user"), what->user},     {SLICE("reason"), what->reason},      {SLICE("node"), slice_str(r->node)},
+        {SLICE("tunnel"), what->tunnel},
     };
     redis_event(&r->b, &(struct event_record){.session = what->sid, .fields = fields, .count = ARRAY_LEN(fields)}, done,
                 arg);

@@ -166,6 +166,7 @@ static void redis_destroy(struct broker *b)
     free(r->revoked_token_prefix);
     free(r->limit_prefix);
     free(r->wechat_prefix);
+    free(r->tunnel_prefix);
     free(r);
 }
 
@@ -199,6 +200,8 @@ static const struct broker_ops redis_ops = {
     .nodes = redis_nodes,
     .limit = redis_limit,
     .control = redis_control,
+    .control_to = redis_control_to,
+    .where = redis_where,
     .control_answer = redis_control_answer,
     .control_end = redis_control_end,
     .session_end = redis_session_end,
@@ -211,6 +214,8 @@ static const struct broker_ops redis_ops = {
     .unwatch = redis_unwatch,
     .read = redis_read,
     .secrets = redis_secrets,
+    .tunnel_offer = redis_tunnel_offer,
+    .tunnel_take = redis_tunnel_take,
     .wechat_put = redis_wechat_put,
     .wechat_check = redis_wechat_check,
     .not_ready = redis_not_ready,
@@ -254,6 +259,7 @@ static void configure(struct redis *r, const struct broker_config *cfg)
     r->revoked_token_prefix = join(r->prefix, "revoked:token:");
     r->limit_prefix = join(r->prefix, "limit:");
     r->wechat_prefix = join(r->prefix, "wechat:");
+    r->tunnel_prefix = join(r->prefix, "tunnel:");
     r->lease_ms = cfg->lease_ms > LEASE_MIN_MS ? cfg->lease_ms : LEASE_MIN_MS;
     r->once_ttl_ms = cfg->once_ttl_ms != 0 ? cfg->once_ttl_ms : 1;
     /* The time to live is the last resort: a reaper must always come first. */

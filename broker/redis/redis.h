@@ -73,7 +73,8 @@ struct redis {
     char *channel_prefix;      /* pub/sub knows no databases: other than 0 they have their number in it */
     char *user_channel_prefix; /* of what is told of users */
     char *session_prefix, *user_prefix, *node_prefix, *rooms_key, *nodes_key, *parked_key;
-    char *ban_prefix, *bans_key, *revoked_user_prefix, *revoked_token_prefix, *limit_prefix, *wechat_prefix;
+    char *ban_prefix, *bans_key, *revoked_user_prefix, *revoked_token_prefix, *limit_prefix, *wechat_prefix,
+        *tunnel_prefix;
     uint32_t lease_ms, once_ttl_ms, session_ttl_ms;
     uint64_t user_keep_ms, started_ms;
     struct redis_link_config link_cfg;
@@ -214,6 +215,7 @@ void sessions_owe_no_more(struct redis *r, struct slice sid, struct slice room);
 /* The sessions that are at this node. */
 struct local_session *local_find(const struct redis *r, struct slice sid);
 void local_add(struct redis *r, struct slice sid, struct slice user);
+void local_is_tunnel(struct local_session *s, struct slice tunnel);
 void local_free(struct redis *r, struct local_session *s);
 /* The turn with which this node got it; 0: not known yet. Both NULL-safe. */
 uint64_t local_taken(const struct local_session *s);
@@ -257,7 +259,8 @@ struct clearing {
     const char
         *set; /* after the node in the name of the set that names this session: ":sessions" or ":lost"; or NULL */
     enum exit_reason reason;
-    struct slice event; /* what the event `disconnect` says is the reason; empty: there is none */
+    struct slice tunnel; /* for when the store does not know */
+    struct slice event;  /* what the event `disconnect` says is the reason; empty: there is none */
     uint64_t
         heartbeat_ms; /* of a node that died: the session's window began then, and it is parked until that is over. 0: it is not */
     bool *
@@ -312,6 +315,7 @@ void redis_nodes(struct broker *b, broker_done *done, void *arg);
 
 /* control.c */
 void redis_control(struct broker *b, const struct control_message *m, broker_done *done, void *arg);
+void redis_control_to(struct broker *b, const struct control_message *m, broker_done *done, void *arg);
 void redis_control_answer(struct broker *b, const struct control_message *m);
 void redis_control_end(struct broker *b, struct slice sid);
 void redis_session_end(struct broker *b, struct slice sid, enum exit_reason reason, broker_done *done, void *arg);
@@ -322,6 +326,11 @@ void redis_away_leave(struct broker *b, struct slice sid, struct slice room, bro
 /* secrets.c */
 void redis_secrets(struct broker *b, struct slice fresh, uint64_t period_ms, uint64_t lead_ms, broker_done *done,
                    void *arg);
+
+/* tunnels.c */
+void redis_tunnel_offer(struct broker *b, const struct tunnel_offer *o, broker_done *done, void *arg);
+void redis_tunnel_take(struct broker *b, struct slice ticket, broker_done *done, void *arg);
+void redis_where(struct broker *b, const struct slice *sids, size_t count, broker_done *done, void *arg);
 
 /* wechat.c */
 void redis_wechat_put(struct broker *b, const struct wechat_login *l, broker_done *done, void *arg);
@@ -364,7 +373,8 @@ void redis_event(struct broker *b, const struct event_record *e, broker_done *do
 void redis_events(struct broker *b, const struct events_ask *ask, broker_done *done, void *arg);
 struct ended {
     struct slice sid, user, reason;
-    uint64_t since_ms; /* makes the event's id; 0: the store does not know */
+    struct slice tunnel; /* of struct session_record */
+    uint64_t since_ms;   /* makes the event's id; 0: the store does not know */
 };
 void redis_event_ended(struct redis *r, const struct ended *what, broker_done *done, void *arg);
 

@@ -16,6 +16,7 @@ struct local_session {
         taken; /* the turn with which this node got it: who got it earlier does not have it, whatever Redis says after a failover */
     uint64_t serial; /* another one each time it comes here */
     struct slice user;
+    char *tunnel; /* NULL: it is none */
     char bytes[];
 };
 
@@ -57,6 +58,7 @@ void local_free(struct redis *r, struct local_session *s)
     inbox_release(r, s->slot);
     HASH_DELETE(hh, r->sessions.table, s);
     list_del(&s->all);
+    free(s->tunnel);
     free(s);
 }
 
@@ -119,6 +121,12 @@ void local_returning(struct local_session *s, struct slice room)
     back->n = room.n;
     memcpy(back->room, room.p, room.n);
     list_append(&s->returning, &back->link);
+}
+
+void local_is_tunnel(struct local_session *s, struct slice tunnel)
+{
+    free(s->tunnel);
+    s->tunnel = tunnel.n != 0 ? xstrndup(tunnel.p, tunnel.n) : NULL;
 }
 
 struct slice local_user(const struct local_session *s)
@@ -211,6 +219,10 @@ static void put_args(struct args *a, const struct redis *r, const struct session
         arg_str(a, "attributes");
         arg_slice(a, s->attributes);
     }
+    if (s->tunnel.n != 0) {
+        arg_str(a, "tunnel");
+        arg_slice(a, s->tunnel);
+    }
     if (s->watches.p != NULL) {
         arg_str(a, "watch");
         arg_slice(a, s->watches);
@@ -229,6 +241,7 @@ void redis_session_put(struct broker *b, const struct session_record *s, broker_
     struct redis *r = redis_of(b);
     struct args a;
     local_add(r, s->sid, s->user);
+    local_is_tunnel(local_find(r, s->sid), s->tunnel);
     strangers_begun(r, s->sid);
     sessions_owe_no_more(r, s->sid, SLICE_NONE);
     if (s->resume_window_ms > r->sessions.window_ms)
@@ -290,6 +303,7 @@ static void remove_session(struct redis *r, const struct ended *s, broker_done *
                             .sid = sid,
                             .user = user,
                             .set = ":sessions",
+                            .tunnel = s->tunnel,
                             .reason = EXIT_DISCONNECT,
                             .event = s->reason};
     session_clear(r, &what, on_removed, c);
@@ -300,10 +314,12 @@ void redis_session_remove(struct broker *b, struct slice sid, struct slice user,
 {
     struct redis *r = redis_of(b);
     struct local_session *s = local_find(r, sid);
+    AUTO_FREE char *tunnel = s != NULL ? TAKE(s->tunnel) : NULL;
     if (s != NULL)
         local_free(r, s);
     strangers_ended(r, sid, reason);
-    remove_session(r, &(struct ended){.sid = sid, .user = user, .reason = reason}, done, arg);
+    remove_session(r, &(struct ended){.sid = sid, .user = user, .tunnel = slice_str(tunnel), .reason = reason}, done,
+                   arg);
 }
 
 /* Debts. */

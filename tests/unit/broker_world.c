@@ -248,8 +248,14 @@ void answered(void *arg, const struct broker_result *r)
     a->mine = r->mine;
     a->anew = r->anew;
     a->dropped = r->dropped;
-    take(a->owner, sizeof a->owner, r->wechat != NULL && r->err == OK ? r->wechat->openid : r->user);
-    take(a->watches, sizeof a->watches, r->watches);
+    const struct tunnel_offer *o = r->err == OK ? r->offer : NULL;
+    take(a->owner, sizeof a->owner,
+         o != NULL                           ? o->sid
+         : r->wechat != NULL && r->err == OK ? r->wechat->openid
+                                             : r->user);
+    take(a->watches, sizeof a->watches, o != NULL ? o->tunnel : r->watches);
+    for (size_t i = 0; i < r->count && r->where != NULL; i++)
+        TAKE_SLICE(name, r->where[i]);
     for (size_t i = 0; i < r->count && r->users != NULL; i++) {
         TAKE_SLICE(user, r->users[i].user);
         a->entries[i].user_state = r->users[i].state;

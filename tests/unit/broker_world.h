@@ -50,8 +50,8 @@ struct answer {
     bool repeated, more, away, mine, anew, stored;
     uint64_t dropped;
     uint32_t replicas;
-    char owner[150]; /* user of a session resumed, or who has logged in */
-    char watches[300];
+    char owner[150];   /* user of a session resumed, who has logged in, or the session of a tunnel */
+    char watches[300]; /* or whose tunnel */
     char cursor[400];
     size_t cursor_n, count;
     struct {
