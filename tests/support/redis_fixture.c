@@ -143,7 +143,8 @@ static void forget(const struct redis_fixture *f)
         *at = f->next;
 }
 
-void redis_fixture_restart(struct redis_fixture *f)
+/* False: it ended, with its port taken by somebody else for instance. */
+static bool launch(struct redis_fixture *f)
 {
     loop_fake_others = wait_for_servers;
     f->next = running;
@@ -155,13 +156,33 @@ void redis_fixture_restart(struct redis_fixture *f)
     if (f->pid == 0)
         run_server(f);
     for (int i = 0; i < 4000; i++) {
-        if (waitpid(f->pid, NULL, WNOHANG) != 0)
-            die("redis-server ended");
+        if (waitpid(f->pid, NULL, WNOHANG) != 0) {
+            f->pid = 0;
+            return false;
+        }
         if (answers(f))
-            return;
+            return true;
         nap();
     }
     die("redis-server does not answer");
+    return false;
+}
+
+void redis_fixture_restart(struct redis_fixture *f)
+{
+    if (!launch(f))
+        die("redis-server ended");
+}
+
+/* For one with new ports, which are free until somebody else has them: tries again with others. */
+static bool launched(struct redis_fixture *f, int tries)
+{
+    bool up = launch(f);
+    if (!up)
+        redis_fixture_stop(f);
+    if (!up && tries == 3)
+        die("redis-server ended");
+    return up;
 }
 
 static FILE *prepare(struct redis_fixture *f)
@@ -176,28 +197,35 @@ static FILE *prepare(struct redis_fixture *f)
 
 void redis_fixture_start(struct redis_fixture *f)
 {
-    (void)fclose(prepare(f));
-    redis_fixture_restart(f);
+    int tries = 0;
+    do
+        (void)fclose(prepare(f));
+    while (!launched(f, ++tries));
 }
 
 void redis_fixture_start_node(struct redis_fixture *f)
 {
-    FILE *conf = prepare(f);
-    f->bus = redis_fixture_free_port();
-    fprintf(conf, "cluster-enabled yes\ncluster-port %d\ncluster-node-timeout 1500\n", f->bus);
-    fprintf(conf, "cluster-replica-validity-factor 0\ncluster-require-full-coverage no\nrepl-diskless-sync-delay 0\n");
-    (void)fclose(conf);
-    redis_fixture_restart(f);
+    int tries = 0;
+    do {
+        FILE *conf = prepare(f);
+        f->bus = redis_fixture_free_port();
+        fprintf(conf, "cluster-enabled yes\ncluster-port %d\ncluster-node-timeout 1500\n", f->bus);
+        fprintf(conf,
+                "cluster-replica-validity-factor 0\ncluster-require-full-coverage no\nrepl-diskless-sync-delay 0\n");
+        (void)fclose(conf);
+    } while (!launched(f, ++tries));
 }
 
 void redis_fixture_start_tls(struct redis_fixture *f, const char *ca, const char *dir, const char *name)
 {
-    FILE *conf = prepare(f);
-    f->tls_port = redis_fixture_free_port();
-    fprintf(conf, "tls-port %d\ntls-auth-clients optional\ntls-ca-cert-file %s\n", f->tls_port, ca);
-    fprintf(conf, "tls-cert-file %s/%s.pem\ntls-key-file %s/%s.key\n", dir, name, dir, name);
-    (void)fclose(conf);
-    redis_fixture_restart(f);
+    int tries = 0;
+    do {
+        FILE *conf = prepare(f);
+        f->tls_port = redis_fixture_free_port();
+        fprintf(conf, "tls-port %d\ntls-auth-clients optional\ntls-ca-cert-file %s\n", f->tls_port, ca);
+        fprintf(conf, "tls-cert-file %s/%s.pem\ntls-key-file %s/%s.key\n", dir, name, dir, name);
+        (void)fclose(conf);
+    } while (!launched(f, ++tries));
 }
 
 void redis_fixture_kill(struct redis_fixture *f)
