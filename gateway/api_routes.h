@@ -1,4 +1,4 @@
-/* gateway/api_routes.h: every route of the server API. docs/openapi.yaml is checked against this list. */
+/* gateway/api_routes.h: every route of the server API. docs/openapi.yaml is checked against this list, and that each is tested: tests/lint/openapi.sh says how. */
 #ifndef XD_API_ROUTES_H
 #define XD_API_ROUTES_H
 

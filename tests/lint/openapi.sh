@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# docs/openapi.yaml has every route of gateway/api_routes.h with its scope, and no other; what it refers to is there. Usage: tests/lint/openapi.sh
+# docs/openapi.yaml has every route of gateway/api_routes.h with its scope, and no other; what it refers to is there; every operation is tested. Usage: tests/lint/openapi.sh
 source "$(dirname "$0")/lib.sh"
 
 routes=$(sed -nE 's/^ *X\("([A-Z]+)", *"([^"]+)", *SCOPE_([A-Z_]+),.*/\1 \2 \3/p' gateway/api_routes.h | tr 'A-Z' 'a-z' |
@@ -36,4 +36,22 @@ while IFS= read -r ref; do
     status=1
   fi
 done < <(grep -oE '#/components/[a-zA-Z]+/[a-zA-Z]+' docs/openapi.yaml | sed 's,#/components/,,' | LC_ALL=C sort -u)
+
+# What a new operation needs besides: tests/integration/operations.test.mjs looks whether the seed is a request for it.
+count=0
+while IFS= read -r id; do
+  count=$((count + 1))
+  if ! grep -qE "^  $id: \{" tests/integration/operations.test.mjs; then
+    echo "tests/integration/operations.test.mjs: no row for $id: done, refused to who may not, refused when it makes no sense"
+    status=1
+  fi
+  if [[ ! -s tests/fuzz/corpus/fuzz_operation/$id ]]; then
+    echo "tests/fuzz/corpus/fuzz_operation/$id: no seed; a line METHOD /path, then the body"
+    status=1
+  fi
+done < <(sed -nE 's/^      operationId: ([A-Za-z]+)$/\1/p' docs/openapi.yaml)
+if [[ $count != $(wc -l <<<"$routes") ]]; then
+  echo "docs/openapi.yaml: $count operationIds for $(wc -l <<<"$routes") routes"
+  status=1
+fi
 exit $status
