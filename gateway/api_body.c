@@ -16,8 +16,8 @@ static const char *const names[MEMBERS] = {
 
 /* --- members --- */
 
-static enum err read_text(struct json_value v, const char *name, size_t max, struct arena *a, struct slice *ret,
-                          struct error *reterr)
+enum err api_read_text(struct json_value v, const char *name, size_t max, struct arena *a, struct slice *ret,
+                       struct error *reterr)
 {
     if (v.kind != JSON_KIND_STRING)
         return fail(reterr, ERR_BAD_REQUEST, "%s must be a string", name);
@@ -29,10 +29,9 @@ static enum err read_text(struct json_value v, const char *name, size_t max, str
     return OK;
 }
 
-static enum err read_word(struct json_value v, const char *name, struct arena *a, struct slice *ret,
-                          struct error *reterr)
+enum err api_read_word(struct json_value v, const char *name, struct arena *a, struct slice *ret, struct error *reterr)
 {
-    enum err err = read_text(v, name, NAME_MAX_KEY, a, ret, reterr);
+    enum err err = api_read_text(v, name, NAME_MAX_KEY, a, ret, reterr);
     for (size_t i = 0; err == OK && i < ret->n; i++) {
         char c = ret->p[i];
         if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '.' ||
@@ -77,11 +76,11 @@ static enum err read_common(const struct json_value *v, struct arena *a, struct 
 {
     enum err err = read_data(v, a, ret, reterr);
     if (err == OK && v[EVENT].kind != JSON_KIND_NONE)
-        err = read_text(v[EVENT], "event", NAME_MAX_EVENT, a, &ret->event, reterr);
+        err = api_read_text(v[EVENT], "event", NAME_MAX_EVENT, a, &ret->event, reterr);
     if (err == OK && v[KEY].kind != JSON_KIND_NONE)
-        err = read_word(v[KEY], "key", a, &ret->key, reterr);
+        err = api_read_word(v[KEY], "key", a, &ret->key, reterr);
     if (err == OK && v[EXCEPT].kind != JSON_KIND_NONE)
-        err = read_word(v[EXCEPT], "except", a, &ret->except, reterr);
+        err = api_read_word(v[EXCEPT], "except", a, &ret->except, reterr);
     return err;
 }
 
@@ -99,7 +98,7 @@ static enum err read_publish(const struct json_value *v, struct arena *a, struct
     *ret = (struct api_message){.to = API_TO_ROOM};
     if (v[ROOM].kind == JSON_KIND_NONE)
         return fail(reterr, ERR_BAD_REQUEST, "room is missing");
-    enum err err = read_text(v[ROOM], "room", NAME_MAX_ROOM, a, &ret->room, reterr);
+    enum err err = api_read_text(v[ROOM], "room", NAME_MAX_ROOM, a, &ret->room, reterr);
     if (err == OK && ret->room.p[0] == '$')
         err = fail(reterr, ERR_INVALID_NAME, "rooms that begin with $ are the server's own: use send or broadcast");
     return err != OK ? err : read_common(v, a, ret, reterr);
@@ -135,8 +134,8 @@ static enum err join_names(struct slice before, struct slice name, struct arena 
 static enum err read_target(struct json_value v, bool user, struct arena *a, struct slice *ret, struct error *reterr)
 {
     struct slice name;
-    enum err err =
-        user ? read_text(v, "user", NAME_MAX_USER, a, &name, reterr) : read_word(v, "session", a, &name, reterr);
+    enum err err = user ? api_read_text(v, "user", NAME_MAX_USER, a, &name, reterr)
+                        : api_read_word(v, "session", a, &name, reterr);
     return err != OK ? err : join_names(user ? SLICE("$user:") : SLICE("$session:"), name, a, ret, reterr);
 }
 

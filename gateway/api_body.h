@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "proto/envelope.h"
+#include "proto/json.h"
 
 #define API_BATCH_MAX   100 /* messages of one batch */
 #define API_TARGETS_MAX 100 /* users or sessions of one send */
@@ -32,5 +33,11 @@ enum err api_read_broadcast(struct slice body, struct arena *a, struct api_messa
  * *ret_errors (code OK: none). */
 enum err api_read_batch(struct slice body, struct arena *a, struct api_message **ret, struct error **ret_errors,
                         size_t *ret_count, struct error *reterr);
+
+/* A member that is a string of 1 to max bytes without control characters. name is for the error. */
+enum err api_read_text(struct json_value v, const char *name, size_t max, struct arena *a, struct slice *ret,
+                       struct error *reterr);
+/* One that is a session or a key. */
+enum err api_read_word(struct json_value v, const char *name, struct arena *a, struct slice *ret, struct error *reterr);
 
 #endif

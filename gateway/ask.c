@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "gateway/actions.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
@@ -42,12 +43,27 @@ static void tell_failure(struct request **r, enum err err, const struct answer *
 
 /* --- calls --- */
 
+struct call {
+    struct request *request;
+    char id[QUESTION_ID_MAX];
+};
+
+/* What else the backend wants done does not depend on the client: it may be gone. */
+static void act_on(const struct answer *a, const struct session *s, const char *id)
+{
+    const struct actions_of of = {.id = slice_str(id), .session = slice_str(s->sid)};
+    actions_of_answer(s->gw, a->members[ANSWER_ACTIONS], &of);
+}
+
 static void on_called(void *arg, const struct backend_result *result)
 {
-    struct request *r = arg;
+    struct call *call = arg;
+    struct request *r = call->request;
     struct answer a;
     struct error error;
     enum err err = answer_read(result, &a, &error);
+    act_on(&a, r->session, call->id);
+    free(call);
     if (err != OK) {
         tell_failure(&r, err, &a, &error, result);
         return;
@@ -70,7 +86,10 @@ enum err ask_call(struct session *s, const struct command *c, struct error *rete
     question_data(&q, c->data, c->data_type);
     question_end(&q);
     metrics->backend_calls++;
-    backend_post(g->backend, slice_str(q.id), buf_slice(&q.body), on_called, request_create(s, c));
+    struct call *call = xcalloc(1, sizeof *call);
+    call->request = request_create(s, c);
+    memcpy(call->id, q.id, sizeof call->id);
+    backend_post(g->backend, slice_str(call->id), buf_slice(&q.body), on_called, call);
     buf_fini(&q.body);
     return OK;
 }
@@ -133,6 +152,7 @@ static void decide(struct ask *ask, const struct backend_result *result)
     } else {
         command_publish(TAKE(ask->request), &ask->command, ask->room);
     }
+    act_on(&a, s, ask->question.id);
     arena_reset(&arena);
 }
 

@@ -9,7 +9,9 @@
 #include "base/table.h"
 #include "base/text.h"
 #include "broker/broker.h"
+#include "gateway/actions.h"
 #include "gateway/event_json.h"
+#include "gateway/gateway.h"
 #include "gateway/metrics.h"
 #include "gateway/webhook/backend.h"
 
@@ -62,6 +64,7 @@ struct shard {
 };
 
 struct delivery {
+    struct gateway *gw;
     struct loop *loop;
     struct broker *broker;
     struct backend *backend;
@@ -215,12 +218,11 @@ static bool give_up(const struct item *i, const struct backend_result *r)
     return false;
 }
 
-static void on_posted(void *arg, const struct backend_result *r)
+/* Its post is over, and what the answer wanted done. */
+static void over(struct item *i, bool taken, const struct backend_result *r)
 {
-    struct item *i = arg;
     struct chain *c = i->chain;
     struct delivery *d = c->delivery;
-    bool taken = r->err == OK && r->status / 100 == 2;
     c->busy = false;
     d->under_way--;
     loop_idle(d->loop, &d->pump, 0);
@@ -247,6 +249,24 @@ static void on_posted(void *arg, const struct backend_result *r)
     uint32_t delay = delay_of(i->attempts);
     c->waiting = true;
     timer_start(&c->retry, r->retry_ms > delay ? r->retry_ms : delay);
+}
+
+static void on_acted(void *arg)
+{
+    static const struct backend_result stopped = {.err = ERR_UNAVAILABLE}, done = {.err = OK};
+    struct item *i = arg;
+    bool stopping = i->chain->delivery->gw->broker == NULL; /* whoever is next posts it again */
+    over(i, !stopping, stopping ? &stopped : &done);
+}
+
+static void on_posted(void *arg, const struct backend_result *r)
+{
+    struct item *i = arg;
+    const struct chain *c = i->chain;
+    const struct actions_of of = {.id = buf_slice(&i->id), .session = {c->session, c->n}};
+    bool taken = r->err == OK && r->status / 100 == 2;
+    if (!taken || !actions_of_event(c->delivery->gw, r->body, &of, on_acted, i))
+        over(i, taken, r);
 }
 
 static void post(struct delivery *d, struct chain *c)
@@ -416,17 +436,18 @@ void delivery_kick(struct delivery *d, const char *session)
 
 /* --- life --- */
 
-struct delivery *delivery_create(struct loop *loop, struct broker *broker, struct backend *backend,
-                                 const struct delivery_config *cfg)
+struct delivery *delivery_create(struct gateway *g, const struct delivery_config *cfg)
 {
     struct delivery *d = xcalloc(1, sizeof *d + cfg->shards * sizeof d->shards[0]);
+    struct loop *loop = g->loop;
+    d->gw = g;
     d->loop = loop;
-    d->broker = broker;
-    d->backend = backend;
+    d->broker = g->broker;
+    d->backend = g->backend;
     d->cfg = *cfg;
     list_init(&d->ready);
     task_init(&d->pump, on_pump);
-    backend_on_change(backend, on_backend_change, d);
+    backend_on_change(g->backend, on_backend_change, d);
     for (uint32_t i = 0; i < cfg->shards; i++) {
         struct shard *s = &d->shards[i];
         *s = (struct shard){.delivery = d, .index = i};

@@ -1,23 +1,21 @@
 /* gateway/delivery.h: bringing the store's events to the backend. Of each shard one node at a time takes care (a lease in the store): it reads a bounded window, posts
  * the events of each session one after another, those of different sessions at once, and tells the store up to where everything is delivered. Whoever takes over begins
- * there: what was delivered beyond it is delivered again, with the same ids. */
+ * there: what was delivered beyond it is delivered again, with the same ids. What the backend's answer wants done is done before the session's next event is posted. */
 #ifndef XD_DELIVERY_H
 #define XD_DELIVERY_H
 
 #include "base/loop.h"
 
-struct backend;
-struct broker;
 struct delivery;
+struct gateway;
 
 struct delivery_config {
     uint32_t shards, lease_ms;
     uint32_t concurrency; /* events under way at once */
 };
 
-/* broker and backend are borrowed. */
-struct delivery *delivery_create(struct loop *loop, struct broker *broker, struct backend *backend,
-                                 const struct delivery_config *cfg);
+/* The gateway has its broker and its backend. */
+struct delivery *delivery_create(struct gateway *g, const struct delivery_config *cfg);
 /* Asks neither broker nor backend for anything more: they are about to be destroyed. NULL-safe. */
 void delivery_abandon(struct delivery *d);
 /* When broker and backend were destroyed: nothing is under way any more. NULL-safe, clears the pointer. */

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "gateway/act.h"
 #include "gateway/admit.h"
 #include "gateway/api_keys.h"
 #include "gateway/audit.h"
@@ -307,6 +308,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     starts_init(&g->starts, g);
     list_init(&g->greetings);
     list_init(&g->reporting);
+    list_init(&g->acts);
     g->reports_on = cfg->events || cfg->backend_url != NULL;
     list_init(&g->rechecks);
     list_init(&g->audits);
@@ -353,10 +355,9 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
         return NULL;
     }
     if (g->backend != NULL)
-        g->delivery = delivery_create(loop, g->broker, g->backend,
-                                      &(struct delivery_config){.shards = cfg->event_shards,
-                                                                .lease_ms = cfg->lease_ms,
-                                                                .concurrency = cfg->backend_concurrency});
+        g->delivery = delivery_create(g, &(struct delivery_config){.shards = cfg->event_shards,
+                                                                   .lease_ms = cfg->lease_ms,
+                                                                   .concurrency = cfg->backend_concurrency});
     log_keys(g);
     log_api_keys(g);
     g->limits = limits_create(g);
@@ -389,8 +390,9 @@ void gateway_destroy(struct gateway **gp)
     broker_destroy(&broker);                 /* completes what is under way: no request is left */
     backend_destroy(&g->backend);            /* the same */
     mina_close(g);                           /* and this */
-    delivery_destroy(&g->delivery);
     control_fini(g);
+    act_fini(g); /* what waits to be tried again */
+    delivery_destroy(&g->delivery);
     watch_fini(g);
     limits_destroy(&g->limits);
     starts_fini(&g->starts);

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "gateway/actions.h"
 #include "gateway/auth/auth.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
@@ -16,6 +17,7 @@
 struct knock {
     struct conn *conn; /* NULL: gone */
     struct gateway *gw;
+    char id[QUESTION_ID_MAX];
 };
 
 static void let_in(struct conn *c, struct auth_claims *claims)
@@ -53,9 +55,10 @@ static void on_answer(void *arg, const struct backend_result *result)
     struct error error = {0};
     struct auth_claims claims = {0};
     uint32_t retry_ms = result->retry_ms != 0 ? result->retry_ms : 1000;
+    enum err err = answer_read(result, &a, &error);
+    actions_of_answer(k->gw, a.members[ANSWER_ACTIONS], &(struct actions_of){.id = slice_str(k->id)});
     if (c != NULL) {
         c->greeting->knock = NULL;
-        enum err err = answer_read(result, &a, &error);
         if (err == OK)
             err = auth_answer_read(result->body, loop_wall_ms(k->gw->loop) / 1000, &claims, &error);
         conn_pause(c, false); /* a session pauses it again until its welcome; a closing connection reads to its end */
@@ -87,7 +90,8 @@ void knock_begin(struct conn *c, const struct http_request *r, struct slice name
     question_text(&q, "protocol", slice_str(c->protocol->name));
     question_end(&q);
     metrics->backend_calls++;
-    backend_post(c->gw->backend, slice_str(q.id), buf_slice(&q.body), on_answer, k);
+    memcpy(k->id, q.id, sizeof k->id);
+    backend_post(c->gw->backend, slice_str(k->id), buf_slice(&q.body), on_answer, k);
     buf_fini(&q.body);
 }
 

@@ -71,6 +71,8 @@
     X(events_delivered,     "counter", "events that the backend took")                       \
     X(events_retried,       "counter", "times an event could not be delivered and was put off") \
     X(events_refused,       "counter", "events given up because the backend would not take them") \
+    X(actions_done,         "counter", "actions in answers of the backend that were carried out") \
+    X(actions_failed,       "counter", "actions in answers of the backend that were not, and lists that could not be read") \
     X(events_undelivered,   "counter", "events that were too many or too old before the backend took them") \
     X(backend_requests,     "counter", "requests to the backend")                            \
     X(backend_calls,        "counter", "questions to the backend while a client waits: connect, call, publish") \

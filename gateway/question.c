@@ -83,7 +83,7 @@ static void read_reason(const struct answer *a, char ret[QUESTION_REASON_MAX + 1
 
 enum err answer_read(const struct backend_result *r, struct answer *ret, struct error *reterr)
 {
-    static const char *const names[ANSWER_MEMBERS] = {"allow", "reason", "data", "event"};
+    static const char *const names[ANSWER_MEMBERS] = {"allow", "reason", "data", "event", "actions"};
     struct error ignored;
     *ret = (struct answer){.reason = ""};
     if (r->err != OK)

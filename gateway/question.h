@@ -27,7 +27,7 @@ void question_data(struct question *q, struct slice data, enum data_type type);
 void question_end(struct question *q);
 
 /* Members that an answer may have. */
-enum answer_member { ANSWER_ALLOW, ANSWER_REASON, ANSWER_DATA, ANSWER_EVENT, ANSWER_MEMBERS };
+enum answer_member { ANSWER_ALLOW, ANSWER_REASON, ANSWER_DATA, ANSWER_EVENT, ANSWER_ACTIONS, ANSWER_MEMBERS };
 
 struct answer {
     struct json_value members[ANSWER_MEMBERS]; /* point into the result's body */

@@ -56,7 +56,8 @@ static bool refuse(broker_done *done, void *arg)
 
 static void fake_publish(struct broker *b, const struct publish *p, broker_done *done, void *arg)
 {
-    if (!refuse_if(core_now->no_publish && p->was.at.offset != 0, done, arg))
+    bool down = core_now->no_messages || (core_now->no_publish && p->was.at.offset != 0);
+    if (!refuse_if(down, done, arg))
         memory_ops->publish(b, p, done, arg);
 }
 

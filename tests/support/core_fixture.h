@@ -24,6 +24,7 @@ struct core {
     struct gateway *gw;
     bool deaf;                    /* what the broker tells the gateway is lost */
     bool no_joins;                /* joining fails with ERR_UNAVAILABLE */
+    bool no_messages;             /* publishing fails with ERR_UNAVAILABLE */
     bool no_publish;              /* appending again fails with ERR_UNAVAILABLE */
     struct position lagging_head; /* the next history finds a store that has come no further yet */
     bool no_subscriptions;        /* subscribing fails with ERR_UNAVAILABLE */

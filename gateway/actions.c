@@ -1,0 +1,175 @@
+/* gateway/actions.c: lists of actions. */
+#include "gateway/actions.h"
+
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "gateway/act.h"
+#include "gateway/gateway.h"
+#include "gateway/metrics.h"
+
+#define ID_MAX    128u /* of an event, in keys; others write events, too */
+#define KEY_MAX   (ID_MAX + 8)
+#define BYTES_MAX ((size_t)32 << 20) /* of lists that nobody waits for */
+
+struct actions {
+    struct gateway *gw;
+    actions_done *done; /* NULL: nobody waits */
+    void *arg;
+    struct json_value list; /* of text */
+    size_t at, index;
+    struct arena arena; /* of the one under way */
+    struct action action;
+    char key[KEY_MAX];
+    struct slice id, session; /* of text */
+    size_t n;
+    char text[];
+};
+
+static void go_on(struct actions *l);
+
+static void tell_failure(struct slice id, size_t index, const char *what, enum err err, const char *why)
+{
+    metrics->actions_failed++;
+    LOG_PEER(WARN, "an action of the backend failed", "of=%s index=%zu do=%s code=%s why=%s", log_q(id), index, what,
+             err_name(err), log_q(slice_str(why)));
+}
+
+static void end(struct actions *l)
+{
+    if (l->done != NULL)
+        l->done(l->arg);
+    else
+        l->gw->actions_bytes -= l->n;
+    arena_reset(&l->arena);
+    free(l);
+}
+
+static void on_acted(void *arg, const struct act_result *r)
+{
+    struct actions *l = arg;
+    if (l->gw->broker != NULL && r->err != OK)
+        tell_failure(l->id, l->index - 1, action_word(l->action.kind), r->err, r->why);
+    metrics->actions_done += r->err == OK;
+    if (l->gw->broker != NULL)
+        go_on(l);
+    else
+        end(l);
+}
+
+/* A key that no client can have: of theirs none has a `#`. */
+static void begin(struct actions *l)
+{
+    int n = snprintf(l->key, sizeof l->key, "%.*s#%zu", SLICE_FMT(l->id), l->index);
+    struct slice key = l->id.n != 0 ? (struct slice){l->key, (size_t)n} : SLICE_NONE;
+    l->index++;
+    act(l->gw, &l->action, key, SLICE("backend"), on_acted, l);
+}
+
+static void go_on(struct actions *l)
+{
+    struct json_value element;
+    struct error error;
+    while (json_next(l->list, &l->at, &element)) {
+        arena_reset(&l->arena);
+        if (action_read(element.raw, l->session, loop_wall_ms(l->gw->loop), &l->arena, &l->action, &error) == OK) {
+            begin(l);
+            return;
+        }
+        tell_failure(l->id, l->index++, "-", error.code, error.text);
+    }
+    end(l);
+}
+
+static struct slice put(char **at, struct slice s)
+{
+    struct slice copy = {*at, s.n};
+    if (s.n != 0)
+        memcpy(*at, s.p, s.n);
+    *at += s.n;
+    return copy;
+}
+
+/* False: there is none to be carried out. */
+static bool bounded(struct json_value list, struct slice id)
+{
+    struct json_value element;
+    struct error error;
+    size_t n = 0, at = 0;
+    if (list.kind != JSON_KIND_ARRAY) {
+        tell_failure(id, 0, "-", ERR_BAD_REQUEST, "actions must be an array");
+        return false;
+    }
+    while (json_next(list, &at, &element))
+        n++;
+    if (n <= ACTIONS_MAX)
+        return n != 0;
+    tell_failure(id, 0, "-",
+                 fail(&error, ERR_TOO_LARGE, "%zu actions, %d allowed: none was carried out", n, ACTIONS_MAX),
+                 error.text);
+    return false;
+}
+
+static struct actions *create(struct gateway *g, struct json_value list, const struct actions_of *of)
+{
+    struct slice id = {of->id.p, of->id.n < ID_MAX ? of->id.n : ID_MAX};
+    struct actions *l = xcalloc(1, sizeof *l + list.raw.n + id.n + of->session.n);
+    char *at = l->text;
+    l->gw = g;
+    l->n = list.raw.n;
+    l->list = (struct json_value){list.kind, put(&at, list.raw)};
+    l->id = put(&at, id);
+    l->session = put(&at, of->session);
+    arena_init(&l->arena, ACTION_ARENA);
+    return l;
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* What is no object says nothing to us. */
+static bool find_list(struct slice body, struct slice id, struct json_value *ret)
+{
+    static const char *const names[] = {"actions"};
+    struct error error;
+    size_t space = 0;
+    *ret = (struct json_value){.kind = JSON_KIND_NONE};
+    while (space < body.n && is_space(body.p[space]))
+        space++;
+    if (space == body.n || body.p[space] != '{')
+        return false;
+    enum err err = utf8_valid(body) ? json_members(body, names, 1, ret, &error)
+                                    : fail(&error, ERR_BAD_UTF8, "the answer is not UTF-8");
+    if (err != OK)
+        tell_failure(id, 0, "-", err, error.text);
+    return err == OK && ret->kind != JSON_KIND_NONE;
+}
+
+bool actions_of_event(struct gateway *g, struct slice body, const struct actions_of *of, actions_done *done, void *arg)
+{
+    struct json_value list;
+    if (g->broker == NULL || !find_list(body, of->id, &list) || !bounded(list, of->id))
+        return false;
+    struct actions *l = create(g, list, of);
+    l->done = done;
+    l->arg = arg;
+    go_on(l);
+    return true;
+}
+
+void actions_of_answer(struct gateway *g, struct json_value list, const struct actions_of *of)
+{
+    if (list.kind == JSON_KIND_NONE || g->broker == NULL || !bounded(list, of->id))
+        return;
+    if (g->actions_bytes + list.raw.n > BYTES_MAX) {
+        tell_failure(of->id, 0, "-", ERR_RATE_LIMITED, "too many actions are under way on this node");
+        return;
+    }
+    struct actions *l = create(g, list, of);
+    g->actions_bytes += l->n;
+    go_on(l);
+}
