@@ -1,4 +1,4 @@
-/* loadgen_dialect.c: Xindao's native protocol, bare rooms, Socket.IO. */
+/* loadgen_dialect.c: Xindao's native protocol, bare rooms, Socket.IO: of a peer, and with Xindao's room verbs. */
 #include "loadgen_dialect.h"
 
 #include <inttypes.h>
@@ -80,6 +80,31 @@ static enum meaning socketio_read(struct frame_text text, uint32_t room, char *r
     return MEANS_REPLY;
 }
 
+static size_t verbs_path(char *buf, size_t size, uint32_t client, uint32_t room)
+{
+    (void)client;
+    (void)room;
+    return (size_t)snprintf(buf, size, "/socket.io/?EIO=4&transport=websocket");
+}
+
+static size_t verbs_head(char *buf, size_t size, uint32_t room)
+{
+    return (size_t)snprintf(buf, size, "42[\"publish\",\"bench-%" PRIu32 "\",\"m\",\"", room);
+}
+
+/* As above, and inside a message: 3 ack. */
+static enum meaning verbs_read(struct frame_text text, uint32_t room, char *reply, size_t size)
+{
+    if (starts(text, "430[{\"type\":\"ack\""))
+        return MEANS_ENTERED;
+    if (starts(text, "430") || starts(text, "42[\"$error\""))
+        return MEANS_ERROR;
+    if (!starts(text, "40"))
+        return socketio_read(text, room, reply, size);
+    snprintf(reply, size, "420[\"join\",\"bench-%" PRIu32 "\"]", room);
+    return MEANS_REPLY;
+}
+
 static const struct dialect native = {
     .name = "native",
     .help = "Xindao's JSON protocol",
@@ -106,8 +131,17 @@ static const struct dialect socketio = {
     .publish_tail = "\"]",
     .read = socketio_read,
 };
+static const struct dialect verbs = {
+    .name = "socketio-verbs",
+    .help = "Socket.IO 4 as Xindao understands it by default: events join and publish",
+    .headers = "",
+    .path = verbs_path,
+    .publish_head = verbs_head,
+    .publish_tail = "\"]",
+    .read = verbs_read,
+};
 
-const struct dialect *const dialects[] = {&native, &plain, &socketio, NULL};
+const struct dialect *const dialects[] = {&native, &plain, &socketio, &verbs, NULL};
 
 const struct dialect *dialect_find(const char *name)
 {

@@ -15,6 +15,7 @@ target_w1_ratio=1.4
 target_w1max_ratio=1.0
 target_w2_ratio=1.3
 target_handshake_ms=0.30
+target_socketio_ratio=1.1 # of Socket.IO members to native ones
 target_kb_openssl30=21.6 # 1.3 × 16.6 KB: a bare libwebsockets server on OpenSSL 3.0 (Debian 12)
 target_kb_openssl35=32.5 # 1.3 × 25 KB: the same on OpenSSL 3.5 (Debian 13)
 
@@ -31,7 +32,7 @@ met. Needs two cores and about 15 minutes on a machine that does nothing else.
 
   --quick           one run with short windows (about 4 minutes); not for publishing
   --only LIST       workloads, of: ${all_workloads[*]} (comma-separated)
-  --servers LIST    of: xindao,xindao-redis,bun,ws,socketio,lws (default: all but lws)
+  --servers LIST    of: xindao,xindao-redis,xindao-socketio,bun,ws,socketio,lws (default: all but lws)
   --runs N          medians over N runs (default 3)
   --duration S      measuring window in seconds (default 10)
   --windows LIST    messages under way in W1max, one measurement for each (default 16,24,32,48,64,96,128)
@@ -43,7 +44,7 @@ EOF
 runs=3 duration=10 warmup=2 handshakes=5000
 windows=(16 24 32 48 64 96 128)
 workloads=("${all_workloads[@]}")
-servers=(xindao xindao-redis bun ws socketio)
+servers=(xindao xindao-redis xindao-socketio bun ws socketio)
 check=no build=yes
 arguments=("$@")
 
@@ -89,7 +90,7 @@ parse_arguments() {
         list_contains "$item" "${all_workloads[@]}" || die "unknown workload $item; see --help"
     done
     for item in "${servers[@]}"; do
-        list_contains "$item" xindao xindao-redis bun ws socketio lws || die "unknown server $item; see --help"
+        list_contains "$item" xindao xindao-redis xindao-socketio bun ws socketio lws || die "unknown server $item; see --help"
     done
 }
 
@@ -99,7 +100,7 @@ has_server() {
 
 prepare() {
     build_loadgen
-    if has_server xindao || has_server xindao-redis; then
+    if has_server xindao || has_server xindao-redis || has_server xindao-socketio; then
         if [[ $build == yes ]]; then
             (cd "$root" && cmake --preset release >/dev/null && cmake --build --preset release >/dev/null) ||
                 die "the gateway does not build (cmake --preset release && cmake --build --preset release); \
@@ -145,8 +146,9 @@ start_server() {
         helper=$pid
         wait_ready "$pid" "$work/redis.log" || return 1
         ;;&
-    xindao | xindao-redis)
+    xindao*)
         dialect=native
+        [[ $server != xindao-socketio ]] || dialect=socketio-verbs
         start "$work/server.log" "${on_core[@]}" "$xindao_binary" --listen "127.0.0.1:$port" --tls-cert "${tls[0]}" \
             --tls-key "${tls[1]}" --broker "$broker" "${xindao_flags[@]}"
         ;;
@@ -284,11 +286,11 @@ show() {
     fi
 }
 
-# ratio SERVER WORKLOAD NAME [-WINDOW]: to Bun, empty when either is missing.
+# ratio SERVER WORKLOAD NAME [-WINDOW [OTHER]]: to Bun or another server, empty when either is missing.
 ratio() {
     local a b
     a=$(median "$1" "$2" "$3" "${4:-}")
-    b=$(median bun "$2" "$3" "${4:-}")
+    b=$(median "${5:-bun}" "$2" "$3" "${4:-}")
     [[ -z $a || -z $b ]] || awk -v a="$a" -v b="$b" 'BEGIN { printf "%.2f", a / b }'
 }
 
@@ -392,6 +394,11 @@ targets() {
     target "W2 CPU per delivery" "$(ratio xindao W2 cpu_us_per_delivery)" $target_w2_ratio "× Bun"
     target "memory per idle connection" "${memory:+$(printf %.1f "$memory")}" "$kb" KB
     target "CPU per handshake" "${shake:+$(awk -v v="$shake" 'BEGIN { printf "%.3f", v / 1000 }')}" $target_handshake_ms ms
+    has_server xindao-socketio || return 0
+    local sio="xindao-socketio"
+    target "Socket.IO: W1 CPU per delivery" "$(ratio $sio W1 cpu_us_per_delivery "" xindao)" $target_socketio_ratio "× native"
+    target "Socket.IO: W2 CPU per delivery" "$(ratio $sio W2 cpu_us_per_delivery "" xindao)" $target_socketio_ratio "× native"
+    target "Socket.IO: memory per idle connection" "$(ratio $sio W3 rss_kb_per_connection "" xindao)" $target_socketio_ratio "× native"
 }
 
 environment() {
