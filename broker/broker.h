@@ -27,6 +27,7 @@ struct session_view;
 /* What a node tells of a session; becomes the hash xd:session:{sid}. All borrowed. */
 struct session_record {
     struct slice sid, token_hash, user, protocol, ip, agent, origin;
+    struct slice nsp;        /* of Socket.IO; empty: of none */
     struct slice attributes; /* a JSON object; empty: nothing is said of them */
     struct slice watches;    /* whom it watches, a line each, for whoever resumes it; NULL: nothing is said of them */
     struct slice tunnel;     /* whose it is, if it is a tunnel; told with its `disconnect` */
@@ -214,6 +215,7 @@ struct publish {
 /* What the store knows of a session, for those who ask. */
 struct session_view {
     struct slice sid, user, node, state, protocol, ip, agent, origin; /* state: active, parked */
+    struct slice nsp;                                                 /* of Socket.IO, or empty */
     struct slice attributes; /* a JSON object that its token brought, or empty */
     struct slice given;      /* the same from backends, set by session_give */
     uint64_t connected_ms, seen_ms, parked_until_ms;
@@ -226,11 +228,17 @@ struct node_view {
     bool alive;
 };
 
+/* With the limit of a page of members or sessions: it is as long as the store likes, several hundreds perhaps, and none that is there all the time is left out of the pages
+ * when others go meanwhile. */
+#define PAGE_UNCUT 0x80000000u
+
 /* Sessions of a user, parked ones too; or those that a node has. */
 enum sessions_by { SESSIONS_BY_USER, SESSIONS_BY_NODE };
 struct session_query {
     enum sessions_by by;
     struct slice name, cursor;
+    struct slice
+        nsp; /* only those in this namespace of Socket.IO; empty: all. Then a page may have fewer than there are */
     uint32_t limit;
 };
 
@@ -241,6 +249,14 @@ struct control_message {
     struct slice verb; /* what is to be done; in the answer: how that went */
     struct slice data; /* JSON, or empty */
     struct slice node; /* of an answer: who had asked */
+};
+
+/* For all nodes that are subscribed to the room. */
+struct emit_message {
+    struct slice room;
+    struct slice sid;  /* names it; like that of a session, but of none */
+    struct slice data; /* JSON */
+    bool answered;     /* each of them answers, by control_answer with this sid, to this node */
 };
 
 /* News. owner is what broker_create was given. */
@@ -320,6 +336,10 @@ struct broker_ops {
      * Nothing is heard on it while the link is away, and nobody is told. Without Redis nothing ever is. */
     void (*hear)(struct broker *b, struct slice channel);
     void (*hear_no_more)(struct broker *b, struct slice channel);
+
+    /* Tells all nodes that are subscribed to the room at this moment, past its log and its order: an envelope EMIT. Completes with `total`, how many they are. After OK, if it is
+     * answered, control_end when no answer is waited for any more. */
+    void (*emit)(struct broker *b, const struct emit_message *m, broker_done *done, void *arg);
 
     /* Makes sid a member and publishes ENTER (also when it was one already). The room must be subscribed; the ENTER arrives in order on this
      * node too, and is what tells the node where the member's view begins. */

@@ -439,6 +439,7 @@ static const struct broker_ops memory_ops = {
     .publish = memory_publish,
     .subscribe = memory_subscribe,
     .unsubscribe = memory_unsubscribe,
+    .emit = memory_emit,
     .hear = memory_hear,
     .hear_no_more = memory_hear,
     .join = memory_join,

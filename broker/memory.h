@@ -55,7 +55,17 @@ struct room {
 };
 
 /* What is kept of a session for those who ask. */
-enum told { TOLD_PROTOCOL, TOLD_IP, TOLD_AGENT, TOLD_ORIGIN, TOLD_ATTRIBUTES, TOLD_TUNNEL, TOLD_GIVEN, TOLD_COUNT };
+enum told {
+    TOLD_PROTOCOL,
+    TOLD_IP,
+    TOLD_AGENT,
+    TOLD_ORIGIN,
+    TOLD_NAMESPACE,
+    TOLD_ATTRIBUTES,
+    TOLD_TUNNEL,
+    TOLD_GIVEN,
+    TOLD_COUNT
+};
 
 struct session {
     UT_hash_handle hh;
@@ -258,6 +268,7 @@ void memory_nodes(struct broker *b, broker_done *done, void *arg);
 void memory_control(struct broker *b, const struct control_message *m, broker_done *done, void *arg);
 void memory_control_to(struct broker *b, const struct control_message *m, broker_done *done, void *arg);
 void memory_control_answer(struct broker *b, const struct control_message *m);
+void memory_emit(struct broker *b, const struct emit_message *m, broker_done *done, void *arg);
 void memory_control_end(struct broker *b, struct slice sid);
 void memory_session_end_away(struct broker *b, struct slice sid, enum exit_reason reason, broker_done *done, void *arg);
 void memory_away_join(struct broker *b, struct slice sid, struct slice room, uint32_t rooms_max, broker_done *done,

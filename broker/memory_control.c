@@ -70,6 +70,27 @@ void memory_control_answer(struct broker *b, const struct control_message *m)
     (void)memory_request(b, run_answer, &p, NULL, NULL);
 }
 
+static void run_emit(struct memory *m, struct op *op)
+{
+    const struct room *room = memory_room_find(m, op->p.room);
+    bool heard = room != NULL && room->subscribed;
+    const struct envelope e = {.kind = ENVELOPE_EMIT,
+                               .room = op->p.room,
+                               .from = op->p.from,
+                               .again = op->tell,
+                               .node = slice_str(m->node),
+                               .data = op->p.data};
+    if (heard)
+        m->b.events->envelope(m->b.owner, &e);
+    broker_complete(op->done, op->arg, &(struct broker_result){.total = heard});
+}
+
+void memory_emit(struct broker *b, const struct emit_message *m, broker_done *done, void *arg)
+{
+    const struct publish p = {.room = m->room, .from = m->sid, .data = m->data};
+    memory_request(b, run_emit, &p, done, arg)->tell = m->answered;
+}
+
 void memory_control_end(struct broker *b, struct slice sid)
 {
     (void)b;

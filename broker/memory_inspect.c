@@ -18,6 +18,8 @@ static struct member_record record_of(const struct memory *m, const struct sessi
 
 static bool asked_for(const struct memory *m, const struct op *op, const struct session *s)
 {
+    if (op->p.event.n != 0 && !slice_eq(op->p.event, slice_str(s->told[TOLD_NAMESPACE])))
+        return false;
     if (op->p.user.n != 0)
         return s->user != NULL && slice_eq((struct slice){s->user->id, s->user->n}, op->p.user);
     return slice_eq(op->p.room, slice_str(m->node)) && list_empty(&s->parked);
@@ -52,7 +54,7 @@ static void run_sessions(struct memory *m, struct op *op)
 
 void memory_sessions_list(struct broker *b, const struct session_query *q, broker_done *done, void *arg)
 {
-    struct publish p = {.data = q->cursor};
+    struct publish p = {.data = q->cursor, .event = q->nsp};
     if (q->by == SESSIONS_BY_USER)
         p.user = q->name;
     else
@@ -82,6 +84,7 @@ static void run_session_get(struct memory *m, struct op *op)
                                       .ip = told(s->told[TOLD_IP]),
                                       .agent = told(s->told[TOLD_AGENT]),
                                       .origin = told(s->told[TOLD_ORIGIN]),
+                                      .nsp = told(s->told[TOLD_NAMESPACE]),
                                       .attributes = told(s->told[TOLD_ATTRIBUTES]),
                                       .given = told(s->told[TOLD_GIVEN]),
                                       .connected_ms = s->connected_ms,

@@ -65,12 +65,14 @@ static struct slice take_text(struct slice *from)
 
 static void keep_told(struct session *s, const struct op *op)
 {
-    struct slice rest = op->p.data, hash = take_text(&rest), protocol = take_text(&rest), tunnel = take_text(&rest);
+    struct slice rest = op->p.data, hash = take_text(&rest), protocol = take_text(&rest), tunnel = take_text(&rest),
+                 nsp = take_text(&rest);
     size_t fits = hash.n < sizeof s->token_hash ? hash.n : sizeof s->token_hash - 1;
     memcpy(s->token_hash, hash.p, fits);
     s->token_hash[fits] = '\0';
-    const struct slice told[] = {[TOLD_PROTOCOL] = protocol, [TOLD_IP] = op->p.room,   [TOLD_AGENT] = op->p.except,
-                                 [TOLD_ORIGIN] = op->p.key,  [TOLD_ATTRIBUTES] = rest, [TOLD_TUNNEL] = tunnel};
+    const struct slice told[] = {
+        [TOLD_PROTOCOL] = protocol, [TOLD_IP] = op->p.room,   [TOLD_AGENT] = op->p.except, [TOLD_ORIGIN] = op->p.key,
+        [TOLD_NAMESPACE] = nsp,     [TOLD_ATTRIBUTES] = rest, [TOLD_TUNNEL] = tunnel};
     for (size_t i = 0; i < ARRAY_LEN(told); i++) {
         free(s->told[i]);
         s->told[i] = told[i].n != 0 ? xstrndup(told[i].p, told[i].n) : NULL;
@@ -102,12 +104,14 @@ static void run_session_put(struct memory *m, struct op *op)
 
 void memory_session_put(struct broker *b, const struct session_record *s, broker_done *done, void *arg)
 {
-    struct buf data = BUF_INIT; /* four texts that have no zero byte in them */
+    struct buf data = BUF_INIT; /* texts that have no zero byte in them */
     buf_append(&data, s->token_hash);
     buf_append_char(&data, '\0');
     buf_append(&data, s->protocol);
     buf_append_char(&data, '\0');
     buf_append(&data, s->tunnel);
+    buf_append_char(&data, '\0');
+    buf_append(&data, s->nsp);
     buf_append_char(&data, '\0');
     buf_append(&data, s->attributes);
     const struct publish p = {.from = s->sid,

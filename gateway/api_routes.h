@@ -15,9 +15,13 @@
     X("GET",    "/rooms/{room}/messages/{offset}/trace", SCOPE_SESSIONS_READ, false, api_get_trace)       \
     X("POST",   "/publish",                         SCOPE_PUBLISH,        false, api_publish)             \
     X("POST",   "/publish/batch",                   SCOPE_PUBLISH,        false, api_publish_batch)       \
+    X("POST",   "/emit",                            SCOPE_PUBLISH,        false, api_emit)                \
     X("POST",   "/send",                            SCOPE_PUBLISH,        false, api_send)                \
     X("POST",   "/broadcast",                       SCOPE_PUBLISH,        false, api_broadcast)           \
     X("GET",    "/sessions",                        SCOPE_SESSIONS_READ,  false, api_get_sessions)        \
+    X("POST",   "/sessions/join",                   SCOPE_SESSIONS_WRITE, false, api_join_sessions)       \
+    X("POST",   "/sessions/leave",                  SCOPE_SESSIONS_WRITE, false, api_leave_sessions)      \
+    X("POST",   "/sessions/disconnect",             SCOPE_SESSIONS_WRITE, false, api_disconnect_sessions) \
     X("GET",    "/sessions/{session}",              SCOPE_SESSIONS_READ,  false, api_get_session)         \
     X("PATCH",  "/sessions/{session}",              SCOPE_SESSIONS_WRITE, false, api_patch_session)       \
     X("DELETE", "/sessions/{session}",              SCOPE_SESSIONS_WRITE, false, api_delete_session)      \

@@ -4,6 +4,7 @@
 #include "gateway/api.h"
 #include "gateway/api_routes.h"
 #include "gateway/control.h"
+#include "gateway/crowd.h"
 #include "gateway/gateway.h"
 #include "gateway/gift.h"
 #include "gateway/uri.h"
@@ -136,20 +137,27 @@ static void on_list(void *arg, const struct broker_result *r)
     buf_fini(&body);
 }
 
-/* The room, user or node in whose sessions the request is interested. */
-static enum err read_filter(const struct api_call *c, struct slice query, char bytes[NAME_MAX_ROOM],
-                            struct session_query *ret, bool *ret_by_room, struct error *reterr)
+/* The room, user, node or namespace in whose sessions the request is interested. */
+static enum err read_filter(const struct api_call *c, struct slice query, char bytes[NAME_MAX_ROOM], struct crowd *ret,
+                            struct error *reterr)
 {
-    bool room, user, node;
-    struct slice raw = uri_query(query, "room", &room);
-    (void)uri_query(query, "user", &user);
-    (void)uri_query(query, "node", &node);
-    if (room + user + node != 1)
-        return fail(reterr, ERR_BAD_REQUEST, "one of room, user and node says whose sessions");
-    *ret_by_room = room;
-    ret->by = user ? SESSIONS_BY_USER : SESSIONS_BY_NODE;
-    if (!room)
-        return api_query_text(query, user ? "user" : "node", bytes, NAME_MAX_USER, &ret->name, reterr);
+    static const char *const words[] = {
+        [CROWD_ROOM] = "room", [CROWD_USER] = "user", [CROWD_NODE] = "node", [CROWD_NAMESPACE] = "namespace"};
+    int given = 0;
+    struct slice raw = SLICE_NONE;
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        bool found;
+        struct slice value = uri_query(query, words[i], &found);
+        if (!found)
+            continue;
+        given++;
+        raw = value;
+        ret->by = (enum crowd_by)i;
+    }
+    if (given != 1)
+        return fail(reterr, ERR_BAD_REQUEST, "one of room, user, node and namespace says whose sessions");
+    if (ret->by != CROWD_ROOM)
+        return api_query_text(query, words[ret->by], bytes, NAME_MAX_USER, &ret->name, reterr);
     if (api_param_room(raw, bytes, &ret->name, reterr) != OK)
         return reterr->code;
     return api_may_room(c, ret->name, reterr);
@@ -158,21 +166,13 @@ static enum err read_filter(const struct api_call *c, struct slice query, char b
 void api_get_sessions(struct api_call *c, const struct http_request *r)
 {
     char name[NAME_MAX_ROOM];
-    struct session_query q = {0};
+    struct crowd crowd;
     struct api_page page;
     struct error error = {0};
-    struct broker *b = c->gw->broker;
-    bool by_room = false;
-    if (read_filter(c, r->query, name, &q, &by_room, &error) != OK || api_read_page(r, &page, &error) != OK) {
+    if (read_filter(c, r->query, name, &crowd, &error) != OK || api_read_page(r, &page, &error) != OK)
         api_refuse(c, &error);
-        return;
-    }
-    q.cursor = page.cursor;
-    q.limit = page.limit;
-    if (by_room)
-        b->ops->presence(b, q.name, q.cursor, q.limit, on_list, c);
     else
-        b->ops->sessions(b, &q, on_list, c);
+        crowd_page(c->gw, &crowd, page.cursor, page.limit, on_list, c);
 }
 
 /* --- one session --- */
@@ -223,6 +223,8 @@ static void on_session(void *arg, const struct broker_result *r)
     api_put(&body, ",\"node\":", s->node);
     api_put(&body, ",\"state\":", s->state);
     api_put(&body, ",\"protocol\":", s->protocol);
+    if (s->nsp.n != 0)
+        api_put(&body, ",\"namespace\":", s->nsp);
     api_put(&body, ",\"ip\":", s->ip);
     api_put(&body, ",\"agent\":", s->agent);
     api_put(&body, ",\"origin\":", s->origin);

@@ -1,8 +1,11 @@
 /* gateway/emit.c: who is meant by an emission, and sending it to them. */
 #include "gateway/emit.h"
 
+#include <stdio.h>
+
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "gateway/acks.h"
 #include "gateway/audience.h"
 #include "gateway/conn.h"
 #include "gateway/engine.h"
@@ -114,6 +117,7 @@ void emit_each(struct gateway *g, const struct emission_target *to, void (*fn)(v
 struct sending {
     const struct emission *e;
     struct event event;
+    struct acks *acks;
     struct msg *encoded[2]; /* for each revision, once somebody needs it */
 };
 
@@ -145,13 +149,21 @@ static void send_to(void *arg, struct session *s)
     }
     metrics->deliveries++;
     (void)conn_send(c, encode(sending, c->protocol), POLICY_SLOW_DEFAULT);
+    if (sending->acks != NULL)
+        acks_expect(sending->acks, s);
 }
 
-void emit_here(struct gateway *g, const struct emission *e)
+void emit_here(struct gateway *g, const struct emission *e, struct acks *acks, uint64_t id)
 {
-    struct sending s = {
-        .e = e,
-        .event = {.kind = EVENT_MESSAGE, .name = e->event, .data = buf_slice(&e->data), .data_type = DATA_JSON}};
+    char text[24];
+    (void)snprintf(text, sizeof text, "%llu", (unsigned long long)id);
+    struct sending s = {.e = e,
+                        .acks = acks,
+                        .event = {.kind = EVENT_MESSAGE, .name = e->event, .data = e->data, .data_type = DATA_JSON}};
+    if (acks != NULL) {
+        s.event.id = slice_str(text);
+        s.event.asks = true;
+    }
     emit_each(g, &e->to, send_to, &s);
     for (size_t i = 0; i < ARRAY_LEN(s.encoded); i++)
         if (s.encoded[i] != NULL)

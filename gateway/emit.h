@@ -6,6 +6,7 @@
 #include "gateway/protocol/emission.h"
 #include "gateway/protocol/protocol.h"
 
+struct acks;
 struct gateway;
 struct session;
 
@@ -13,8 +14,8 @@ struct session;
 void emit_each(struct gateway *g, const struct emission_target *to, void (*fn)(void *arg, struct session *s),
                void *arg);
 
-/* Encodes it once for each revision, and sends it to those who are meant. */
-void emit_here(struct gateway *g, const struct emission *e);
+/* Encodes it once for each revision, and sends it to those who are meant. acks: it asks them for acks with this id; NULL: it does not. */
+void emit_here(struct gateway *g, const struct emission *e, struct acks *acks, uint64_t id);
 
 /* The name that a room of a namespace has for everybody else (docs/socketio.md), in bytes; false: there is no such room. */
 bool emit_room_name(struct slice nsp, struct slice room, char bytes[NAME_MAX_ROOM], struct slice *ret);

@@ -204,7 +204,7 @@ static enum err take_emission(struct emitter *e, const struct foreign *f, struct
     if (err != OK)
         return err;
     if (slice_eq(emission.to.nsp, f->nsp))
-        emit_here(e->gw, &emission);
+        emit_here(e->gw, &emission, NULL, 0);
     else
         err = fail(reterr, ERR_BAD_REQUEST, "a packet for another namespace than that of its channel");
     emission_fini(&emission);

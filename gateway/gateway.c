@@ -6,10 +6,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "gateway/acks.h"
 #include "gateway/act.h"
 #include "gateway/admit.h"
 #include "gateway/api_keys.h"
 #include "gateway/audit.h"
+#include "gateway/broadcast.h"
 #include "gateway/conn.h"
 #include "gateway/control.h"
 #include "gateway/delivery.h"
@@ -38,6 +40,10 @@
 static void on_envelope(void *owner, const struct envelope *e)
 {
     struct gateway *g = owner;
+    if (e->kind == ENVELOPE_EMIT) {
+        acks_envelope(g, e);
+        return;
+    }
     if (e->kind == ENVELOPE_VERDICT) {
         admit_verdict_came(g, e);
         return;
@@ -49,7 +55,8 @@ static void on_envelope(void *owner, const struct envelope *e)
         return;
     }
     if (e->kind == ENVELOPE_CONTROL || e->kind == ENVELOPE_CONTROLLED) {
-        control_envelope(g, e);
+        if (e->kind != ENVELOPE_CONTROLLED || !broadcast_answer(g, e))
+            control_envelope(g, e);
         return;
     }
     struct session *s;
@@ -392,6 +399,8 @@ void gateway_destroy(struct gateway **gp)
     mina_close(g);                           /* and this */
     control_fini(g);
     act_fini(g); /* what waits to be tried again */
+    broadcasts_fini(g);
+    acks_fini(g);
     delivery_destroy(&g->delivery);
     watch_fini(g);
     limits_destroy(&g->limits);

@@ -17,7 +17,9 @@
 #define NODE_ID_MAX 80
 #define VERSION     "0.1.0"
 
+struct acks;
 struct backend;
+struct broadcast;
 struct delivery;
 struct emitter;
 struct namespace;
@@ -52,6 +54,9 @@ struct gateway {
     struct namespace *namespaces; /* those that have somebody on this node */
     struct sio_rules *sio_rules;
     struct emitter *emitter; /* NULL: it is off */
+    struct acks *acks;       /* that clients of this node are asked for, by id */
+    uint64_t last_acks, asked;
+    struct broadcast *broadcasts; /* emissions of this node that wait for others' answers, by name */
     uint64_t last_emission;
     struct link catchup_turns; /* returning members that wait for a read of the log */
     uint32_t catchup_reads;

@@ -93,6 +93,9 @@
     X(api_requests,         "counter", "requests to the HTTP API (/api/v1)")                 \
     X(api_refused,          "counter", "requests to the server API without a good key")      \
     X(api_published,        "counter", "messages that backends published through the HTTP API") \
+    X(acks_asked,           "counter", "acks that Socket.IO clients were asked for")           \
+    X(acks_received,        "counter", "those of them that came")                           \
+    X(acks_missed,          "counter", "those of them that did not come in time")           \
     X(emitter_messages,     "counter", "messages and requests of Redis emitters heard by this node") \
     X(limit_subjects,       "gauge",   "users, addresses, keys and rooms whose rate is being counted") \
     X(limit_settlements,    "counter", "times the store was told what was taken of a limit that the nodes share") \

@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "base/text.h"
 #include "base/utf8.h"
+#include "gateway/acks.h"
 #include "gateway/auth/auth.h"
 #include "gateway/conn.h"
 #include "gateway/door.h"
@@ -429,6 +430,9 @@ bool namespace_packet(struct engine *e, const struct sio_packet *p, struct error
 {
     struct channel *ch = find(e, p->nsp);
     bool event = p->type == SIO_EVENT || p->type == SIO_BINARY_EVENT;
+    bool ack = p->type == SIO_ACK || p->type == SIO_BINARY_ACK;
+    if (ack && ch != NULL && ch->conn->session != NULL && acks_take(ch->conn->session, p))
+        return true; /* asked for: nothing that the client is to pay for */
     if (!event && !charge(e))
         return fail(reterr, ERR_RATE_LIMITED, "more than %u packets per second", e->gw->cfg->message_rate) == OK;
     if (p->type == SIO_CONNECT) {
@@ -447,5 +451,5 @@ bool namespace_packet(struct engine *e, const struct sio_packet *p, struct error
         ch->left = true;
         conn_close(ch->conn, 1000, SLICE_NONE);
     }
-    return true; /* an ack: nothing we send asks for one */
+    return true; /* an ack that comes too late, or that nobody has asked for */
 }

@@ -29,6 +29,8 @@ enum envelope_kind {
     ENVELOPE_VERDICT, /* to all nodes, in $all: a user was banned, or tokens revoked; `event` is "user" or "token", `user` the name */
     ENVELOPE_STATUS, /* to who watches the user `room`: he is there, away, or gone */
     ENVELOPE_READ,   /* in $user:<id>: how far that user has read the room `read_room` */
+    ENVELOPE_EMIT, /* to all nodes that listen to the room: emit `data` to those of their Socket.IO clients who are meant. `from` names it; with `again`, tell `node` who was
+                        meant and what they answered, as CONTROLLED */
     ENVELOPE_KINDS
 };
 
@@ -55,7 +57,7 @@ struct envelope {
     enum envelope_kind kind;
     enum data_type data_type;
     enum exit_reason reason;
-    bool again; /* ENTER of an active member: a marker for its own node, no news for the others */
+    bool again; /* ENTER of an active member: a marker for its own node, no news for the others. EMIT: it is answered */
     uint32_t total;
     uint64_t time_ms;
     struct slice room, event, id, from, user, node, except, data;

@@ -21,10 +21,12 @@ struct inspection {
     char why[160];
     size_t left, asked;
     struct look *looks;
+    struct buf nsp;           /* sessions: those of others are left out; empty: none are */
     struct buf names, cursor; /* names: never moves once replies point into it */
     struct member_record *members;
     struct node_view *nodes;
     uint32_t skip, limit;
+    bool uncut; /* PAGE_UNCUT */
     uint64_t scan;
 };
 
@@ -43,6 +45,7 @@ static void inspection_end(struct inspection *i)
         i->result = (struct broker_result){.err = i->result.err, .why = i->why};
     broker_complete(i->call.done, i->call.arg, &i->result);
     buf_fini(&i->names);
+    buf_fini(&i->nsp);
     buf_fini(&i->cursor);
     free(i->members);
     free(i->nodes);
@@ -110,7 +113,8 @@ static void on_session_seen(void *arg, const redisReply *r, enum err err, const 
     struct inspection *i = l->of;
     struct member_record *m = &i->members[l->at];
     /* A hash that cannot be read is left out like one that is gone. */
-    if ((err == ERR_INTERNAL || good(i, err, why)) && err == OK) {
+    bool wanted = err == OK && (i->nsp.n == 0 || slice_eq(reply_slice(reply_at(r, 4)), buf_slice(&i->nsp)));
+    if ((err == ERR_INTERNAL || good(i, err, why)) && wanted) {
         m->user = keep(reply_slice(reply_at(r, 0)));
         m->node = keep(reply_slice(reply_at(r, 1)));
         m->state = slice_eq(reply_slice(reply_at(r, 2)), SLICE("active")) ? MEMBER_ACTIVE : MEMBER_SUSPENDED;
@@ -132,6 +136,7 @@ static void look_at(struct look *l)
     arg_str(&a, "node");
     arg_str(&a, "state");
     arg_str(&a, "connected_at");
+    arg_str(&a, "namespace");
     store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_session_seen, l);
 }
 
@@ -150,8 +155,9 @@ static void on_names(void *arg, const redisReply *r, enum err err, const char *w
     for (size_t k = at; k < batch->elements; k++)
         bytes += reply_slice(batch->element[k]).n;
     (void)buf_reserve(&i->names, bytes + 1);
-    i->members = xcalloc(i->limit, sizeof *i->members);
-    for (; at < batch->elements && i->left < i->limit; at++) {
+    size_t most = i->uncut ? batch->elements : i->limit;
+    i->members = xcalloc(most, sizeof *i->members);
+    for (; at < batch->elements && i->left < most; at++) {
         struct slice sid = reply_slice(batch->element[at]);
         if (sid.n == 0 || slice_eq(sid, SLICE("-")))
             continue; /* the mark in a node's set */
@@ -178,12 +184,15 @@ void redis_sessions(struct broker *b, const struct session_query *q, broker_done
 {
     struct redis *r = redis_of(b);
     struct inspection *i = inspection_new(r, done, arg);
-    i->limit = q->limit == 0 ? 1 : q->limit < SESSIONS_MAX ? q->limit : SESSIONS_MAX;
+    uint32_t limit = q->limit & ~PAGE_UNCUT;
+    i->uncut = (q->limit & PAGE_UNCUT) != 0;
+    i->limit = limit == 0 ? 1 : limit < SESSIONS_MAX ? limit : SESSIONS_MAX;
     if (!scan_cursor_parse(q->cursor, &i->scan, &i->skip)) {
         free(i);
         redis_complete_later(r, done, arg, ERR_BAD_REQUEST, "not a cursor of this list");
         return;
     }
+    buf_append(&i->nsp, q->nsp);
     struct args a;
     args_init(&a);
     arg_str(&a, "SSCAN");
@@ -212,6 +221,7 @@ static void take_field(struct session_view *v, struct slice name, const redisRep
                   {SLICE("ip"), &v->ip, NULL},
                   {SLICE("agent"), &v->agent, NULL},
                   {SLICE("origin"), &v->origin, NULL},
+                  {SLICE("namespace"), &v->nsp, NULL},
                   {SLICE("attributes"), &v->attributes, NULL},
                   {SLICE("given"), &v->given, NULL},
                   {SLICE("connected_at"), NULL, &v->connected_ms},

@@ -18,6 +18,7 @@ struct page_call {
         struct page_call *page;
         size_t at; /* in a cluster the answers come in any order */
     } * counts;
+    bool uncut; /* PAGE_UNCUT */
     size_t rooms_asked, rooms_left;
     char *names;
     struct log_page page; /* of a log: what was asked */
@@ -96,9 +97,10 @@ static void on_members(void *arg, const redisReply *r, enum err err, const char 
         page_end(p);
         return;
     }
-    AUTO_FREE struct member_record *members = xcalloc(p->limit, sizeof *members);
+    uint32_t most = p->uncut ? (uint32_t)(batch->elements / 2) : p->limit;
+    AUTO_FREE struct member_record *members = xcalloc(most, sizeof *members);
     size_t at = 2 * (size_t)p->skip;
-    for (; at + 1 < batch->elements && p->result.count < p->limit; at += 2) {
+    for (; at + 1 < batch->elements && p->result.count < most; at += 2) {
         struct slice sid = reply_slice(batch->element[at]), value = reply_slice(batch->element[at + 1]);
         if (member_parse(sid, value, &members[p->result.count]))
             p->result.count++;
@@ -147,7 +149,8 @@ void redis_presence(struct broker *b, struct slice room, struct slice cursor, ui
                     void *arg)
 {
     struct redis *r = redis_of(b);
-    struct page_call *p = page_new(r, limit, done, arg);
+    struct page_call *p = page_new(r, limit & ~PAGE_UNCUT, done, arg);
+    p->uncut = (limit & PAGE_UNCUT) != 0;
     if (!scan_cursor_parse(cursor, &p->scan, &p->skip)) {
         free(p);
         redis_complete_later(r, done, arg, ERR_BAD_REQUEST, "not a cursor of this list");

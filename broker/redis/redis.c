@@ -175,6 +175,7 @@ static const struct broker_ops redis_ops = {
     .publish = redis_publish,
     .subscribe = redis_subscribe,
     .unsubscribe = redis_unsubscribe,
+    .emit = redis_emit,
     .hear = redis_hear,
     .hear_no_more = redis_hear_no_more,
     .join = redis_join,

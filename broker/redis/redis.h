@@ -323,6 +323,9 @@ void redis_away_join(struct broker *b, struct slice sid, struct slice room, uint
                      void *arg);
 void redis_away_leave(struct broker *b, struct slice sid, struct slice room, broker_done *done, void *arg);
 
+/* emit.c */
+void redis_emit(struct broker *b, const struct emit_message *m, broker_done *done, void *arg);
+
 /* secrets.c */
 void redis_secrets(struct broker *b, struct slice fresh, uint64_t period_ms, uint64_t lead_ms, broker_done *done,
                    void *arg);

@@ -215,6 +215,10 @@ static void put_args(struct args *a, const struct redis *r, const struct session
         arg_str(a, fields[i].name);
         arg_slice(a, fields[i].value);
     }
+    if (s->nsp.n != 0) {
+        arg_str(a, "namespace");
+        arg_slice(a, s->nsp);
+    }
     if (s->attributes.n != 0) {
         arg_str(a, "attributes");
         arg_slice(a, s->attributes);

@@ -1,4 +1,4 @@
-/* gateway/protocol/emission.c: the messages of Redis emitters, msgpack and JSON. */
+/* gateway/protocol/emission.c: the messages of Redis emitters: msgpack. */
 #include "gateway/protocol/emission.h"
 
 #include <math.h>
@@ -416,7 +416,7 @@ static void put_attachments(struct buf *b, const struct writer *w)
 
 static enum err take_data(const struct packet *p, struct slice *in, struct error *reterr)
 {
-    struct buf *out = &p->e->data;
+    struct buf *out = &p->e->made;
     struct writer w = {.out = out, .max = p->max};
     struct item list;
     if (!take_item(in, &list))
@@ -468,8 +468,9 @@ enum err emission_read_msgpack(struct slice body, size_t max_data, struct emissi
     enum err err = each_member(&body, take_member, &p, reterr);
     if (err == OK)
         err = each_member(&body, take_option, ret, reterr);
-    if (err == OK && (!p.is_event || ret->data.n == 0 || ret->to.nsp.n == 0))
+    if (err == OK && (!p.is_event || ret->made.n == 0 || ret->to.nsp.n == 0))
         err = fail(reterr, ERR_BAD_REQUEST, "a packet that is no event, or of no namespace");
+    ret->data = buf_slice(&ret->made);
     if (err != OK)
         emission_fini(ret);
     return err;
@@ -477,50 +478,5 @@ enum err emission_read_msgpack(struct slice body, size_t max_data, struct emissi
 
 void emission_fini(struct emission *e)
 {
-    buf_fini(&e->data);
-}
-
-/* --- requests --- */
-
-static enum err read_names(struct json_value list, struct arena *a, struct slice *ret, size_t *ret_count,
-                           struct error *reterr)
-{
-    struct json_value v;
-    size_t at = 0;
-    if (list.kind == JSON_KIND_NONE)
-        return OK;
-    if (list.kind != JSON_KIND_ARRAY)
-        return fail(reterr, ERR_BAD_REQUEST, "rooms are a list");
-    while (json_next(list, &at, &v)) {
-        if (*ret_count == EMISSION_ROOMS_MAX)
-            return fail(reterr, ERR_TOO_LARGE, "more than %d rooms", EMISSION_ROOMS_MAX);
-        if (v.kind != JSON_KIND_STRING || json_unquote(v, a, &ret[(*ret_count)++], reterr) != OK)
-            return fail(reterr, ERR_BAD_REQUEST, "a room whose name is no string");
-    }
-    return OK;
-}
-
-enum err emitter_read_request(struct slice body, struct arena *a, struct emitter_request *ret, struct error *reterr)
-{
-    static const char *const names[] = {"type", "opts", "rooms", "close"}, *const lists[] = {"rooms", "except"};
-    struct json_value v[ARRAY_LEN(names)], o[ARRAY_LEN(lists)];
-    uint64_t type = 0;
-    *ret = (struct emitter_request){0};
-    if (!utf8_valid(body))
-        return fail(reterr, ERR_BAD_UTF8, "the request is not UTF-8");
-    enum err err = json_members(body, names, ARRAY_LEN(names), v, reterr);
-    if (err != OK)
-        return err;
-    if (!json_uint(v[0], UINT32_MAX, &type) || type < EMITTER_JOIN || type > EMITTER_DISCONNECT)
-        return fail(reterr, ERR_UNSUPPORTED, "a request of type %llu", (unsigned long long)type);
-    if (v[1].kind != JSON_KIND_OBJECT)
-        return fail(reterr, ERR_UNSUPPORTED, "a request for one socket, of a server older than 4");
-    ret->verb = (enum emitter_verb)type;
-    ret->close = v[3].kind == JSON_KIND_TRUE;
-    err = json_members(v[1].raw, lists, ARRAY_LEN(lists), o, reterr);
-    if (err == OK)
-        err = read_names(o[0], a, ret->to.rooms, &ret->to.room_count, reterr);
-    if (err == OK)
-        err = read_names(o[1], a, ret->to.except, &ret->to.except_count, reterr);
-    return err == OK ? read_names(v[2], a, ret->rooms, &ret->room_count, reterr) : err;
+    buf_fini(&e->made);
 }

@@ -1,4 +1,4 @@
-/* gateway/protocol/emission.h: what is emitted to Socket.IO clients past the rooms' logs, and how Redis emitters write it: npm @socket.io/redis-emitter publishes
+/* gateway/protocol/emission.h: what is emitted to Socket.IO clients past the rooms' logs, as the API and as Redis emitters write it: npm @socket.io/redis-emitter publishes
  * msgpack [uid, {type, data: [event, …arguments], nsp}, {rooms, except, flags}] on the channels of the classic adapter. Pure bytes.
  *
  * Read by a parser of our own: it writes JSON while it reads and builds no tree, so what a few hostile bytes can make us do is bounded by their number. msgpack-c
@@ -10,7 +10,9 @@
 #include "base/error.h"
 #include "proto/envelope.h"
 
-#define EMISSION_ROOMS_MAX 100 /* rooms that are named, and as many that are left out */
+#define EMISSION_ROOMS_MAX      100 /* rooms that are named, and as many that are left out */
+#define EMISSION_TIMEOUT_MS     5000u
+#define EMISSION_TIMEOUT_MAX_MS 30000u
 
 /* Rooms are names within the namespace, as Socket.IO has them: the id of a socket is one, too. */
 struct emission_target {
@@ -21,14 +23,20 @@ struct emission_target {
 
 struct emission {
     struct emission_target to;
-    struct slice event; /* a valid name */
+    struct slice event; /* a valid name; of the API it may be empty */
     bool is_volatile;   /* nothing for those who have something to read already */
-    struct buf data;    /* JSON, as the data of a message: {"$args":[…],"$attachments":[…]?} */
+    bool ack;           /* clients are asked for one, and waited for timeout_ms; of the API only */
+    uint32_t timeout_ms;
+    struct slice data; /* JSON, as the data of a message: {"$args":[…],"$attachments":[…]?}, or one argument */
+    struct buf made;   /* what was written for that */
 };
 
 /* *ret borrows from body. max_data: of the JSON. On failure there is nothing to free. */
 enum err emission_read_msgpack(struct slice body, size_t max_data, struct emission *ret, struct error *reterr);
 void emission_fini(struct emission *e);
+
+/* The body of POST /emit: {namespace?, rooms?, except?, event?, data | data_base64, volatile?, ack?, timeout?}. *ret borrows from body and arena; nothing is to be freed. */
+enum err emission_read_json(struct slice body, struct arena *a, struct emission *ret, struct error *reterr);
 
 /* What an emitter asks to be done with sockets: JSON on the request channel of the classic adapter. */
 enum emitter_verb { EMITTER_JOIN = 2, EMITTER_LEAVE = 3, EMITTER_DISCONNECT = 4 };

@@ -121,16 +121,17 @@ struct event {
     struct slice token, node;              /* WELCOME */
     uint32_t heartbeat_s, resume_window_s; /* WELCOME */
     uint64_t expires_s;                    /* WELCOME, ACK of an auth: when the token does, Unix seconds; 0: never */
-    bool resumed;                          /* WELCOME */
-    bool before_welcome;                   /* ERROR, GOODBYE: instead of a welcome */
-    bool recovered;                        /* RECOVERED; if not, text says why: expired, fork, not_retained */
-    bool has_more, more;                   /* ACK of a history */
-    enum err err;                          /* ERROR */
-    struct slice text;                     /* ERROR: the sentence; GOODBYE, LEFT: the reason */
-    struct slice reason;                   /* ERROR banned: as whoever banned has put it, may be empty */
-    uint64_t until_ms;                     /* ERROR banned: 0: for ever */
-    uint64_t reconnect_after_ms;           /* GOODBYE; ERROR: when to try again, 0: not said */
-    const struct event_member *members;    /* ACK of presence; NULL: none */
+    bool asks;                   /* MESSAGE to Socket.IO clients: `id` is none of theirs, they are to answer it */
+    bool resumed;                /* WELCOME */
+    bool before_welcome;         /* ERROR, GOODBYE: instead of a welcome */
+    bool recovered;              /* RECOVERED; if not, text says why: expired, fork, not_retained */
+    bool has_more, more;         /* ACK of a history */
+    enum err err;                /* ERROR */
+    struct slice text;           /* ERROR: the sentence; GOODBYE, LEFT: the reason */
+    struct slice reason;         /* ERROR banned: as whoever banned has put it, may be empty */
+    uint64_t until_ms;           /* ERROR banned: 0: for ever */
+    uint64_t reconnect_after_ms; /* GOODBYE; ERROR: when to try again, 0: not said */
+    const struct event_member *members; /* ACK of presence; NULL: none */
     size_t member_count;
     const struct event_user *users; /* STATUS: one; WATCHING, ACK of watch; NULL: none */
     size_t user_count;

@@ -68,8 +68,7 @@ static void encode_arguments(const struct sio_protocol *p, const struct event *e
              : binary ? SIO_BINARY_EVENT
                       : SIO_EVENT,
              args.attachment_count, p->nsp);
-    if (ack)
-        buf_append(b, e->id);
+    buf_append(b, e->id); /* of an event: empty, unless it asks for an ack */
     APPEND(b, "[");
     if (!ack)
         put_name(b, p->revision, e->name);
@@ -198,7 +197,7 @@ static void encode(const struct protocol_ops *self, const struct event *e, struc
             sio_refusal_append(ret, p->revision, p->nsp, e);
     } else if (e->kind == EVENT_WELCOME) {
         encode_welcome(p, e, ret);
-    } else if (e->kind == EVENT_MESSAGE && e->id.n != 0) {
+    } else if (e->kind == EVENT_MESSAGE && e->id.n != 0 && !e->asks) {
         encode_past_message(p, e, ret);
     } else if (e->kind == EVENT_MESSAGE) {
         encode_arguments(p, e, false, ret);

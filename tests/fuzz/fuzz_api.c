@@ -5,6 +5,8 @@
 #include "gateway/api_body.h"
 #include "gateway/api_keys.h"
 #include "gateway/api_verdict.h"
+#include "gateway/crowd.h"
+#include "gateway/protocol/emission.h"
 #include "proto/json.h"
 
 #define NOW_MS 1700000000000u
@@ -39,6 +41,31 @@ static void check_verdicts(struct slice body, struct arena *a)
     }
 }
 
+static void check_emission(struct slice body, struct arena *a)
+{
+    struct emission e;
+    struct error error;
+    if (emission_read_json(body, a, &e, &error) != OK)
+        return;
+    assert(json_check(e.data, &error) == OK && e.to.nsp.p[0] == '/' && utf8_name_valid(e.to.nsp, 100));
+    assert(e.to.room_count <= EMISSION_ROOMS_MAX && e.to.except_count <= EMISSION_ROOMS_MAX);
+    for (size_t i = 0; i < e.to.room_count; i++)
+        assert(utf8_name_valid(e.to.rooms[i], 255) && e.to.rooms[i].p[0] != '$');
+    assert(e.timeout_ms != 0 && e.timeout_ms <= EMISSION_TIMEOUT_MAX_MS);
+}
+
+static void check_crowd(struct slice body, struct arena *a)
+{
+    struct crowd_request q;
+    struct error error;
+    if (crowd_read(body, a, &q, &error) != OK)
+        return;
+    assert(utf8_name_valid(q.crowd.name, 255) && q.limit != 0 && q.limit <= CROWD_LIMIT_MAX);
+    assert(q.room_count <= CROWD_ROOMS_MAX && q.except_count <= CROWD_EXCEPT_MAX);
+    for (size_t i = 0; i < q.room_count; i++)
+        assert(utf8_name_valid(q.rooms[i], 255));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
     struct slice body = {(const char *)p, n};
@@ -47,6 +74,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     struct error error, *errors;
     size_t count;
     arena_init(&a, 1 << 20);
+    check_emission(body, &a);
+    check_crowd(body, &a);
     if (api_read_publish(body, &a, &m, &error) == OK)
         check_message(&m);
     if (api_read_send(body, &a, &m, &error) == OK)

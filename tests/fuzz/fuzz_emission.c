@@ -28,7 +28,7 @@ static void check_emission(struct slice body)
         return;
     struct sio_arguments args;
     struct arena a;
-    struct slice data = buf_slice(&e.data);
+    struct slice data = e.data;
     check_target(&e.to);
     arena_init(&a, 2 * data.n + 256);
     assert(utf8_valid(data) && json_check(data, &error) == OK && utf8_name_valid(e.event, 128));

@@ -37,6 +37,17 @@ const ROWS = {
   publishBatch: { path: () => '/publish/batch', body: w => ({ messages: [{ room: w.room, data: 1 }] }), done: r => r.results[0].position, bad: [[{}, 400], [{ messages: [] }, 400], [{ messages: Array(101).fill(0) }, 413], [{ messages: {} }, 400]] },
   send: { path: () => '/send', body: w => ({ to: { session: w.alice.session }, data: 1 }), done: r => r.room.startsWith('$session:'), bad: [[{ data: 1 }, 400], [{ to: {}, data: 1 }, 400], [{ to: { user: 'a', session: 'b' }, data: 1 }, 400], [{ to: { users: [] }, data: 1 }, 400], [{ to: { user: '' }, data: 1 }, 400]], room: true },
   broadcast: { path: () => '/broadcast', body: () => ({ data: 1 }), done: r => r.room === '$all', bad: [[{}, 400], [{ data: 1, event: '' }, 400]], room: true },
+  emit: {
+    path: () => '/emit', body: w => ({ rooms: [w.room], event: 'e', data: 1, ack: true }), done: r => r.acks.length === 0 && r.complete, room: true,
+    bad: [[{}, 400], [{ data: 1, data_base64: '' }, 400], [{ data_base64: '?' }, 400], [{ data: 1, rooms: 'x' }, 400], [{ data: 1, rooms: ['$all'] }, 400], [{ data: 1, rooms: [''] }, 400], [{ data: 1, rooms: Array(101).fill('x') }, 413], [{ data: 1, namespace: 'x' }, 400], [{ data: 1, ack: 1 }, 400],
+      [{ data: 1, timeout: 30001 }, 400], [{ data: 1, event: '' }, 400], [{ data: 1, namespace: `/${'n'.repeat(99)}`, rooms: ['r'.repeat(200)] }, 400], ['{', 400]],
+  },
+  joinSessions: {
+    path: () => '/sessions/join', body: w => ({ room: w.room, rooms: [w.other] }), done: r => r.sessions === 1 && r.done === 1 && r.next === null, room: true,
+    bad: [[{ room: 'x' }, 400], [{ rooms: ['x'] }, 400], [{ room: 'x', user: 'y', rooms: ['x'] }, 400], [{ room: 'x', rooms: Array(11).fill('x') }, 413], [{ room: 'x', rooms: ['$x'] }, 400], [{ room: '$all', rooms: ['x'] }, 400], [{ room: 'x', rooms: ['x'], limit: 1001 }, 400], ['[]', 400]],
+  },
+  leaveSessions: { path: () => '/sessions/leave', body: w => ({ room: w.room, rooms: [w.room], reason: 'closing' }), done: r => r.done === 1, bad: [[{ room: 'x', rooms: [''] }, 400], [{ room: 'x', rooms: ['x'], cursor: 'y' }, 400], [{ room: 'x', rooms: ['x'], except: ['x', 1] }, 400]], room: true },
+  disconnectSessions: { path: () => '/sessions/disconnect', body: w => ({ room: w.room }), done: r => r.done === 1 && r.failures === 0, bad: [[{ room: 'x', rooms: ['x'] }, 400], [{ namespace: 'x' }, 400], [{ room: 'x', code: 1000 }, 400], [{ user: LONG }, 400]], room: true },
   listSessions: { path: w => `/sessions?user=${w.user}`, done: (r, w) => r.sessions[0].session === w.alice.session, bad: [['/sessions', 400], ['/sessions?user=a&room=b', 400], ['/sessions?user=a&limit=0', 400], ['/sessions?user=%00', 400]] },
   getSession: { path: w => `/sessions/${w.alice.session}`, done: (r, w) => r.user === w.user, bad: [[NO_SESSION, 400], [`/sessions/${'x'.repeat(65)}`, 400], ['/sessions/nobody', 404]] },
   giveAttributes: {

@@ -94,6 +94,46 @@ static void command_arrives_and_is_answered(void **state)
     assert_int_equal(do_control(w, "s2", "80")->err, ERR_NOT_FOUND);
 }
 
+static struct answer *do_emit(struct world *w, const char *room, bool answered_too)
+{
+    struct answer *a = answer_new();
+    const struct emit_message m = {.room = slice_str(room),
+                                   .sid = SLICE("some-emission"),
+                                   .data = SLICE("{\"data\":1}"),
+                                   .answered = answered_too};
+    w->broker->ops->emit(w->broker, &m, answered, a);
+    assert_int_equal(a->times, 0);
+    return await_ok(w, a);
+}
+
+/* What is emitted into a room reaches whoever listens, and no log; the answer finds its way although no session has that name. */
+static void emission_arrives_and_is_answered(void **state)
+{
+    struct world *w = world_of(state);
+    await_ok(w, do_subscribe(w, "$namespace:/a"));
+    assert_int_equal(do_emit(w, "$namespace:/nobody", false)->total, 0);
+    assert_int_equal(do_emit(w, "$namespace:/a", true)->total, 1);
+    world_expect(w, 1);
+    const struct seen *s = &w->seen[0];
+    assert_int_equal(s->kind, ENVELOPE_EMIT);
+    assert_string_equal(s->room, "$namespace:/a");
+    assert_string_equal(s->from, "some-emission");
+    assert_string_equal(s->node, "gw1-aaaaaa");
+    assert_string_equal(s->data, "{\"data\":1}");
+    w->broker->ops->control_answer(w->broker, &(struct control_message){.sid = SLICE("some-emission"),
+                                                                        .verb = SLICE("emitted"),
+                                                                        .node = SLICE("gw1-aaaaaa"),
+                                                                        .data = SLICE("{}")});
+    world_expect(w, 2);
+    s = &w->seen[1];
+    assert_int_equal(s->kind, ENVELOPE_CONTROLLED);
+    assert_string_equal(s->from, "some-emission");
+    assert_string_equal(s->event, "emitted");
+    w->broker->ops->control_end(w->broker, SLICE("some-emission"));
+    assert_int_equal(do_emit(w, "$namespace:/a", false)->total, 1);
+    assert_int_equal(await_ok(w, do_history(w, "$namespace:/a", 0, 10))->position.offset, 0);
+}
+
 static void command_for_a_parked_session_is_told_so(void **state)
 {
     struct world *w = world_of(state);
@@ -180,8 +220,11 @@ static void parked_session_is_put_into_a_room_and_out(void **state)
 static int run(const char *name)
 {
     const struct CMUnitTest tests[] = {
-        T(command_arrives_and_is_answered),           T(command_for_a_parked_session_is_told_so),
-        T(parked_session_is_ended_at_once),           T(connected_session_is_nobody_elses_business),
+        T(command_arrives_and_is_answered),
+        T(emission_arrives_and_is_answered),
+        T(command_for_a_parked_session_is_told_so),
+        T(parked_session_is_ended_at_once),
+        T(connected_session_is_nobody_elses_business),
         T(parked_session_is_put_into_a_room_and_out),
     };
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);

@@ -42,7 +42,7 @@ static struct answer *do_clear(struct world *w, const char *room)
 
 struct seen_session {
     struct answer a;
-    char user[50], node[50], state[20], ip[50], attributes[100], given[100];
+    char user[50], node[50], state[20], ip[50], nsp[20], attributes[100], given[100];
     uint64_t connected_ms, parked_until_ms;
     size_t rooms;
     char room[50];
@@ -61,6 +61,7 @@ static void on_session(void *arg, const struct broker_result *r)
         copy(s->node, sizeof s->node, r->session->node);
         copy(s->state, sizeof s->state, r->session->state);
         copy(s->ip, sizeof s->ip, r->session->ip);
+        copy(s->nsp, sizeof s->nsp, r->session->nsp);
         copy(s->attributes, sizeof s->attributes, r->session->attributes);
         copy(s->given, sizeof s->given, r->session->given);
         s->connected_ms = r->session->connected_ms;
@@ -119,6 +120,78 @@ static void sessions_come_in_pages(void **state)
     assert_int_equal(do_sessions(w, SESSIONS_BY_NODE, "gw9", SLICE_NONE, 1000)->count, 0);
     assert_int_equal(do_sessions(w, SESSIONS_BY_USER, "carol", SLICE_NONE, 10)->count, 0);
     assert_int_equal(do_sessions(w, SESSIONS_BY_USER, "alice", SLICE("no cursor"), 10)->err, ERR_BAD_REQUEST);
+}
+
+static struct answer *put_in(struct world *w, const char *sid, const char *nsp)
+{
+    struct answer *a = answer_new();
+    const struct session_record record = {.sid = slice_str(sid),
+                                          .token_hash = SLICE("hash"),
+                                          .protocol = SLICE("socketio.v5"),
+                                          .nsp = slice_str(nsp),
+                                          .attributes = SLICE("{}"),
+                                          .connected_ms = 1700000000123,
+                                          .resume_window_ms = WINDOW};
+    w->broker->ops->session_put(w->broker, &record, answered, a);
+    return await_ok(w, a);
+}
+
+static struct answer *do_namespace(struct world *w, const char *nsp, struct slice cursor, uint32_t limit)
+{
+    struct answer *a = answer_new();
+    w->broker->ops->sessions(w->broker,
+                             &(struct session_query){.by = SESSIONS_BY_NODE,
+                                                     .name = SLICE("gw1-aaaaaa"),
+                                                     .nsp = slice_str(nsp),
+                                                     .cursor = cursor,
+                                                     .limit = limit},
+                             answered, a);
+    return await_ok(w, a);
+}
+
+static void namespaces_are_told_apart(void **state)
+{
+    struct world *w = world_of(state);
+    put_in(w, "s1", "/a");
+    put_in(w, "s2", "/b");
+    await_ok(w, do_put(w, "s3", "alice"));
+    struct answer *a = do_namespace(w, "/a", SLICE_NONE, 10);
+    assert_int_equal(a->count, 1);
+    assert_string_equal(a->entries[0].name, "s1");
+    assert_int_equal(do_namespace(w, "/c", SLICE_NONE, 10)->count, 0);
+    assert_int_equal(do_namespace(w, "", SLICE_NONE, 10)->count, 3);
+    assert_string_equal(do_get(w, "s1")->nsp, "/a");
+    assert_string_equal(do_get(w, "s1")->attributes, "{}");
+    assert_string_equal(do_get(w, "s3")->nsp, "");
+}
+
+/* What is told is removed at once: nobody who was there all the time may be left out. */
+static void uncut_pages_stay_right_while_members_go(void **state)
+{
+    struct world *w = world_of(state);
+    char name[20], cursor[100];
+    await_ok(w, do_subscribe(w, "lobby"));
+    for (int i = 0; i < MANY; i++) {
+        (void)snprintf(name, sizeof name, "s%d", i);
+        await_ok(w, do_put(w, name, ""));
+        await_ok(w, do_join(w, "lobby", name, ""));
+    }
+    struct slice at = SLICE_NONE;
+    size_t told = 0, n = 1;
+    while (n != 0) {
+        struct answer *a = answer_new();
+        w->broker->ops->presence(w->broker, SLICE("lobby"), at, 3 | PAGE_UNCUT, answered, a);
+        await_ok(w, a);
+        told += a->count;
+        n = a->more ? a->cursor_n : 0;
+        memcpy(cursor, a->cursor, n);
+        at = (struct slice){cursor, n};
+        for (size_t i = 0, count = a->count; i < count; i++) {
+            (void)snprintf(name, sizeof name, "%s", a->entries[i].name);
+            await_ok(w, do_leave(w, "lobby", name, "", EXIT_KICKED));
+        }
+    }
+    assert_int_equal(told, MANY);
 }
 
 static void session_is_shown_with_its_rooms(void **state)
@@ -274,8 +347,14 @@ static void spoilt_keys_are_left_out(void **state)
 static int run(const char *name)
 {
     const struct CMUnitTest tests[] = {
-        T(sessions_come_in_pages), T(session_is_shown_with_its_rooms), T(log_of_an_empty_room_is_forgotten),
-        T(nodes_are_listed),       T(each_room_has_its_own_total),     T(spoilt_keys_are_left_out),
+        T(sessions_come_in_pages),
+        T(namespaces_are_told_apart),
+        T(uncut_pages_stay_right_while_members_go),
+        T(session_is_shown_with_its_rooms),
+        T(log_of_an_empty_room_is_forgotten),
+        T(nodes_are_listed),
+        T(each_room_has_its_own_total),
+        T(spoilt_keys_are_left_out),
     };
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }
