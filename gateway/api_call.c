@@ -261,6 +261,14 @@ static enum err admit(struct api_call *c, const struct http_request *r, struct e
     return OK;
 }
 
+bool api_overlaps(const struct http_request *r)
+{
+    struct slice path = slice_from(r->path, sizeof "/api/v1" - 1);
+    return slice_eq(r->method, SLICE("POST")) &&
+           (slice_eq(path, SLICE("/publish")) || slice_eq(path, SLICE("/publish/batch")) ||
+            slice_eq(path, SLICE("/send")) || slice_eq(path, SLICE("/broadcast")));
+}
+
 void api_dispatch(struct gateway *g, const struct http_request *r, struct http_exchange *x)
 {
     struct api_call *c = xcalloc(1, sizeof *c);

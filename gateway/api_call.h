@@ -31,6 +31,8 @@ struct api_call {
 
 typedef void api_handler(struct api_call *c, const struct http_request *r);
 
+/* Of a request below /api/v1: see gateway_http_overlaps(). */
+bool api_overlaps(const struct http_request *r);
 /* Any request below /api/v1. */
 void api_dispatch(struct gateway *g, const struct http_request *r, struct http_exchange *x);
 

@@ -88,6 +88,11 @@ static const struct {
     {"/metrics", false, get_metrics}, {"/api/v1/", true, api_dispatch},
 };
 
+bool gateway_http_overlaps(const struct http_request *r)
+{
+    return slice_starts(r->path, SLICE("/api/v1/")) && api_overlaps(r);
+}
+
 void gateway_http(struct gateway *g, const struct http_request *r, struct http_exchange *x)
 {
     metrics->http_requests++;

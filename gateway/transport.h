@@ -60,6 +60,9 @@ struct http_exchange {
 /* A complete request that is not a WebSocket upgrade. */
 void gateway_http(struct gateway *g, const struct http_request *r, struct http_exchange *x);
 
+/* May the request be asked while others of its connection for which this holds are not answered? Then what they do is done in the order in which they were asked. */
+bool gateway_http_overlaps(const struct http_request *r);
+
 /* A valid RFC 6455 handshake. On OK the connection belongs to the core: *ret is fed with conn_* below, *ret_subprotocol (static) is to be echoed
  * when not empty. gateway/net must send its 101 through conn_send_bytes() before it feeds input. On failure it answers reterr as an HTTP
  * error and keeps the connection. */

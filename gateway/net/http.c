@@ -8,22 +8,32 @@
 #include "gateway/net/response.h"
 #include "gateway/net/upgrade.h"
 
-/* DONE is left at once, for the next request or for the close. */
-enum http_phase { HTTP_READING, HTTP_WAITING, HTTP_SENDING, HTTP_DONE };
+#define UNDER_WAY_MAX 32    /* requests of one connection that the core has at once */
+#define BACKLOG_MAX   65536 /* bytes of answers; before they are sent nothing more is read */
 
-/* Lives until the core answers, the client's connection or not. */
+/* A request that the core was asked; lives until the core answers, the client's connection or not. */
 struct exchange {
     struct http_exchange base;
     struct http *http; /* NULL: nobody waits any more */
+    struct link link;  /* in http->waiting */
+    uint64_t end_ms;
+    bool overlaps, keep_alive, http_1_0, head;
+    bool answered; /* in `response`, because an older request is not */
+    struct buf response;
 };
 
+/* Requests are answered in the order in which they came. Those that may overlap (gateway_http_overlaps) are asked as they come, and what they are answered in one turn of
+ * the loop is one write; any other waits until all before it are answered, and is alone until it is itself. */
 struct http {
     struct socket *socket;
-    enum http_phase phase;
-    bool dispatching; /* http_input() is on the stack and will look at the phase */
-    bool close_after;
-    struct exchange *exchange; /* while WAITING */
-    struct buf out;            /* the response */
+    struct link waiting; /* exchanges, oldest first; the first one is not answered */
+    unsigned under_way;  /* how many */
+    bool used;           /* a request has been answered */
+    bool ready;          /* the request is complete, and waits for those before it */
+    bool owes_continue;  /* so does the "100 Continue" for it */
+    bool close_after;    /* nothing more is read; the connection ends with the last answer */
+    bool sending;        /* the client does not take what it is sent */
+    struct buf out;      /* responses, in order */
     size_t out_at;
     struct buf held; /* bytes after the request */
     struct request request;
@@ -33,10 +43,19 @@ struct http *http_create(struct socket *s)
 {
     struct http *h = xcalloc(1, sizeof *h);
     h->socket = s;
+    list_init(&h->waiting);
     request_init(&h->request);
     if (s->asked)
         socket_deadline(s, (uint64_t)s->net->cfg->handshake_timeout_s * 1000);
     return h;
+}
+
+static void leave(struct exchange *e)
+{
+    list_del(&e->link);
+    e->http->under_way--;
+    buf_fini(&e->response);
+    free(e);
 }
 
 void http_destroy(struct http **hh)
@@ -44,8 +63,15 @@ void http_destroy(struct http **hh)
     struct http *h = TAKE(*hh);
     if (h == NULL)
         return;
-    if (h->exchange != NULL)
-        h->exchange->http = NULL;
+    while (!list_empty(&h->waiting)) {
+        struct exchange *e = list_first(&h->waiting, struct exchange, link);
+        if (e->answered) {
+            leave(e);
+            continue;
+        }
+        list_del(&e->link);
+        e->http = NULL;
+    }
     request_fini(&h->request);
     buf_fini(&h->out);
     buf_fini(&h->held);
@@ -59,40 +85,86 @@ void http_hold(struct http *h, const char *p, size_t n)
 
 /* --- answering --- */
 
-/* Sends what there is of the response; the phase becomes DONE with the last byte. */
-static void flush(struct http *h)
+static size_t backlog(const struct http *h)
 {
-    while (h->out_at < h->out.n) {
-        ssize_t n = socket_write(h->socket, h->out.p + h->out_at, h->out.n - h->out_at);
+    return h->out.n - h->out_at;
+}
+
+/* Sends what there is; false when the client does not take all, or is gone. */
+static bool flush(struct http *h)
+{
+    while (backlog(h) > 0) {
+        ssize_t n = socket_write(h->socket, h->out.p + h->out_at, backlog(h));
         if (n <= 0)
-            return;
+            return false;
         h->out_at += (size_t)n;
     }
-    h->phase = HTTP_DONE;
+    buf_clear(&h->out);
+    h->out_at = 0;
+    return true;
 }
 
-static void answer(struct http *h, const struct http_response *r)
+/* The answer takes its place in the row; e is gone when it is the first. */
+static void settle(struct exchange *e, const struct http_response *r)
 {
+    struct http *h = e->http;
     struct socket *s = h->socket;
-    const struct request *q = &h->request;
-    struct response_context c = {
-        .keep_alive = q->keep_alive && q->complete && !h->close_after && !s->net->draining,
-        .http_1_0 = q->parser.http_major == 1 && q->parser.http_minor == 0,
-        .head = q->parser.method == HTTP_HEAD,
+    bool first = h->waiting.next == &e->link, last = h->waiting.prev == &e->link;
+    const struct response_context c = {
+        .keep_alive = e->keep_alive && !(last && s->net->draining),
+        .http_1_0 = e->http_1_0,
+        .head = e->head,
         .wall_ms = loop_wall_ms(s->net->loop),
     };
-    h->close_after = !c.keep_alive;
-    response_append(&h->out, r, &c);
-    h->phase = HTTP_SENDING;
-    socket_deadline(s, HTTP_SEND_MS);
-    flush(h);
+    h->used = true;
+    h->close_after |= !c.keep_alive;
+    response_append(first ? &h->out : &e->response, r, &c);
+    e->answered = true;
+    while (first && !list_empty(&h->waiting)) {
+        e = list_first(&h->waiting, struct exchange, link);
+        if (!e->answered)
+            break;
+        buf_append(&h->out, buf_slice(&e->response));
+        leave(e);
+    }
+    net_todo(s->net, s); /* what else is answered in this turn goes out with it */
 }
 
-static void answer_error(struct http *h, int status, const struct error *e, const char *headers)
+static void respond(struct http_exchange *x, const struct http_response *r)
+{
+    struct exchange *e = container_of(x, struct exchange, base);
+    if (e->http == NULL)
+        free(e);
+    else if (e->http->socket->state != SOCKET_HTTP)
+        leave(e);
+    else
+        settle(e, r);
+}
+
+/* The request that has just been read gets its place in the row. */
+static struct exchange *enter(struct http *h, bool overlaps)
+{
+    const struct request *q = &h->request;
+    struct exchange *e = xmalloc(sizeof *e);
+    *e = (struct exchange){.base.respond = respond,
+                           .http = h,
+                           .end_ms = loop_now_ms(h->socket->net->loop) + HTTP_ANSWER_MS,
+                           .overlaps = overlaps,
+                           .keep_alive = q->keep_alive && q->complete && !h->close_after,
+                           .http_1_0 = q->parser.http_major == 1 && q->parser.http_minor == 0,
+                           .head = q->parser.method == HTTP_HEAD};
+    list_init(&e->link);
+    list_append(&h->waiting, &e->link);
+    h->under_way++;
+    h->close_after |= !e->keep_alive;
+    return e;
+}
+
+static void settle_error(struct exchange *e, int status, const struct error *error, const char *headers)
 {
     struct buf body = BUF_INIT;
-    response_error_body(&body, e);
-    answer(h, &(struct http_response){.status = status, .headers = headers, .body = buf_slice(&body)});
+    response_error_body(&body, error);
+    settle(e, &(struct http_response){.status = status, .headers = headers, .body = buf_slice(&body)});
     buf_fini(&body);
 }
 
@@ -103,41 +175,7 @@ static void refuse(struct http *h, enum drop_reason reason, int status, const st
     net_refused(&s->address, s->port, reason, e->text);
     h->close_after = true;
     socket_pause(s, true);
-    answer_error(h, status, e, NULL);
-}
-
-/* After DONE. Frees h, and goes on with what the client has already sent of the next request. */
-static void finished(struct http *h)
-{
-    struct socket *s = h->socket;
-    if (h->close_after || s->net->draining) {
-        socket_close(s, "closed");
-        return;
-    }
-    struct buf held = h->held;
-    h->held = BUF_INIT;
-    http_destroy(&s->http);
-    s->asked = true;
-    socket_deadline(s, HTTP_IDLE_MS);
-    socket_pause(s, false);
-    if (held.n > 0)
-        socket_plain(s, held.p, held.n);
-    buf_fini(&held);
-}
-
-static void respond(struct http_exchange *x, const struct http_response *r)
-{
-    struct exchange *e = container_of(x, struct exchange, base);
-    struct http *h = e->http;
-    free(e);
-    if (h == NULL)
-        return;
-    h->exchange = NULL;
-    if (h->socket->state != SOCKET_HTTP)
-        return;
-    answer(h, r);
-    if (h->phase == HTTP_DONE && !h->dispatching)
-        net_todo(h->socket->net, h->socket);
+    settle_error(enter(h, false), status, e, NULL);
 }
 
 /* --- asking the core --- */
@@ -150,19 +188,23 @@ static void view(const struct http *h, struct http_request *ret, char *ip)
     ret->by_api_listener = h->socket->api;
 }
 
-static void ask(struct http *h)
+/* Must the next request wait? */
+static bool must_wait(const struct http *h)
+{
+    if (h->close_after || h->ready || h->sending || h->under_way >= UNDER_WAY_MAX || backlog(h) >= BACKLOG_MAX)
+        return true;
+    return !list_empty(&h->waiting) && !list_entry(h->waiting.prev, struct exchange, link)->overlaps;
+}
+
+static void ask(struct http *h, const struct http_request *q, bool overlaps)
 {
     struct socket *s = h->socket;
-    struct exchange *x = xmalloc(sizeof *x);
-    *x = (struct exchange){.base.respond = respond, .http = h};
-    h->exchange = x;
-    h->phase = HTTP_WAITING;
-    socket_pause(s, true);
-    socket_deadline(s, HTTP_ANSWER_MS);
-    struct http_request q;
-    char ip[PEER_TEXT];
-    view(h, &q, ip);
-    gateway_http(s->net->gateway, &q, &x->base);
+    struct exchange *e = enter(h, overlaps);
+    if (h->under_way == 1)
+        socket_deadline(s, HTTP_ANSWER_MS);
+    gateway_http(s->net->gateway, q, &e->base);
+    request_reset(&h->request);
+    socket_pause(s, must_wait(h));
 }
 
 /* Whatever went wrong is the client's to read; the connection stays. */
@@ -170,12 +212,13 @@ static void upgrade_failed(struct http *h, int status, const struct error *e)
 {
     struct socket *s = h->socket;
     net_refused(&s->address, s->port, DROP_HTTP, e->text);
-    socket_pause(s, true);
-    answer_error(h, status, e,
+    settle_error(enter(h, false), status, e,
                  status == 426 ? "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" : NULL);
+    request_reset(&h->request);
 }
 
-static void upgrade(struct http *h)
+/* Afterwards s->http may be gone. */
+static void upgrade(struct http *h, const struct http_request *q)
 {
     struct socket *s = h->socket;
     struct error e = {0};
@@ -189,15 +232,13 @@ static void upgrade(struct http *h)
         upgrade_failed(h, status, &e);
         return;
     }
-    struct http_request q;
-    char ip[PEER_TEXT];
-    view(h, &q, ip);
     struct slice subprotocol = SLICE_NONE;
     struct conn *conn = NULL;
-    enum err err = gateway_upgrade(s->net->gateway, &q, &s->transport, &conn, &subprotocol, &e);
+    enum err err = gateway_upgrade(s->net->gateway, q, &s->transport, &conn, &subprotocol, &e);
     if (err != OK) {
-        socket_pause(s, true);
-        answer_error(h, err_http_status(err), &e, err == ERR_UNAUTHORIZED ? "WWW-Authenticate: Bearer\r\n" : NULL);
+        settle_error(enter(h, false), err_http_status(err), &e,
+                     err == ERR_UNAUTHORIZED ? "WWW-Authenticate: Bearer\r\n" : NULL);
+        request_reset(&h->request);
         return;
     }
     struct buf accept = BUF_INIT;
@@ -213,70 +254,170 @@ static void upgrade(struct http *h)
     buf_fini(&accept);
 }
 
+/* The request is complete. Afterwards s->http may be gone. */
+static void begin(struct http *h)
+{
+    struct socket *s = h->socket;
+    struct http_request q;
+    char ip[PEER_TEXT];
+    view(h, &q, ip);
+    bool wants_socket = upgrade_wanted(&h->request), first = list_empty(&h->waiting);
+    bool overlaps = !wants_socket && gateway_http_overlaps(&q);
+    h->ready = wants_socket ? !first || backlog(h) > 0 : !first && !overlaps;
+    if (h->ready)
+        socket_pause(s, true); /* http_continue() comes back to it */
+    else if (wants_socket)
+        upgrade(h, &q);
+    else
+        ask(h, &q, overlaps);
+}
+
+static void go_on(struct http *h)
+{
+    h->owes_continue = false;
+    buf_append(&h->out, SLICE("HTTP/1.1 100 Continue\r\n\r\n"));
+    net_todo(h->socket->net, h->socket);
+}
+
 size_t http_input(struct http *h, const char *p, size_t n)
 {
     struct request *r = &h->request;
     size_t used = request_feed(r, p, n);
     if (r->status != 0) {
         refuse(h, DROP_HTTP, r->status, &r->error);
-        used = n;
-    } else if (!r->complete) {
-        if (r->wants_continue && r->head_complete) {
-            static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-            r->wants_continue = false;
-            if (socket_write(h->socket, go_on, sizeof go_on - 1) != sizeof go_on - 1)
-                socket_close(h->socket, "closed"); /* it has not read what came before, so it does not wait for this */
-        }
         return n;
-    } else if (upgrade_wanted(r)) {
-        struct socket *s = h->socket;
-        h->dispatching = true;
-        upgrade(h);
-        if (s->http == NULL)
-            return used;
-    } else {
-        h->dispatching = true;
-        ask(h);
     }
-    h->dispatching = false;
-    if (h->phase == HTTP_DONE)
-        finished(h);
+    h->owes_continue = r->wants_continue && r->head_complete;
+    if (r->complete) {
+        begin(h);
+    } else if (h->owes_continue) {
+        r->wants_continue = false;
+        if (list_empty(&h->waiting))
+            go_on(h);
+    }
     return used;
 }
 
 /* --- from the loop --- */
 
+/* Between requests: nothing is kept of the last one. */
+static bool idle(const struct http *h)
+{
+    return h->used && list_empty(&h->waiting) && backlog(h) == 0 && !h->request.begun;
+}
+
+static void set_deadline(struct http *h)
+{
+    struct socket *s = h->socket;
+    uint64_t now = loop_now_ms(s->net->loop);
+    if (h->sending || !h->used)
+        return; /* it runs already */
+    if (list_empty(&h->waiting)) {
+        socket_deadline(s, (uint64_t)s->net->cfg->handshake_timeout_s * 1000);
+        return;
+    }
+    const struct exchange *e = list_first(&h->waiting, struct exchange, link);
+    socket_deadline(s, e->end_ms > now ? e->end_ms - now : 0);
+}
+
+/* False when the connection has been upgraded: what followed the request is the core's. */
+static bool begin_ready(struct http *h)
+{
+    struct socket *s = h->socket;
+    struct buf held = h->held;
+    h->held = BUF_INIT;
+    begin(h);
+    if (s->http != NULL) {
+        h->held = held;
+        return true;
+    }
+    if (held.n > 0)
+        socket_plain(s, held.p, held.n);
+    buf_fini(&held);
+    return false;
+}
+
+/* Reads on, if it may, and begins with what is here already. */
+static void read_on(struct http *h)
+{
+    struct socket *s = h->socket;
+    struct buf held = h->held;
+    socket_pause(s, must_wait(h));
+    if (held.n > 0 && !s->paused) {
+        h->held = BUF_INIT;
+        socket_plain(s, held.p, held.n);
+        buf_fini(&held);
+    }
+    if (s->http == NULL || s->state != SOCKET_HTTP)
+        return;
+    if (!idle(h)) {
+        set_deadline(h);
+        return;
+    }
+    http_destroy(&s->http);
+    s->asked = true;
+    socket_deadline(s, HTTP_IDLE_MS);
+}
+
 void http_continue(struct http *h)
 {
-    if (h->phase == HTTP_SENDING)
-        flush(h);
-    if (h->phase == HTTP_DONE)
-        finished(h);
+    struct socket *s = h->socket;
+    bool flushed = flush(h);
+    if (s->state != SOCKET_HTTP)
+        return;
+    if (!flushed && !h->sending)
+        socket_deadline(s, HTTP_SEND_MS);
+    h->sending = !flushed;
+    if (flushed && list_empty(&h->waiting)) {
+        if (h->close_after || (s->net->draining && h->used)) {
+            socket_close(s, "closed");
+            return;
+        }
+        if (h->owes_continue)
+            go_on(h);
+        if (h->ready && !begin_ready(h))
+            return;
+    }
+    read_on(h);
+}
+
+bool http_no_more(struct http *h)
+{
+    if (list_empty(&h->waiting) && backlog(h) == 0)
+        return false;
+    h->close_after = true;
+    socket_pause(h->socket, true);
+    return true;
+}
+
+/* The client is told, and what the core says later is for nobody. */
+static void give_up(struct http *h)
+{
+    struct exchange *e = list_first(&h->waiting, struct exchange, link);
+    struct exchange *stand_in = xmalloc(sizeof *stand_in);
+    struct error error = {0};
+    *stand_in = *e;
+    list_append(&e->link, &stand_in->link); /* before it */
+    list_del(&e->link);
+    e->http = NULL;
+    (void)fail(&error, ERR_TIMEOUT, "no answer in time");
+    settle_error(stand_in, 504, &error, NULL);
 }
 
 void http_timeout(struct socket *s)
 {
     struct http *h = s->http;
+    struct error e = {0};
     if (h == NULL) {
         if (!s->asked)
             net_refused(&s->address, s->port, DROP_HANDSHAKE_TIMEOUT, "no request");
         socket_close(s, "timeout");
-        return;
-    }
-    struct error e = {0};
-    switch (h->phase) {
-    case HTTP_READING:
+    } else if (h->sending) {
+        socket_kill(s, "timeout");
+    } else if (!list_empty(&h->waiting)) {
+        give_up(h);
+    } else if (!h->close_after) {
         (void)fail(&e, ERR_TIMEOUT, "the request took too long");
         refuse(h, DROP_HANDSHAKE_TIMEOUT, 408, &e);
-        break;
-    case HTTP_WAITING:
-        h->exchange->http = NULL;
-        h->exchange = NULL;
-        (void)fail(&e, ERR_TIMEOUT, "no answer in time");
-        answer_error(h, 504, &e, NULL);
-        break;
-    case HTTP_SENDING:
-    case HTTP_DONE: socket_kill(s, "timeout"); return;
     }
-    http_continue(h);
 }

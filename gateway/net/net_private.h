@@ -191,6 +191,8 @@ void socket_kill(struct socket *s, const char *why);
 void socket_deadline(struct socket *s, uint64_t ms);
 /* From net_sweep(): goes on with whatever the state asks for. */
 void socket_continue(struct socket *s);
+/* The peer has said that it will send nothing more: true when it still waits for something from us. */
+bool socket_no_more(struct socket *s);
 /* "192.0.2.1:4711"; static buffer. */
 const char *socket_name(const struct socket *s);
 /* Tells epoll what we want to hear. */
@@ -198,7 +200,7 @@ void socket_watch(struct socket *s);
 
 /* --- http.c --- */
 
-/* An HTTP request under way: made with its first byte, gone with the last of its response. */
+/* HTTP requests under way: made with the first byte of one, gone with the last of its response if none has followed by then. */
 struct http *http_create(struct socket *s);
 /* An answer that is still to come will be ignored. NULL-safe. */
 void http_destroy(struct http **h);
@@ -206,8 +208,10 @@ void http_destroy(struct http **h);
 size_t http_input(struct http *h, const char *p, size_t n);
 /* Keeps the first bytes of the next request, at most READ_SIZE. */
 void http_hold(struct http *h, const char *p, size_t n);
-/* From the loop: the socket takes bytes again, or the answer has come. */
+/* From the loop: the socket takes bytes again, or an answer has come. Afterwards s->http may be gone. */
 void http_continue(struct http *h);
+/* The client says that it will send nothing more. False when it waits for nothing either; else it is answered first, and then the connection ends. */
+bool http_no_more(struct http *h);
 /* A deadline of a socket in state HTTP has passed. */
 void http_timeout(struct socket *s);
 

@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "base/text.h"
 
+#define KEEP_MAX 16384 /* bytes of a body's buffer that are kept for the next one */
+
 static const struct {
     const char *name;
     enum header_rule rule;
@@ -193,8 +195,22 @@ void request_fini(struct request *r)
     buf_fini(&r->body);
 }
 
+void request_reset(struct request *r)
+{
+    struct buf text = r->text, body = r->body;
+    request_init(r);
+    buf_clear(&text);
+    r->text = text;
+    if (body.cap <= KEEP_MAX)
+        r->body = body;
+    else
+        buf_fini(&body);
+    buf_clear(&r->body);
+}
+
 size_t request_feed(struct request *r, const char *p, size_t n)
 {
+    r->begun = true;
     size_t used = http_parser_execute(&r->parser, &settings, p, n);
     enum http_errno e = HTTP_PARSER_ERRNO(&r->parser);
     if (r->complete || r->status != 0)

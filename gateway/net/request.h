@@ -62,6 +62,7 @@ struct request {
     char name[HEADER_NAME_MAX]; /* of the header under way, lower case */
     enum header current;
     bool in_value;
+    bool begun;         /* a byte of it is here */
     bool head_complete; /* all headers are there */
     bool complete;      /* the whole request is */
     bool keep_alive;
@@ -72,6 +73,8 @@ struct request {
 
 void request_init(struct request *r);
 void request_fini(struct request *r);
+/* For the next request of the connection. */
+void request_reset(struct request *r);
 
 /* Takes bytes up to the end of the request and returns how many those were. Afterwards the request is complete, refused (r->status), or wants
  * more. Must not be called again when complete or refused. */

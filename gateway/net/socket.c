@@ -238,6 +238,11 @@ static void feed_held(struct socket *s)
     receive(s, held, n);
 }
 
+bool socket_no_more(struct socket *s)
+{
+    return s->state == SOCKET_HTTP && s->http != NULL && http_no_more(s->http);
+}
+
 /* CLOSING, after our FIN: throws away what still comes. */
 static void drain(struct socket *s, ssize_t n)
 {
@@ -257,6 +262,8 @@ static void on_readable(struct socket *s)
             return;
         if (n <= 0) {
             s->eof = true;
+            if (n == 0 && socket_no_more(s))
+                return;
             socket_kill(s, n == 0 ? "peer" : "reset");
             return;
         }

@@ -150,7 +150,8 @@ static bool tls_over(struct socket *s, int r)
         return false;
     if (what == SSL_ERROR_ZERO_RETURN) {
         s->eof = true;
-        socket_close(s, "peer");
+        if (!socket_no_more(s))
+            socket_close(s, "peer");
         return true;
     }
     s->tls_silent = true;

@@ -80,7 +80,8 @@ static void on_alert(struct socket *s, const struct record *r)
         refuse(s, ALERT_UNEXPECTED_MESSAGE);
     } else if (r->p[1] == ALERT_CLOSE_NOTIFY) {
         s->eof = true;
-        socket_close(s, "peer");
+        if (!socket_no_more(s))
+            socket_close(s, "peer");
     } else if (r->p[1] != ALERT_USER_CANCELED) {
         over(s, SSL_alert_desc_string_long((unsigned char)r->p[1]));
     }

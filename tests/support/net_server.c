@@ -26,6 +26,8 @@ struct server_private {
     int pipe[2]; /* struct call *, to the loop's thread */
     struct io io;
     struct http_exchange *later;
+    struct http_exchange *together[64]; /* not answered yet, in the order of asking */
+    size_t together_n;
     struct conn *paused;
     char *listen;
     int fds_before;
@@ -87,11 +89,22 @@ static size_t number_after(struct slice path, struct slice prefix)
     return strtoul(digits, NULL, 10);
 }
 
+bool gateway_http_overlaps(const struct http_request *r)
+{
+    return slice_starts(r->path, SLICE("/together"));
+}
+
 void gateway_http(struct gateway *g, const struct http_request *r, struct http_exchange *x)
 {
     if (slice_eq(r->path, SLICE("/later"))) {
         assert(g->server->p->later == NULL);
         g->server->p->later = x;
+        return;
+    }
+    if (gateway_http_overlaps(r)) {
+        struct server_private *p = g->server->p;
+        assert(p->together_n < sizeof p->together / sizeof p->together[0]);
+        p->together[p->together_n++] = x;
         return;
     }
     if (slice_starts(r->path, SLICE("/big/"))) {
@@ -296,6 +309,18 @@ void server_start(struct server *s)
     assert_int_equal(pthread_create(&s->p->thread, NULL, thread_main, s), 0);
 }
 
+/* The last one first: "together" and its place among them. */
+static void answer_together(void *arg)
+{
+    struct server_private *p = ((struct server *)arg)->p;
+    for (size_t i = p->together_n; i-- > 0;) {
+        char text[32];
+        int n = snprintf(text, sizeof text, "together %zu", i);
+        p->together[i]->respond(p->together[i], &(struct http_response){.status = 200, .body = {text, (size_t)n}});
+    }
+    p->together_n = 0;
+}
+
 static void stop(void *arg)
 {
     struct server *s = arg;
@@ -311,6 +336,7 @@ void server_stop(struct server *s)
     loop_ev_destroy(&s->p->loop);
     if (s->p->later != NULL) /* the core answers exactly once, even when nobody waits */
         s->p->later->respond(s->p->later, &(struct http_response){.status = 503});
+    answer_together(s);
     (void)close(s->p->pipe[0]);
     (void)close(s->p->pipe[1]);
     assert_int_equal(s->opened, s->gone);
@@ -410,6 +436,24 @@ void server_answer_later(struct server *s)
     }
     assert_int_equal(l.value, 1);
     server_run(s, answer, s);
+}
+
+static void look_together(void *arg)
+{
+    struct look *l = arg;
+    l->value = l->server->p->together_n;
+}
+
+void server_answer_together(struct server *s, size_t n)
+{
+    struct look l = {.server = s};
+    for (int i = 0; i < 4000 && l.value < n; i++) {
+        server_run(s, look_together, &l);
+        if (l.value < n)
+            usleep(5000);
+    }
+    assert_int_equal(l.value, n);
+    server_run(s, answer_together, s);
 }
 
 static void resume(void *arg)

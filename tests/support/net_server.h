@@ -10,6 +10,7 @@ struct net;
 
 /* What the core of the test does is in the path of the request:
  *   /later          answered by server_answer_later()
+ *   /together…      may overlap; answered by server_answer_together()
  *   /big/N          N bytes of a pattern (pattern_byte)
  *   any other       200, text: "METHOD path query host ip body"
  * and for WebSocket handshakes (everything after the handshake is raw bytes here, no frames):
@@ -48,6 +49,8 @@ void server_wait_count(struct server *s, const uint64_t *counter, uint64_t n);
 void server_wait_gone(struct server *s, int n);
 /* True when a request to /later arrived and was answered with 200 "later". */
 void server_answer_later(struct server *s);
+/* Waits until n requests to /together… are under way, no fewer and no more; answers them, the last one first, with 200 "together I" (I: 0 is the one that was asked first). */
+void server_answer_together(struct server *s, size_t n);
 void server_resume(struct server *s);
 
 unsigned char pattern_byte(size_t at);

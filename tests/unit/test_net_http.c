@@ -17,14 +17,24 @@ struct fixture {
     struct client client;
 };
 
-static int setup(void **state)
+static int start(void **state, bool tls)
 {
     struct fixture *f = xcalloc(1, sizeof *f);
     f->client.fd = -1;
-    server_init(&f->server, false);
+    server_init(&f->server, tls);
     server_start(&f->server);
     *state = f;
     return 0;
+}
+
+static int setup(void **state)
+{
+    return start(state, false);
+}
+
+static int setup_tls(void **state)
+{
+    return start(state, true);
 }
 
 static int teardown(void **state)
@@ -125,6 +135,113 @@ static void pipelined_requests_are_answered_in_order(void **state)
     assert_true(has(f, "GET /4"));
     assert_int_equal(client_response(&f->client, false), 200);
     assert_true(has(f, "GET /5"));
+}
+
+#define TOGETHER "GET /together HTTP/1.1\r\nHost: t\r\n\r\n"
+
+static void expect_together(struct fixture *f, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char text[64];
+        (void)snprintf(text, sizeof text, "\r\n\r\ntogether %zu", i);
+        assert_int_equal(client_response(&f->client, false), 200);
+        assert_true(has(f, text));
+    }
+}
+
+/* They are asked at once and answered backwards; what came between them waits, and is waited for. */
+static void requests_that_may_overlap_do(void **state)
+{
+    struct fixture *f = *state;
+    client_open(&f->client, f->server.port, f->server.tls);
+    client_send_str(&f->client, TOGETHER TOGETHER TOGETHER "GET /1 HTTP/1.1\r\nHost: t\r\n\r\n" TOGETHER
+                                                           "GET /later HTTP/1.1\r\nHost: t\r\n\r\n" TOGETHER);
+    server_answer_together(&f->server, 3);
+    expect_together(f, 3);
+    assert_int_equal(client_response(&f->client, false), 200);
+    assert_true(has(f, "GET /1"));
+    server_answer_together(&f->server, 1);
+    expect_together(f, 1);
+    server_answer_later(&f->server);
+    assert_int_equal(client_response(&f->client, false), 200);
+    assert_true(has(f, "\r\n\r\nlater"));
+    server_answer_together(&f->server, 1);
+    expect_together(f, 1);
+}
+
+static void so_many_and_no_more_are_under_way(void **state)
+{
+    struct fixture *f = *state;
+    client_open(&f->client, f->server.port, false);
+    for (int i = 0; i < 40; i++)
+        client_send_str(&f->client, TOGETHER);
+    usleep(50000);
+    server_answer_together(&f->server, 32);
+    expect_together(f, 32);
+    server_answer_together(&f->server, 8);
+    expect_together(f, 8);
+}
+
+/* What is wrong, or wants something at once, is answered in its turn. */
+static void what_follows_requests_under_way_waits(void **state)
+{
+    struct fixture *f = *state;
+    client_open(&f->client, f->server.port, false);
+    client_send_str(&f->client,
+                    TOGETHER "POST /2 HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+    usleep(20000);
+    server_answer_together(&f->server, 1);
+    expect_together(f, 1);
+    assert_int_equal(client_response(&f->client, true), 100);
+    client_send_str(&f->client, "hi" TOGETHER "nonsense\r\n\r\n");
+    assert_int_equal(client_response(&f->client, false), 200);
+    assert_true(has(f, "POST /2  t 127.0.0.1 hi"));
+    server_answer_together(&f->server, 1);
+    expect_together(f, 1);
+    assert_int_equal(client_response(&f->client, false), 400);
+    assert_true(client_ended(&f->client));
+}
+
+static void client_that_says_the_end_gets_all_answers(void **state)
+{
+    struct fixture *f = *state;
+    client_open(&f->client, f->server.port, f->server.tls);
+    client_send_str(&f->client, TOGETHER TOGETHER);
+    if (f->server.tls)
+        (void)SSL_shutdown(f->client.ssl);
+    (void)shutdown(f->client.fd, SHUT_WR);
+    usleep(20000);
+    server_answer_together(&f->server, 2);
+    expect_together(f, 2);
+    if (!f->server.tls)
+        assert_true(client_ended(&f->client));
+    server_wait_open(&f->server, 0);
+}
+
+static void last_request_of_several_closes(void **state)
+{
+    struct fixture *f = *state;
+    client_open(&f->client, f->server.port, false);
+    client_send_str(&f->client, TOGETHER "GET /together HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n" TOGETHER);
+    server_answer_together(&f->server, 2);
+    assert_int_equal(client_response(&f->client, false), 200);
+    assert_false(has(f, "Connection: close"));
+    assert_int_equal(client_response(&f->client, false), 200);
+    assert_true(has(f, "\r\nConnection: close\r\n"));
+    assert_true(client_ended(&f->client));
+}
+
+static void client_that_is_gone_before_several_answers(void **state)
+{
+    struct fixture *f = *state;
+    client_open(&f->client, f->server.port, false);
+    client_send_str(&f->client, TOGETHER TOGETHER TOGETHER);
+    usleep(20000);
+    struct linger hard = {.l_onoff = 1};
+    (void)setsockopt(f->client.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    client_close(&f->client);
+    server_answer_together(&f->server, 3);
+    server_wait_open(&f->server, 0);
 }
 
 static void upgrade_may_follow_requests(void **state)
@@ -360,6 +477,10 @@ static void draining_answers_and_closes(void **state)
     {                                                                                                                  \
 #test, test, setup, teardown, NULL                                                                             \
     }
+#define TEST_TLS(test)                                                                                                 \
+    {                                                                                                                  \
+#test " over TLS", test, setup_tls, teardown, NULL                                                             \
+    }
 
 int main(void)
 {
@@ -369,6 +490,14 @@ int main(void)
         TEST(http_1_0_closes_unless_asked),
         TEST(head_is_get_without_the_body),
         TEST(pipelined_requests_are_answered_in_order),
+        TEST(requests_that_may_overlap_do),
+        TEST_TLS(requests_that_may_overlap_do),
+        TEST(so_many_and_no_more_are_under_way),
+        TEST(what_follows_requests_under_way_waits),
+        TEST(client_that_says_the_end_gets_all_answers),
+        TEST_TLS(client_that_says_the_end_gets_all_answers),
+        TEST(last_request_of_several_closes),
+        TEST(client_that_is_gone_before_several_answers),
         TEST(upgrade_may_follow_requests),
         TEST(client_that_is_gone_before_the_answer),
         TEST(half_closed_client_gets_its_answer),
