@@ -252,6 +252,9 @@ static enum err check_wechat(const struct config *c, struct error *reterr)
                         c->wechat_allow.items[i]);
     if (c->wechat_apps == NULL && c->wechat_allow.count != 0)
         return fail(reterr, ERR_BAD_REQUEST, "wechat-allow without wechat-apps: there is no session service");
+    if (c->wechat_login && (c->wechat_apps == NULL || c->auth != AUTH_JWT))
+        return fail(reterr, ERR_BAD_REQUEST, "wechat-login without %s",
+                    c->wechat_apps == NULL ? "wechat-apps: no app is known" : "auth jwt: what it gives out are tokens");
     if (webhook_url_parse(c->wechat_url, &url, &why) != OK)
         return fail(reterr, why.code, "wechat-url: %.150s", why.text);
     bool tls = url.tls, query = strchr(url.target, '?') != NULL;

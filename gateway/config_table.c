@@ -121,6 +121,7 @@ static const struct config_option backend[] = {
 static const struct config_option wechat[] = {
     TEXT("wechat-apps", wechat_apps, NULL, RELOAD, "FILE", "JSON file with the mini-programs whose users may log in here; none: nobody does"),
     LIST("wechat-allow", wechat_allow, NULL, RELOAD, "ADDRESS[/BITS]", "business servers that may use the session service (/mina_auth/); repeatable; none: whoever reaches api-listen, and nobody without that"),
+    BOOL("wechat-login", wechat_login, "off", RESTART, "with auth jwt: clients may come in with a code of wx.login, and get a token for it"),
     TEXT("wechat-url", wechat_url, "https://api.weixin.qq.com", RESTART, "URL", "where WeChat is asked about login codes"),
     TEXT("wechat-ca", wechat_ca, NULL, RESTART, "FILE", "PEM file with the authorities that its certificate may be of; none: the system's"),
     MILLISECONDS("wechat-timeout", wechat_timeout_ms, "5s", 100, 1 * MINUTE_MS, RESTART, "how long to wait for an answer of WeChat"),

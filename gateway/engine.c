@@ -55,6 +55,7 @@ void engine_end(struct engine **ep, const char *why)
     list_for_each_safe (it, &e->channels) {
         channel_destroy(list_entry(it, struct channel, link), why);
     }
+    entrance_end(e);
     list_del(&e->link);
     timer_stop(&e->heartbeat);
     timer_stop(&e->patience);
@@ -65,6 +66,9 @@ void engine_end(struct engine **ep, const char *why)
     free(e->origin);
     free(e->token);
     free(e->user);
+    free(e->referer);
+    free(e->code);
+    free(e->appid);
     free(e);
     metrics->engines--;
 }
@@ -337,7 +341,10 @@ enum err engine_upgrade(struct gateway *g, const struct http_request *r, struct 
                          .agent = copy(r->user_agent),
                          .origin = copy(r->origin),
                          .token = copy(token),
-                         .user = copy(uri_query(r->query, "user", &found))};
+                         .user = copy(uri_query(r->query, "user", &found)),
+                         .referer = copy(r->referer),
+                         .code = copy(uri_query(r->query, "code", &found)),
+                         .appid = copy(uri_query(r->query, "appid", &found))};
     random_id(e->sid, SID_LEN);
     list_init(&e->channels);
     timer_init(&e->heartbeat, g->loop, on_heartbeat);

@@ -59,6 +59,8 @@ struct engine {
     uint64_t pinged_ms;
     bool opened, pinging, sid_used;
     char *agent, *origin, *token, *user; /* of the request; NULL: none */
+    char *referer, *code, *appid;        /* the same */
+    struct entrance *entrance;           /* a namespace waits for WeChat to say who its client is; NULL: none */
 };
 
 /* Is this one of the configured paths? */
@@ -106,6 +108,8 @@ void namespace_connect(struct engine *e, struct slice nsp, struct slice auth, st
 bool namespace_packet(struct engine *e, const struct sio_packet *p, struct error *reterr);
 /* Reaps channels that have ended. */
 void namespaces_reap(struct engine *e);
+/* The connection is gone: nobody waits for WeChat. */
+void entrance_end(struct engine *e);
 /* Is one being connected? */
 bool namespaces_opening(const struct engine *e);
 /* Ends a channel now: from the loop only. */

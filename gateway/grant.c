@@ -65,12 +65,39 @@ struct grant *grant_create(struct auth_claims *claims)
     return g;
 }
 
+struct grant *grant_create_fresh(struct auth_claims *claims, struct slice token)
+{
+    struct grant *g = grant_create(claims);
+    g->fresh = xstrndup(token.p, token.n);
+    return g;
+}
+
+static void forget_fresh(struct grant *g)
+{
+    if (g->fresh != NULL)
+        explicit_bzero(g->fresh, strlen(g->fresh));
+    free(TAKE(g->fresh));
+}
+
+void grant_tell(struct session *s)
+{
+    struct grant *g = s->grant;
+    if (g == NULL || g->fresh == NULL || s->conn == NULL)
+        return;
+    conn_event(s->conn, &(struct event){.kind = EVENT_TOKEN,
+                                        .token = slice_str(g->fresh),
+                                        .user = slice_str(g->claims.user),
+                                        .expires_s = g->claims.expires_s});
+    forget_fresh(g);
+}
+
 void grant_destroy(struct grant **gp)
 {
     struct grant *g = TAKE(*gp);
     if (g == NULL)
         return;
     wheel_unset(&g->expiry);
+    forget_fresh(g);
     auth_claims_fini(&g->claims);
     free(g);
 }
@@ -210,6 +237,8 @@ enum err grant_refresh(struct session *s, const struct command *c, struct error 
     struct auth_claims claims;
     if (s->gw->cfg->auth != AUTH_JWT)
         return fail(reterr, ERR_UNSUPPORTED, "tokens are not looked at here; this needs auth jwt");
+    if (c->code.n != 0)
+        return fail(reterr, ERR_UNSUPPORTED, "a login code lets a connection in; this one is, send a \"token\"");
     enum err err = door_check(s->gw, c->token, s->conn->ip, &claims, reterr);
     if (err != OK)
         return err;

@@ -13,15 +13,21 @@ struct grant {
     struct auth_claims claims;
     struct wheel_entry expiry;
     struct session *session; /* NULL before grant_attach() */
+    char *fresh;             /* the token itself, made here: its client has still to be told; NULL: it has it */
 };
 
 /* Takes what claims owns. */
 struct grant *grant_create(struct auth_claims *claims);
+/* The same, with a token that the client does not know yet. */
+struct grant *grant_create_fresh(struct auth_claims *claims, struct slice token);
 /* NULL-safe. */
 void grant_destroy(struct grant **g);
 
 /* The session owns it from here on; its end is watched. A grant may move from one session to another. */
 void grant_attach(struct grant *g, struct session *s);
+
+/* Tells the client of s the token that was made for it, if one was. */
+void grant_tell(struct session *s);
 
 /* May s become a member of that room, whose policy this is? ERR_FORBIDDEN with a sentence. */
 enum err grant_join(const struct session *s, struct slice room, const struct policy *policy, struct error *reterr);

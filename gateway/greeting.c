@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/random.h"
 #include "gateway/auth/auth.h"
 #include "gateway/conn.h"
 #include "gateway/door.h"
@@ -12,6 +13,7 @@
 #include "gateway/metrics.h"
 #include "gateway/session.h"
 #include "gateway/uri.h"
+#include "gateway/wxlogin.h"
 
 #define ARENA       ((size_t)4 * AUTH_TOKEN_MAX)
 #define FRAME_MAX   (AUTH_TOKEN_MAX + 1024u) /* unauthenticated peers get little memory */
@@ -27,7 +29,11 @@ void greeting_begin(struct conn *c, const struct http_request *r, struct slice i
 {
     struct gateway *g = c->gw;
     struct greeting *y = xcalloc(1, sizeof *y);
-    *y = (struct greeting){.conn = c, .agent = copy(r->user_agent), .origin = copy(r->origin), .id = copy(id)};
+    *y = (struct greeting){.conn = c,
+                           .agent = copy(r->user_agent),
+                           .origin = copy(r->origin),
+                           .id = copy(id),
+                           .referer = copy(r->referer)};
     (void)uri_query(r->query, "resume", &y->resume);
     list_append(&g->greetings, &y->link);
     c->greeting = y;
@@ -45,6 +51,9 @@ void greeting_end(struct greeting **yp)
         return;
     list_del(&y->link);
     knock_cancel(y->knock);
+    wxlogin_cancel(y->wxlogin);
+    free(y->wxlogin_id);
+    free(y->referer);
     free(y->agent);
     free(y->origin);
     free(y->id);
@@ -68,6 +77,12 @@ static void turn_away(struct conn *c)
 void greeting_timeout(struct conn *c)
 {
     struct error error = {0};
+    if (c->greeting->wxlogin != NULL) {
+        say(c, slice_str(c->greeting->wxlogin_id), ERR_UNAVAILABLE,
+            SLICE("WeChat did not say in time who you are (handshake-timeout)"));
+        conn_goodbye(c, err_close_code(ERR_UNAVAILABLE), slice_str(err_name(ERR_UNAVAILABLE)), 1000);
+        return;
+    }
     if (c->greeting->knock != NULL) {
         say(c, SLICE_NONE, ERR_BACKEND_TIMEOUT,
             SLICE("the backend did not say in time who you are (handshake-timeout)"));
@@ -91,28 +106,76 @@ void greetings_drain(struct gateway *g)
 
 /* --- the token --- */
 
-static void let_in(struct conn *c, struct auth_claims *claims, struct slice id)
+static void let_in(struct conn *c, struct grant *grant, struct slice id)
 {
     struct greeting *y = TAKE(c->greeting);
     const struct http_request r = {.user_agent = slice_str(y->agent),
                                    .origin = slice_str(y->origin),
                                    .query = y->resume ? SLICE("resume") : SLICE_NONE};
-    struct grant *grant = grant_create(claims);
     conn_event(c, &(struct event){.kind = EVENT_ACK, .id = id, .expires_s = grant->claims.expires_s});
     conn_greeted(c);
     session_open(c, &r, slice_str(grant->claims.user), grant);
     greeting_end(&y);
 }
 
-static enum err check(struct conn *c, const struct command *command, struct auth_claims *ret, struct error *reterr)
+/* May the one whose name this is come in on a connection whose URL says another? */
+static enum err check_name(const struct conn *c, struct auth_claims *claims, struct error *reterr)
 {
     const char *id = c->greeting->id;
-    enum err err = door_check(c->gw, command->token, c->ip, ret, reterr);
-    if (err == OK && id != NULL && strcmp(id, ret->user) != 0) {
-        auth_claims_fini(ret);
-        err = door_refuse(AUTH_OTHER_USER, slice_str(c->ip), reterr);
+    if (id == NULL || strcmp(id, claims->user) == 0)
+        return OK;
+    auth_claims_fini(claims);
+    return door_refuse(AUTH_OTHER_USER, slice_str(c->ip), reterr);
+}
+
+/* --- a login code --- */
+
+static void on_login(void *arg, struct wxlogin_result *r)
+{
+    struct conn *c = arg;
+    struct error error = {0};
+    c->greeting->wxlogin = NULL;
+    AUTO_FREE char *id = TAKE(c->greeting->wxlogin_id);
+    conn_pause(c, false); /* a session pauses it again until its welcome; a closing connection reads to its end */
+    if (c->state > CONN_OPEN)
+        return;
+    if (r->err != OK)
+        (void)fail(&error, r->err, "%s", r->why);
+    else if (check_name(c, r->claims, &error) == OK) {
+        metrics->auth_accepted++;
+        let_in(c, grant_create_fresh(r->claims, r->token), slice_str(id));
+        return;
     }
-    return err;
+    say(c, slice_str(id), error.code, slice_str(error.text));
+    if (error.code == ERR_UNAVAILABLE) {
+        metrics->drops[DROP_UNAVAILABLE]++;
+        conn_goodbye(c, err_close_code(ERR_UNAVAILABLE), slice_str(err_name(ERR_UNAVAILABLE)),
+                     1000 + random_below(4000));
+    } else {
+        turn_away(c);
+    }
+}
+
+/* Nothing is read of it until WeChat has answered. */
+static enum err begin_login(struct conn *c, const struct command *command, struct error *reterr)
+{
+    struct greeting *y = c->greeting;
+    const struct wxlogin_ask ask = {
+        .code = command->code, .appid = command->appid, .referer = slice_str(y->referer), .ip = c->ip};
+    enum err err = wxlogin_begin(c->gw, &ask, on_login, c, &y->wxlogin, reterr);
+    if (err != OK)
+        return err;
+    y->wxlogin_id = copy(command->id);
+    conn_pause(c, true);
+    return OK;
+}
+
+/* --- the first frame --- */
+
+static enum err check(struct conn *c, const struct command *command, struct auth_claims *ret, struct error *reterr)
+{
+    enum err err = door_check(c->gw, command->token, c->ip, ret, reterr);
+    return err == OK ? check_name(c, ret, reterr) : err;
 }
 
 static void on_command(struct conn *c, const struct command *command)
@@ -124,11 +187,12 @@ static void on_command(struct conn *c, const struct command *command)
         say(c, command->id, ERR_UNAUTHORIZED, SLICE("say who you are first: {\"type\":\"auth\",\"token\":…}"));
         if (++c->greeting->refused == REFUSED_MAX)
             turn_away(c);
-    } else if (check(c, command, &claims, &error) != OK) {
+    } else if (command->code.n != 0 ? begin_login(c, command, &error) != OK
+                                    : check(c, command, &claims, &error) != OK) {
         say(c, command->id, error.code, slice_str(error.text));
         turn_away(c);
-    } else {
-        let_in(c, &claims, command->id);
+    } else if (command->code.n == 0) {
+        let_in(c, grant_create(&claims), command->id);
     }
 }
 
@@ -158,8 +222,12 @@ void greeting_input(struct conn *c, char *p, size_t n)
         turn_away(c);
         return;
     }
-    while (at < n && c->greeting != NULL && c->state == CONN_OPEN)
+    while (at < n && c->greeting != NULL && c->greeting->wxlogin == NULL && c->state == CONN_OPEN)
         conn_parse(c, p + at++, 1);
-    if (at < n && c->greeting == NULL)
+    if (at == n || c->state > CONN_OPEN)
+        return;
+    if (c->greeting == NULL)
         conn_input(c, p + at, n - at);
+    else
+        buf_append(&c->early, (struct slice){p + at, n - at}); /* for the session, too */
 }

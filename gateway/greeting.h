@@ -12,11 +12,13 @@ struct gateway;
 struct greeting {
     struct link link; /* gateway->greetings */
     struct conn *conn;
-    char *agent, *origin, *id; /* of the request; NULL: none */
-    struct knock *knock;       /* the backend is being asked; NULL: it is not */
-    bool resume;               /* a resume is announced */
-    unsigned refused;          /* frames */
-    size_t input;              /* bytes */
+    char *agent, *origin, *id, *referer; /* of the request; NULL: none */
+    struct knock *knock;                 /* the backend is being asked; NULL: it is not */
+    struct wxlogin *wxlogin;             /* WeChat is */
+    char *wxlogin_id;                    /* of the frame with the code, as written; NULL: none */
+    bool resume;                         /* a resume is announced */
+    unsigned refused;                    /* frames */
+    size_t input;                        /* bytes */
 };
 
 /* id: who the URL says it is, or empty; the token must say the same. */

@@ -270,7 +270,7 @@ bool limits_take(struct limits *l, enum limit_kind kind, struct slice name, uint
     char text[INET6_ADDRSTRLEN], key[NAME_BYTES];
     if (rate == 0 || name.n == 0 || l->gw->broker == NULL)
         return true;
-    if (kind == LIMIT_IP)
+    if (kind == LIMIT_IP || kind == LIMIT_LOGIN)
         name = network_of(name, text);
     int n = snprintf(key, sizeof key, "%s:%.*s", words[kind], SLICE_FMT(name));
     struct subject *s = subject_of(l, (struct slice){key, (size_t)n < sizeof key ? (size_t)n : sizeof key - 1});

@@ -17,7 +17,8 @@
     X(LIMIT_IP, "ip")                                                                                                  \
     X(LIMIT_KEY, "key")                                                                                                \
     X(LIMIT_ROOM, "room")                                                                                              \
-    X(LIMIT_WECHAT, "wechat")
+    X(LIMIT_WECHAT, "wechat")                                                                                          \
+    X(LIMIT_LOGIN, "login")
 
 #define X(code, word) code,
 enum limit_kind { LIMIT_MAP(X) LIMIT_KINDS };
@@ -33,7 +34,7 @@ struct limits *limits_create(struct gateway *g);
 void limits_destroy(struct limits **l);
 
 /* Takes one token of the subject's; false, and counted, when there is none. rate: per second, in the cluster; 0: no limit. burst: 0: as many as rate. They may be others
- * with every call. Of an IPv6 address the first 64 bits count. */
+ * with every call. Of an IPv6 address (of an IP, a LOGIN) the first 64 bits count. */
 bool limits_take(struct limits *l, enum limit_kind kind, struct slice name, uint32_t rate, uint32_t burst);
 
 #endif

@@ -87,6 +87,7 @@
     X(wechat_opened,        "counter", "times WeChat was found not to answer (circuit breaker)") \
     X(wechat_us,            "counter", "microseconds that WeChat took, all together")        \
     X(wechat_logins,        "counter", "logins made by the session service (/mina_auth/)")   \
+    X(wechat_entered,       "counter", "clients that came in with a login code of WeChat")   \
     X(wechat_checks,        "counter", "logins it has found good")                           \
     X(wechat_refused,       "counter", "requests to it that were answered with a return code other than 0") \
     X(events_dropped,       "counter", "events of sessions given up because the store would not take them") \

@@ -14,6 +14,7 @@
 #include "gateway/uri.h"
 #include "gateway/wechat/exchange.h"
 #include "gateway/wechat/userdata.h"
+#include "gateway/wxlogin.h"
 #include "proto/json.h"
 
 #define ARENA ((size_t)2 * MINA_BODY_MAX)
@@ -305,6 +306,11 @@ enum err mina_reload(struct gateway *g, struct error *reterr)
     struct wechat_apps *fresh = g->cfg->wechat_apps != NULL ? wechat_apps_load(g->cfg->wechat_apps, reterr) : NULL;
     if (fresh == NULL && g->cfg->wechat_apps != NULL)
         return reterr->code;
+    if (fresh != NULL && g->cfg->wechat_login && g->auth != NULL &&
+        wxlogin_check(g->auth, fresh, loop_wall_ms(g->loop) / 1000, reterr) != OK) {
+        wechat_apps_unref(&fresh);
+        return reterr->code;
+    }
     if (fresh != NULL && g->wechat == NULL) {
         g->wechat = create(g->loop, g->cfg, reterr);
         if (g->wechat == NULL) {

@@ -18,6 +18,7 @@
 #include "gateway/session.h"
 #include "gateway/socketio_rules.h"
 #include "gateway/uri.h"
+#include "gateway/wxlogin.h"
 
 #define CHANNELS_MAX 16u    /* namespaces of one connection */
 #define ARENA        16384u /* for an event, besides several times its size */
@@ -164,6 +165,8 @@ void namespaces_reap(struct engine *e)
 
 bool namespaces_opening(const struct engine *e)
 {
+    if (e->entrance != NULL)
+        return true;
     list_for_each (it, &e->channels) {
         if (list_entry(it, struct channel, link)->conn->state == CONN_OPENING)
             return true;
@@ -230,13 +233,13 @@ static void refuse_namespace(struct engine *e, struct slice nsp)
 /* Who the client says it is: in the payload, in the namespace's query, or when it connected. */
 struct claim {
     struct arena arena;
-    struct slice token, user;
+    struct slice token, user, code, appid;
 };
 
 static enum err read_payload(struct claim *c, struct slice auth, struct error *reterr)
 {
-    static const char *const names[] = {"token", "user"};
-    struct slice *const values[] = {&c->token, &c->user};
+    static const char *const names[] = {"token", "user", "code", "appid"};
+    struct slice *const values[] = {&c->token, &c->user, &c->code, &c->appid};
     struct json_value v[ARRAY_LEN(names)];
     if (auth.n == 0)
         return OK;
@@ -250,6 +253,22 @@ static enum err read_payload(struct claim *c, struct slice auth, struct error *r
     return err;
 }
 
+/* A text of a query; of the namespace's, or of the connection's. */
+static enum err read_query(struct claim *c, struct slice query, const char *name, const char *first, struct slice *ret,
+                           struct error *reterr)
+{
+    bool found;
+    struct slice text = uri_query(query, name, &found);
+    if (ret->n != 0)
+        return OK;
+    if (text.n == 0)
+        text = slice_str(first);
+    char *decoded = arena_alloc(&c->arena, text.n + 1);
+    if (decoded == NULL || !text_percent_decode(text, decoded, text.n + 1, ret))
+        return fail(reterr, ERR_INVALID_NAME, "the %s in the query is not percent-encoded", name);
+    return OK;
+}
+
 static enum err read_claim(struct claim *c, const struct engine *e, struct slice auth, struct slice query,
                            struct error *reterr)
 {
@@ -261,15 +280,12 @@ static enum err read_claim(struct claim *c, const struct engine *e, struct slice
         c->token = uri_query(query, "token", &found);
     if (c->token.n == 0)
         c->token = slice_str(e->token);
-    if (c->user.n != 0)
-        return OK;
-    struct slice user = uri_query(query, "user", &found);
-    if (user.n == 0)
-        user = slice_str(e->user);
-    char *decoded = arena_alloc(&c->arena, user.n + 1);
-    if (decoded == NULL || !text_percent_decode(user, decoded, user.n + 1, &c->user))
-        return fail(reterr, ERR_INVALID_NAME, "the user in the query is not percent-encoded");
-    return OK;
+    err = read_query(c, query, "user", e->user, &c->user, reterr);
+    if (err == OK && e->gw->cfg->wechat_login)
+        err = read_query(c, query, "code", e->code, &c->code, reterr);
+    if (err == OK && e->gw->cfg->wechat_login)
+        err = read_query(c, query, "appid", e->appid, &c->appid, reterr);
+    return err;
 }
 
 static enum err let_in(struct engine *e, const struct claim *c, struct auth_claims *ret, struct error *reterr)
@@ -285,24 +301,95 @@ static enum err let_in(struct engine *e, const struct claim *c, struct auth_clai
     return door_check(e->gw, c->token, e->conn->ip, ret, reterr);
 }
 
-static void begin(struct engine *e, struct slice nsp, const struct claim *c, struct auth_claims *claims)
+/* grant: NULL with --auth open. */
+static void begin(struct engine *e, struct slice nsp, struct slice user, struct grant *grant)
 {
     const struct http_request r = {.user_agent = slice_str(e->agent), .origin = slice_str(e->origin)};
     const struct channel *ch = channel_create(e, nsp);
     e->conn->parser.max_message = e->gw->cfg->max_message_size;
     timer_stop(&e->patience);
-    if (e->gw->cfg->auth == AUTH_JWT) {
-        struct grant *grant = grant_create(claims);
-        session_open(ch->conn, &r, slice_str(grant->claims.user), grant);
-    } else {
-        session_open(ch->conn, &r, c->user, NULL);
+    session_open(ch->conn, &r, user, grant);
+}
+
+/* --- by a login code --- */
+
+struct entrance {
+    struct engine *engine;
+    struct wxlogin *wxlogin;
+    size_t n;
+    char nsp[];
+};
+
+void entrance_end(struct engine *e)
+{
+    struct entrance *in = TAKE(e->entrance);
+    if (in == NULL)
+        return;
+    wxlogin_cancel(in->wxlogin);
+    free(in);
+}
+
+static void on_login(void *arg, struct wxlogin_result *r)
+{
+    struct entrance *in = arg;
+    struct engine *e = in->engine;
+    struct slice nsp = {in->nsp, in->n};
+    struct error error;
+    e->entrance = NULL;
+    if (e->conn->state != CONN_OPEN) {
+        free(in);
+        return;
     }
+    if (e->gw->draining) {
+        conn_close(e->conn, err_close_code(ERR_DRAINING), SLICE("draining"));
+    } else if (r->err != OK) {
+        (void)fail(&error, r->err, "%s", r->why);
+        refuse(e, nsp, &error);
+    } else {
+        struct grant *grant = grant_create_fresh(r->claims, r->token);
+        metrics->auth_accepted++;
+        free(e->token);
+        e->token = xstrndup(r->token.p, r->token.n); /* for other namespaces: a code is good once */
+        begin(e, nsp, slice_str(grant->claims.user), grant);
+    }
+    free(in);
+    loop_idle(e->gw->loop, &e->work, 0); /* to what is held */
+}
+
+static enum err ask_wechat(struct engine *e, struct slice nsp, const struct claim *c, struct error *reterr)
+{
+    const struct wxlogin_ask ask = {
+        .code = c->code, .appid = c->appid, .referer = slice_str(e->referer), .ip = e->conn->ip};
+    struct entrance *in = xcalloc(1, sizeof *in + nsp.n);
+    in->engine = e;
+    in->n = nsp.n;
+    memcpy(in->nsp, nsp.p, nsp.n);
+    enum err err = wxlogin_begin(e->gw, &ask, on_login, in, &in->wxlogin, reterr);
+    if (err == OK)
+        e->entrance = in;
+    else
+        free(in);
+    return err;
+}
+
+/* --- connecting --- */
+
+static enum err enter(struct engine *e, struct slice nsp, const struct claim *c, struct error *reterr)
+{
+    struct auth_claims claims = {0};
+    if (e->gw->cfg->auth == AUTH_JWT && c->token.n == 0 && c->code.n != 0)
+        return ask_wechat(e, nsp, c, reterr);
+    enum err err = let_in(e, c, &claims, reterr);
+    if (err != OK)
+        return err;
+    struct grant *grant = e->gw->cfg->auth == AUTH_JWT ? grant_create(&claims) : NULL;
+    begin(e, nsp, grant != NULL ? slice_str(grant->claims.user) : c->user, grant);
+    return OK;
 }
 
 void namespace_connect(struct engine *e, struct slice nsp, struct slice auth, struct slice query)
 {
     struct claim claim = {0};
-    struct auth_claims claims = {0};
     struct error error = {0};
     if (e->gw->draining) {
         conn_close(e->conn, err_close_code(ERR_DRAINING), SLICE("draining"));
@@ -319,10 +406,8 @@ void namespace_connect(struct engine *e, struct slice nsp, struct slice auth, st
     if (err == OK)
         err = read_claim(&claim, e, auth, query, &error);
     if (err == OK)
-        err = let_in(e, &claim, &claims, &error);
-    if (err == OK)
-        begin(e, nsp, &claim, &claims);
-    else
+        err = enter(e, nsp, &claim, &error);
+    if (err != OK)
         refuse(e, nsp, &error);
     arena_reset(&claim.arena);
 }

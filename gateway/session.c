@@ -138,6 +138,7 @@ static void welcome(struct session *s)
     start_end(&s->gw->starts, &s->start);
     conn_pause(s->conn, false);
     conn_welcome(s->conn, &e);
+    grant_tell(s);
     inbox_welcome(s, false, NULL);
     command_join_granted(s);
 }

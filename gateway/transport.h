@@ -36,7 +36,8 @@ struct transport {
 /* A request, borrowed until the call it is passed to returns. Header names are fixed; the values are as sent, trimmed. */
 struct http_request {
     struct slice method, path, query; /* path: percent-decoding is the callee's; begins with '/' */
-    struct slice host, origin, user_agent, authorization, subprotocols, accept_encoding, content_type, request_id;
+    struct slice host, origin, user_agent, referer, authorization, subprotocols, accept_encoding, content_type,
+        request_id;
     struct slice body;
     struct slice ip;      /* of the client, after PROXY protocol */
     bool by_api_listener; /* it came in where only the API is served */

@@ -93,4 +93,14 @@ size_t auth_jwt_ignored_count(const struct auth_jwt *a);
 enum auth_refusal auth_jwt_check(const struct auth_jwt *a, struct slice token, uint64_t now_s, struct auth_claims *ret,
                                  struct error *reterr);
 
+/* A token of our own: for the configured audience, from the configured issuer, signed with the first secret among the keys. */
+struct auth_issue {
+    struct slice user, jti;
+    struct slice rights; /* what the claim "xindao" is, an object; empty: none */
+    uint64_t now_s, expires_s;
+};
+bool auth_jwt_can_issue(const struct auth_jwt *a);
+/* Appends it; false: no key is a secret. */
+bool auth_jwt_issue(const struct auth_jwt *a, const struct auth_issue *what, struct buf *ret);
+
 #endif

@@ -84,6 +84,16 @@ size_t auth_jwt_ignored_count(const struct auth_jwt *a)
     return a->keys.ignored;
 }
 
+const struct auth_keys *auth_jwt_keys(const struct auth_jwt *a)
+{
+    return &a->keys;
+}
+
+const struct auth_expected *auth_jwt_expected(const struct auth_jwt *a)
+{
+    return &a->expected;
+}
+
 /* --- form --- */
 
 static bool split(struct slice token, struct parts *ret)

@@ -51,6 +51,13 @@ bool auth_algorithm_find(struct slice name, enum auth_algorithm *ret);
 /* The text is a JSON Web Key, or a set of them. */
 enum err auth_jwks_load(struct auth_keys *keys, struct slice text, const char *file, struct error *reterr);
 
+/* --- jwt.c --- */
+
+struct auth_expected;
+
+const struct auth_keys *auth_jwt_keys(const struct auth_jwt *a);
+const struct auth_expected *auth_jwt_expected(const struct auth_jwt *a);
+
 /* --- verify.c --- */
 
 /* Is it k's signature of the text? Leaves nothing in OpenSSL's error queue, which TLS looks at. */

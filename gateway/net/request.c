@@ -274,6 +274,7 @@ void request_view(const struct request *r, struct http_request *ret)
         .host = request_header(r, HEADER_HOST),
         .origin = request_header(r, HEADER_ORIGIN),
         .user_agent = request_header(r, HEADER_USER_AGENT),
+        .referer = request_header(r, HEADER_REFERER),
         .authorization = request_header(r, HEADER_AUTHORIZATION),
         .subprotocols = request_header(r, HEADER_WS_PROTOCOL),
         .accept_encoding = request_header(r, HEADER_ACCEPT_ENCODING),

@@ -26,6 +26,7 @@ enum header_rule {
     X(HEADER_HOST,            "host",                      HEADER_ONCE)   \
     X(HEADER_ORIGIN,          "origin",                    HEADER_ONCE)   \
     X(HEADER_USER_AGENT,      "user-agent",                HEADER_FIRST)  \
+    X(HEADER_REFERER,         "referer",                   HEADER_FIRST)  \
     X(HEADER_AUTHORIZATION,   "authorization",             HEADER_ONCE)   \
     X(HEADER_ACCEPT_ENCODING, "accept-encoding",           HEADER_LIST)   \
     X(HEADER_CONTENT_TYPE,    "content-type",              HEADER_ONCE)   \

@@ -32,6 +32,8 @@ enum member {
     USERS,
     DEVICES,
     BACK,
+    CODE,
+    APPID,
     MEMBERS
 };
 
@@ -41,6 +43,7 @@ static const char *const names[MEMBERS] = {
     [CURSOR] = "cursor",       [LIMIT] = "limit", [AFTER] = "after",     [BEFORE] = "before",
     [POSITION] = "position",   [START] = "start", [SESSION] = "session", [TOKEN] = "token",
     [POSITIONS] = "positions", [USERS] = "users", [DEVICES] = "devices", [BACK] = "back",
+    [CODE] = "code",           [APPID] = "appid",
 };
 
 /* One frame being decoded. */
@@ -338,6 +341,16 @@ static enum err read_token(struct decoding *d, struct json_value v)
     return read_word(d, v, "token", &d->command->token);
 }
 
+static enum err read_code(struct decoding *d, struct json_value v)
+{
+    return read_string(d, v, "code", SIZE_MAX, &d->command->code);
+}
+
+static enum err read_appid(struct decoding *d, struct json_value v)
+{
+    return read_string(d, v, "appid", SIZE_MAX, &d->command->appid);
+}
+
 static enum err read_positions(struct decoding *d, struct json_value v)
 {
     struct json_value element;
@@ -368,7 +381,8 @@ static enum err (*const readers[MEMBERS])(struct decoding *d, struct json_value 
     [KEY] = read_key,     [ECHO] = read_echo,       [TO] = read_to,         [CURSOR] = read_cursor,
     [LIMIT] = read_limit, [AFTER] = read_after,     [BEFORE] = read_before, [POSITION] = read_position,
     [START] = read_start, [SESSION] = read_session, [TOKEN] = read_token,   [POSITIONS] = read_positions,
-    [USERS] = read_users, [DEVICES] = read_devices, [BACK] = read_back,
+    [USERS] = read_users, [DEVICES] = read_devices, [BACK] = read_back,     [CODE] = read_code,
+    [APPID] = read_appid,
 };
 
 /* What a command takes; other members are ignored. */
@@ -384,7 +398,7 @@ static const struct {
     [CMD_CALL] = {BIT(EVENT), BIT(ROOM) | BIT(DATA), true},
     [CMD_PRESENCE] = {BIT(ROOM), BIT(CURSOR) | BIT(LIMIT), false},
     [CMD_HISTORY] = {BIT(ROOM), BIT(AFTER) | BIT(BEFORE) | BIT(LIMIT), false},
-    [CMD_AUTH] = {BIT(TOKEN), 0, false},
+    [CMD_AUTH] = {0, BIT(TOKEN) | BIT(CODE) | BIT(APPID), false},
     [CMD_RESUME] = {BIT(SESSION) | BIT(TOKEN), BIT(POSITIONS), false},
     [CMD_PING] = {0, 0, false},
     [CMD_WATCH] = {BIT(USERS), BIT(DEVICES), false},
@@ -423,6 +437,8 @@ static enum err read_members(struct decoding *d)
             return fail(d->reterr, ERR_BAD_REQUEST, "%s needs a member \"%s\"", command_name(kind), names[m]);
         }
     }
+    if (kind == CMD_AUTH && (d->values[TOKEN].kind == JSON_KIND_NONE) == (d->values[CODE].kind == JSON_KIND_NONE))
+        return fail(d->reterr, ERR_BAD_REQUEST, "auth needs a member \"token\" or a member \"code\", one of them");
     return OK;
 }
 

@@ -76,6 +76,15 @@ static void encode_welcome(const struct event *e, struct buf *b)
     buf_append(b, e->resumed ? SLICE(",\"resumed\":true}") : SLICE("}"));
 }
 
+static void encode_token(const struct event *e, struct buf *b)
+{
+    APPEND(b, "{\"type\":\"token\"");
+    put_string(b, SLICE(",\"token\":"), e->token);
+    put_string(b, SLICE(",\"user\":"), e->user);
+    put_expires(b, e->expires_s);
+    APPEND(b, "}");
+}
+
 static void encode_message(const struct event *e, struct buf *b)
 {
     APPEND(b, "{\"type\":\"message\"");
@@ -295,11 +304,12 @@ static void encode_left(const struct event *e, struct buf *b)
 }
 
 static void (*const encoders[EVENTS])(const struct event *e, struct buf *b) = {
-    [EVENT_WELCOME] = encode_welcome,     [EVENT_MESSAGE] = encode_message,   [EVENT_ENTER] = encode_enter,
-    [EVENT_EXIT] = encode_exit,           [EVENT_SUSPEND] = encode_suspend,   [EVENT_ACK] = encode_ack,
-    [EVENT_ERROR] = encode_error,         [EVENT_PONG] = encode_pong,         [EVENT_GOODBYE] = encode_goodbye,
-    [EVENT_RECOVERED] = encode_recovered, [EVENT_JOINED] = encode_joined,     [EVENT_LEFT] = encode_left,
-    [EVENT_STATUS] = encode_status,       [EVENT_WATCHING] = encode_watching, [EVENT_READ] = encode_read,
+    [EVENT_TOKEN] = encode_token,     [EVENT_WELCOME] = encode_welcome,     [EVENT_MESSAGE] = encode_message,
+    [EVENT_ENTER] = encode_enter,     [EVENT_EXIT] = encode_exit,           [EVENT_SUSPEND] = encode_suspend,
+    [EVENT_ACK] = encode_ack,         [EVENT_ERROR] = encode_error,         [EVENT_PONG] = encode_pong,
+    [EVENT_GOODBYE] = encode_goodbye, [EVENT_RECOVERED] = encode_recovered, [EVENT_JOINED] = encode_joined,
+    [EVENT_LEFT] = encode_left,       [EVENT_STATUS] = encode_status,       [EVENT_WATCHING] = encode_watching,
+    [EVENT_READ] = encode_read,
 };
 
 void native_encode(const struct event *e, struct buf *ret)

@@ -54,6 +54,7 @@ struct command {
     struct slice id; /* raw: echoed as written */
     struct slice room, event, key, to_user, to_session, cursor, data;
     struct slice session, token; /* resume; auth has a token of another kind */
+    struct slice code, appid;    /* auth: of wx.login, instead of a token */
     enum data_type data_type;
     uint32_t limit;
     bool echo;    /* publish: the sender gets it too */
@@ -87,6 +88,7 @@ enum event_kind {
     EVENT_STATUS,
     EVENT_WATCHING,
     EVENT_READ,
+    EVENT_TOKEN,
     EVENTS
 };
 
@@ -118,9 +120,9 @@ struct event {
     bool stored;                           /* ACK of a send: he was not connected, it is kept for him */
     uint32_t replicas;                     /* ACK of a publish where policy asks for replicas: so many have it */
     enum exit_reason exit_reason;          /* EXIT */
-    struct slice token, node;              /* WELCOME */
+    struct slice token, node;              /* WELCOME; TOKEN: another kind of token */
     uint32_t heartbeat_s, resume_window_s; /* WELCOME */
-    uint64_t expires_s;                    /* WELCOME, ACK of an auth: when the token does, Unix seconds; 0: never */
+    uint64_t expires_s;          /* WELCOME, TOKEN, ACK of an auth: when the token does, Unix seconds; 0: never */
     bool asks;                   /* MESSAGE to Socket.IO clients: `id` is none of theirs, they are to answer it */
     bool resumed;                /* WELCOME */
     bool before_welcome;         /* ERROR, GOODBYE: instead of a welcome */

@@ -14,6 +14,9 @@
 #define WATERMARK_MAX (24u * 3600)
 #define RATE          50u
 #define RATE_MAX      100000u
+#define ADDRESS_RATE  5u
+#define RIGHTS_MAX    4096u
+#define TOKEN         (7u * 24 * 3600)
 
 struct wechat_apps {
     unsigned refs;
@@ -75,20 +78,46 @@ static enum err read_number(const json_t *o, const char *appid, const struct num
     return OK;
 }
 
+/* What clients who come in by themselves are called, and may do. Whether the rights are right is seen when a token is made of them. */
+static enum err read_entrance(const json_t *o, struct wechat_app *ret, struct error *reterr)
+{
+    const json_t *user = json_object_get(o, "user"), *rights = json_object_get(o, "xindao");
+    const char *word = json_string_value(user);
+    if (user != NULL && (word == NULL || (strcmp(word, "openid") != 0 && strcmp(word, "unionid") != 0)))
+        return fail(reterr, ERR_BAD_REQUEST, "app %s: \"user\" must be openid or unionid", ret->appid);
+    ret->by_unionid = word != NULL && strcmp(word, "unionid") == 0;
+    if (rights == NULL)
+        return OK;
+    ret->rights = json_is_object(rights) ? json_dumps(rights, JSON_COMPACT) : NULL;
+    if (ret->rights == NULL || strlen(ret->rights) > RIGHTS_MAX)
+        return fail(reterr, ERR_BAD_REQUEST, "app %s: \"xindao\" must be an object of at most %u bytes", ret->appid,
+                    RIGHTS_MAX);
+    return OK;
+}
+
 static enum err read_app(json_t *o, size_t at, struct wechat_app *ret, struct error *reterr)
 {
-    static const char *const known[] = {"appid",      "secret", "login_seconds", "session_seconds", "watermark_seconds",
-                                        "login_rate", NULL};
+    static const char *const known[] = {
+        "appid",      "secret",       "login_seconds", "session_seconds", "watermark_seconds",
+        "login_rate", "address_rate", "user",          "token_seconds",   "xindao",
+        NULL};
     const struct number numbers[] = {{"login_seconds", 1, DURATION_MAX, &ret->login_s},
                                      {"session_seconds", 1, DURATION_MAX, &ret->session_s},
                                      {"watermark_seconds", 0, WATERMARK_MAX, &ret->watermark_s},
-                                     {"login_rate", 0, RATE_MAX, &ret->rate}};
+                                     {"login_rate", 0, RATE_MAX, &ret->rate},
+                                     {"address_rate", 0, RATE_MAX, &ret->address_rate},
+                                     {"token_seconds", 60, DURATION_MAX, &ret->token_s}};
     const char *appid = json_string_value(json_object_get(o, "appid"));
     const char *secret = json_string_value(json_object_get(o, "secret"));
     if (!appid_valid(appid))
         return fail(reterr, ERR_BAD_REQUEST, "app %zu of the list has no \"appid\" of 1 to %u of A-Z a-z 0-9 _ -",
                     at + 1, WECHAT_APPID_MAX);
-    *ret = (struct wechat_app){.appid = xstrdup(appid), .login_s = DURATION, .session_s = DURATION, .rate = RATE};
+    *ret = (struct wechat_app){.appid = xstrdup(appid),
+                               .login_s = DURATION,
+                               .session_s = DURATION,
+                               .rate = RATE,
+                               .address_rate = ADDRESS_RATE,
+                               .token_s = TOKEN};
     enum err err = check_members(o, known, appid, reterr);
     if (err == OK && !secret_valid(secret))
         err = fail(reterr, ERR_BAD_REQUEST, "app %s: \"secret\" must be its AppSecret, 1 to %u letters without blanks",
@@ -97,7 +126,7 @@ static enum err read_app(json_t *o, size_t at, struct wechat_app *ret, struct er
         ret->secret = xstrdup(secret);
     for (size_t i = 0; i < ARRAY_LEN(numbers) && err == OK; i++)
         err = read_number(o, appid, &numbers[i], reterr);
-    return err;
+    return err == OK ? read_entrance(o, ret, reterr) : err;
 }
 
 static enum err choose_default(struct wechat_apps *a, const json_t *root, struct error *reterr)
@@ -188,6 +217,7 @@ void wechat_apps_unref(struct wechat_apps **apps)
         if (a->list[i].secret != NULL)
             explicit_bzero(a->list[i].secret, strlen(a->list[i].secret));
         free(a->list[i].secret);
+        free(a->list[i].rights);
     }
     free(a);
 }
@@ -195,6 +225,11 @@ void wechat_apps_unref(struct wechat_apps **apps)
 size_t wechat_apps_count(const struct wechat_apps *a)
 {
     return a != NULL ? a->count : 0;
+}
+
+const struct wechat_app *wechat_apps_at(const struct wechat_apps *a, size_t i)
+{
+    return &a->list[i];
 }
 
 const struct wechat_app *wechat_apps_find(const struct wechat_apps *a, struct slice appid)

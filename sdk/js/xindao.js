@@ -13,6 +13,7 @@ export class XindaoError extends Error {
 const DEFAULTS = {
   user: undefined, // with --auth open: who this is
   token: undefined, // with --auth jwt: a token, or a function that gets one (may be async); asked for every connection
+  code: undefined, // with --wechat-login: a function that gets a code of wx.login, or {code, appid} (may be async); the token that comes for it is used from then on
   socket: (url, protocols) => new WebSocket(url, protocols),
   patience: 60000, // ms a command may take, reconnecting included
   answerWithin: 10000, // ms of silence after a ping until a connection counts as dead
@@ -69,6 +70,7 @@ export class Xindao {
     this._commands = new Map(); // id -> what has not been answered yet, in the order in which it was given
     this._ids = 0;
     this._ticket = null; // what resumes the session
+    this._token = options.code && typeof options.token === 'string' ? options.token : null; // what came for a code
     this._attempts = 0;
     this._timers = {};
     this._open();
@@ -168,15 +170,22 @@ export class Xindao {
   }
 
   async _authenticate(ws) {
-    const { token } = this.options;
-    if (token === undefined) return;
+    const { token, code } = this.options;
+    if (token === undefined && !code) return;
     try {
-      const text = typeof token === 'function' ? await token() : token;
-      if (ws === this._ws) this._write({ type: 'auth', id: AUTH, token: text });
+      const proof = await (code ? this._proof(code) : typeof token === 'function' ? token() : token);
+      if (ws === this._ws) this._write({ type: 'auth', id: AUTH, ...(typeof proof === 'string' ? { token: proof } : proof) });
     } catch (e) {
       this._emit('error', e);
       if (ws === this._ws) this._drop();
     }
+  }
+
+  /** The token that came for a code, or another code. */
+  async _proof(code) {
+    if (this._token) return this._token;
+    const c = await code();
+    return typeof c === 'string' ? { code: c } : { code: c.code, appid: c.appid };
   }
 
   /** The next token, well before this one is over (Unix seconds). */
@@ -199,7 +208,9 @@ export class Xindao {
   _closed(code, reason) {
     this._ws = null;
     for (const name of Object.keys(this._timers)) this._cancel(name);
-    if (FINAL.has(code) && !(code === 4001 && typeof this.options.token === 'function' && this._attempts < 3)) {
+    const again = typeof this.options.token === 'function' || this.options.code;
+    if (code === 4001) this._token = null;
+    if (FINAL.has(code) && !(code === 4001 && again && this._attempts < 3)) {
       this._end(this._refusal ?? new XindaoError({ code: reason || 'unauthorized', message: `refused (${code})` }));
       return;
     }
@@ -281,7 +292,8 @@ export class Xindao {
 
   _told(f) {
     const room = this.rooms.get(f.room);
-    if (f.type === 'message' && room) room.position = f.position;
+    if (f.type === 'token') this._token = f.token;
+    else if (f.type === 'message' && room) room.position = f.position;
     else if (f.type === 'recovered') this._recovered(f, room);
     else if (f.type === 'joined') this.rooms.set(f.room, { position: f.position, start: f.position });
     else if (f.type === 'left') this.rooms.delete(f.room);
