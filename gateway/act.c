@@ -142,7 +142,7 @@ static void say(struct act *a)
     }
 }
 
-static void ban(struct act *a)
+static void ban_user(struct act *a)
 {
     struct broker *b = a->gw->broker;
     struct ban_record ban = a->what->ban;
@@ -173,7 +173,7 @@ static void attempt(struct act *a)
         else
             sweep_begin(g, CONTROL_DISCONNECT, w->user, w->control.reason, on_swept, a);
         break;
-    case ACTION_BAN: ban(a); break;
+    case ACTION_BAN: ban_user(a); break;
     case ACTION_UNBAN:
         a->left++;
         g->broker->ops->unban(g->broker, w->user, on_banned, a);

@@ -460,6 +460,36 @@ static void destroy_with_everything_under_way(void **state)
     (void)state;
 }
 
+static void history_comes_in_pages(void **state)
+{
+    struct core c;
+    struct client cl[2];
+    lobby_open_pair(&c, cl, ARGS("--policy", "* retain-count=300", "--message-rate", "0"));
+    for (int i = 1; i <= 10; i++) {
+        lobby_say(&cl[0], i);
+        lobby_expect(&cl[0], i, i);
+        lobby_expect(&cl[1], i, i);
+    }
+    client_send(&cl[1], "{\"type\":\"history\",\"id\":1,\"room\":\"lobby\",\"after\":3,\"limit\":2}");
+    client_expect(&cl[1], "\"message\"", "\"id\":1", "\"data\":4}");
+    client_expect(&cl[1], "\"message\"", "\"id\":1", "\"data\":5}");
+    client_expect(&cl[1], "\"ack\"", "\"id\":1", "\"position\":\"5.", "\"more\":true");
+    client_send(&cl[1], "{\"type\":\"history\",\"id\":2,\"room\":\"lobby\",\"before\":3,\"limit\":5}");
+    client_expect(&cl[1], "\"data\":1}");
+    client_expect(&cl[1], "\"data\":2}");
+    client_expect(&cl[1], "\"ack\"", "\"id\":2", "\"more\":false");
+    client_send(&cl[1], "{\"type\":\"history\",\"id\":3,\"room\":\"lobby\",\"limit\":2}");
+    client_expect(&cl[1], "\"data\":9}");
+    client_expect(&cl[1], "\"data\":10}");
+    client_expect(&cl[1], "\"ack\"", "\"position\":\"10.");
+    client_send(&cl[1], "{\"type\":\"history\",\"id\":4,\"room\":\"nobody-was-here\"}");
+    client_expect(&cl[1], "\"ack\"", "\"id\":4", "\"more\":false");
+    client_vanish(&cl[0]);
+    client_vanish(&cl[1]);
+    core_fini(&c);
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -483,6 +513,7 @@ int main(void)
         cmocka_unit_test(a_node_declared_dead_puts_everything_back),
         cmocka_unit_test(draining_says_goodbye_and_leaves_the_store),
         cmocka_unit_test(destroy_with_everything_under_way),
+        cmocka_unit_test(history_comes_in_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

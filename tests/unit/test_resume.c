@@ -512,33 +512,6 @@ static void vanishing_while_being_caught_up(void **state)
     (void)state;
 }
 
-static void history_comes_in_pages(void **state)
-{
-    struct core c;
-    struct client cl[2];
-    open_pair(&c, cl, PARKING);
-    for (int i = 2; i <= 10; i++) {
-        say(&cl[0], i);
-        client_expect(&cl[1], "\"message\"");
-    }
-    client_send(&cl[1], "{\"type\":\"history\",\"id\":1,\"room\":\"lobby\",\"after\":3,\"limit\":2}");
-    client_expect(&cl[1], "\"message\"", "\"id\":1", "\"data\":4}");
-    client_expect(&cl[1], "\"message\"", "\"id\":1", "\"data\":5}");
-    client_expect(&cl[1], "\"ack\"", "\"id\":1", "\"position\":\"5.", "\"more\":true");
-    client_send(&cl[1], "{\"type\":\"history\",\"id\":2,\"room\":\"lobby\",\"before\":3,\"limit\":5}");
-    client_expect(&cl[1], "\"data\":1}");
-    client_expect(&cl[1], "\"data\":2}");
-    client_expect(&cl[1], "\"ack\"", "\"id\":2", "\"more\":false");
-    client_send(&cl[1], "{\"type\":\"history\",\"id\":3,\"room\":\"lobby\",\"limit\":2}");
-    client_expect(&cl[1], "\"data\":9}");
-    client_expect(&cl[1], "\"data\":10}");
-    client_expect(&cl[1], "\"ack\"", "\"position\":\"10.");
-    client_send(&cl[1], "{\"type\":\"history\",\"id\":4,\"room\":\"nobody-was-here\"}");
-    client_expect(&cl[1], "\"ack\"", "\"id\":4", "\"more\":false");
-    hang_up(&c, cl, 2);
-    (void)state;
-}
-
 /* Asks, takes `messages` and the ack; the page could have been a replica's that has at least so much. */
 static void ask_history(struct core *c, struct client *cl, const char *what, int messages, uint64_t at_least)
 {
@@ -613,7 +586,6 @@ int main(void)
         cmocka_unit_test(joining_with_a_position_replays_too),
         cmocka_unit_test(a_slow_reader_is_not_read_ahead_for),
         cmocka_unit_test(vanishing_while_being_caught_up),
-        cmocka_unit_test(history_comes_in_pages),
         cmocka_unit_test(which_pages_may_lag),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
