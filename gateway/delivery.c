@@ -13,13 +13,12 @@
 #include "gateway/event_json.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
+#include "gateway/reader.h"
 #include "gateway/webhook/backend.h"
 
-#define PAGE        32u
 #define WINDOW      256u  /* undelivered events of one shard in memory */
 #define WINDOW_ALL  4096u /* with those that were delivered before an older one */
 #define LOOK_MS     100u  /* how often an idle shard is looked at */
-#define KICK_MS     2u
 #define RETRY_MIN   200u
 #define RETRY_MAX   5000u
 #define ATTEMPTS    16u /* of an event that the backend fails on while it works for others */
@@ -51,16 +50,12 @@ struct item {
 };
 
 struct shard {
+    struct reader reader;
     struct delivery *delivery;
     uint32_t index;
-    bool mine, asking, kicked;
-    struct timer look;
     struct link items; /* in the stream's order */
     uint32_t count, undelivered;
     size_t bytes;
-    uint64_t lease_until_ms, dropped;
-    char settled[EVENT_PLACE_MAX + 1]; /* everything up to it is delivered; empty: nothing new */
-    char last[EVENT_PLACE_MAX + 1];    /* read */
 };
 
 struct delivery {
@@ -162,7 +157,7 @@ static void advance(struct shard *s)
         struct item *i = list_first(&s->items, struct item, in_shard);
         if (i->chain != NULL)
             return;
-        memcpy(s->settled, i->place, sizeof s->settled);
+        reader_settled(&s->reader, i->place);
         s->count--;
         item_free(i);
     }
@@ -183,8 +178,8 @@ static void item_settled(struct item *i)
     s->undelivered--;
     metrics->events_waiting--;
     advance(s);
-    if (was_full && !full(s) && !s->asking && !s->delivery->stopping)
-        timer_start(&s->look, KICK_MS);
+    if (was_full && !full(s))
+        reader_kick(&s->reader);
 }
 
 /* --- posting --- */
@@ -300,7 +295,7 @@ static void on_backend_change(void *arg)
 
 /* --- reading --- */
 
-/* The shard is not ours any more, or begins again at its cursor. What is under way ends by itself. */
+/* What is under way ends by itself. */
 static void forget(struct shard *s)
 {
     while (!list_empty(&s->items)) {
@@ -319,12 +314,6 @@ static void forget(struct shard *s)
     }
     s->count = s->undelivered = 0;
     s->bytes = 0;
-    s->settled[0] = s->last[0] = '\0';
-}
-
-static void copy_place(char to[EVENT_PLACE_MAX + 1], struct slice place)
-{
-    (void)snprintf(to, EVENT_PLACE_MAX + 1, "%.*s", SLICE_FMT(place));
 }
 
 static uint64_t time_of(const struct event_entry *e)
@@ -339,8 +328,7 @@ static void take(struct shard *s, const struct event_entry *e)
     struct delivery *d = s->delivery;
     struct item *i = xcalloc(1, sizeof *i);
     i->shard = s;
-    copy_place(i->place, e->id);
-    copy_place(s->last, e->id);
+    (void)snprintf(i->place, sizeof i->place, "%.*s", SLICE_FMT(e->id));
     buf_append(&i->id, event_field(e, "id"));
     event_json(e, &i->body);
     i->chain = chain_get(d, event_field(e, "session"));
@@ -354,84 +342,55 @@ static void take(struct shard *s, const struct event_entry *e)
     chain_ready(i->chain);
 }
 
-static void on_page(struct shard *s, const struct broker_result *r)
+static struct shard *shard_of(struct reader *r)
 {
-    struct delivery *d = s->delivery;
-    if (r->anew || !s->mine) {
-        forget(s);
-        if (!s->mine)
-            LOG(DEBUG, "delivering events", "shard=%u from=%.*s", s->index, SLICE_FMT(r->cursor));
-        copy_place(s->last, r->cursor);
-    }
-    s->mine = true;
-    s->lease_until_ms = loop_now_ms(d->loop) + d->cfg.lease_ms;
-    if (r->dropped > s->dropped && s->dropped != 0)
-        LOG(ERROR, "events were dropped before the backend took them", "shard=%u events=%llu", s->index,
-            (unsigned long long)(r->dropped - s->dropped));
-    metrics->events_undelivered += r->dropped > s->dropped ? r->dropped - s->dropped : 0;
-    s->dropped = r->dropped > s->dropped ? r->dropped : s->dropped;
-    for (size_t i = 0; i < r->count; i++)
-        take(s, &r->events[i]);
+    return container_of(r, struct shard, reader);
 }
 
-static uint32_t next_look(const struct shard *s, const struct broker_result *r)
+static void on_send(struct reader *r, struct events_ask *what, broker_done *done, void *arg)
 {
-    uint32_t lease_ms = s->delivery->cfg.lease_ms;
-    if (!s->mine)
-        return lease_ms / 3 + random_below(lease_ms / 6 + 1);
-    if (full(s))
-        return lease_ms / 3;
-    return r->err == OK && r->count == PAGE ? 0 : LOOK_MS;
+    struct shard *s = shard_of(r);
+    what->shard = s->index;
+    s->delivery->broker->ops->events(s->delivery->broker, what, done, arg);
 }
 
-static void on_events(void *arg, const struct broker_result *r)
+static bool is_full(struct reader *r)
 {
-    struct shard *s = arg;
-    struct delivery *d = s->delivery;
-    s->asking = false;
-    if (d->stopping) {
-        s->mine = s->mine || r->mine;
-        loop_idle(d->loop, &d->pump, 0);
-        return;
-    }
-    if (r->err == OK && r->mine) {
-        on_page(s, r);
-    } else if (r->err == OK || loop_now_ms(d->loop) > s->lease_until_ms) {
-        forget(s);
-        s->mine = false;
-    }
-    timer_start(&s->look, next_look(s, r));
+    return full(shard_of(r));
 }
 
-static void ask(struct shard *s)
+static void on_entry(struct reader *r, const struct event_entry *e)
 {
-    struct delivery *d = s->delivery;
-    struct events_ask what = {.shard = s->index,
-                              .lease_ms = d->cfg.lease_ms,
-                              .limit = full(s) ? 0 : PAGE,
-                              .settled = slice_str(s->settled),
-                              .after = slice_str(s->last)};
-    s->asking = true;
-    s->kicked = false;
-    d->broker->ops->events(d->broker, &what, on_events, s);
+    take(shard_of(r), e);
 }
 
-static void on_look(struct timer *t)
+static void on_forget(struct reader *r)
 {
-    struct shard *s = container_of(t, struct shard, look);
-    if (!s->asking && !s->delivery->stopping)
-        ask(s);
+    forget(shard_of(r));
 }
+
+static void on_dropped(struct reader *r, uint64_t n)
+{
+    metrics->events_undelivered += n;
+    LOG(ERROR, "events were dropped before the backend took them", "shard=%u events=%llu", shard_of(r)->index,
+        (unsigned long long)n);
+}
+
+static void on_stopped(struct reader *r)
+{
+    struct delivery *d = shard_of(r)->delivery;
+    loop_idle(d->loop, &d->pump, 0);
+}
+
+static const struct reader_ops reader_ops = {on_send, is_full, on_entry, on_forget, on_dropped, on_stopped};
 
 void delivery_kick(struct delivery *d, const char *session)
 {
     if (d == NULL || d->stopping)
         return;
     struct shard *s = &d->shards[event_shard(slice_str(session), d->cfg.shards)];
-    if (s->mine && !s->asking && !s->kicked && !full(s)) {
-        s->kicked = true;
-        timer_start(&s->look, KICK_MS);
-    }
+    if (!full(s))
+        reader_kick(&s->reader);
 }
 
 /* --- life --- */
@@ -452,8 +411,7 @@ struct delivery *delivery_create(struct gateway *g, const struct delivery_config
         struct shard *s = &d->shards[i];
         *s = (struct shard){.delivery = d, .index = i};
         list_init(&s->items);
-        timer_init(&s->look, loop, on_look);
-        timer_start(&s->look, random_below(LOOK_MS)); /* so that nodes that start together share the shards */
+        reader_init(&s->reader, loop, &reader_ops, cfg->lease_ms, LOOK_MS);
     }
     return d;
 }
@@ -473,15 +431,14 @@ static void on_released(void *arg, const struct broker_result *r)
 static void release_all(struct delivery *d)
 {
     for (uint32_t i = 0; i < d->cfg.shards; i++)
-        if (d->shards[i].asking)
+        if (d->shards[i].reader.asking)
             return;
     if (d->unreleased != 0 || d->released)
         return;
     d->released = true;
     d->unreleased = d->cfg.shards;
     for (uint32_t i = 0; i < d->cfg.shards; i++)
-        d->broker->ops->events(d->broker, &(struct events_ask){.shard = i, .settled = slice_str(d->shards[i].settled)},
-                               on_released, d);
+        reader_release(&d->shards[i].reader, on_released, d);
 }
 
 void delivery_stop(struct delivery *d, void (*stopped)(void *arg), void *arg)
@@ -490,7 +447,7 @@ void delivery_stop(struct delivery *d, void (*stopped)(void *arg), void *arg)
     d->stopped = stopped;
     d->stopped_arg = arg;
     for (uint32_t i = 0; i < d->cfg.shards; i++)
-        timer_stop(&d->shards[i].look);
+        reader_stop(&d->shards[i].reader);
     loop_idle(d->loop, &d->pump, 0);
 }
 
@@ -501,7 +458,7 @@ void delivery_abandon(struct delivery *d)
     d->stopping = d->released = true;
     d->stopped = NULL;
     for (uint32_t i = 0; i < d->cfg.shards; i++)
-        timer_stop(&d->shards[i].look);
+        reader_stop(&d->shards[i].reader);
 }
 
 uint64_t delivery_lag_ms(const struct delivery *d)
@@ -523,7 +480,7 @@ void delivery_destroy(struct delivery **dp)
     d->stopping = true;
     task_cancel(&d->pump);
     for (uint32_t i = 0; i < d->cfg.shards; i++) {
-        timer_stop(&d->shards[i].look);
+        reader_stop(&d->shards[i].reader);
         forget(&d->shards[i]);
     }
     free(d);
