@@ -294,11 +294,12 @@ struct broker_config {
     uint32_t queue_bytes, queue_commands; /* bound of what waits for the store */
     uint32_t once_ttl_ms;                 /* how long an idempotency key is remembered */
     uint32_t session_ttl_ms;
-    bool read_replicas;    /* history that may lag is read from a replica, if there is one */
-    uint32_t event_shards; /* 0: nobody wants to know what happens to sessions */
-    uint32_t event_count;  /* how many events a shard keeps at most … */
-    uint32_t event_age_s;  /* … and for how long */
-    uint64_t user_keep_ms; /* how long it is kept when a user who is gone was last seen */
+    bool read_replicas;                    /* history that may lag is read from a replica, if there is one */
+    uint32_t event_shards;                 /* 0: nobody wants to know what happens to sessions */
+    uint32_t event_count;                  /* how many events a shard keeps at most … */
+    uint32_t event_age_s;                  /* … and for how long */
+    uint32_t command_count, command_age_s; /* the same of commands; 0: nobody carries them out here */
+    uint64_t user_keep_ms;                 /* how long it is kept when a user who is gone was last seen */
 };
 
 struct broker_stats { /* monotonic counters, and gauges marked (g) */
@@ -383,6 +384,12 @@ struct broker_ops {
     /* Claims a shard, or keeps it; tells the store how far everything is delivered; reads what follows `after`. Result: mine, anew, cursor, dropped,
      * total (entries there are), events. A shard that is another node's: mine is false, no error. */
     void (*events)(struct broker *b, const struct events_ask *ask, broker_done *done, void *arg);
+
+    /* The same of the commands that others have appended (there is one such stream, the shard does not matter), and what became of one, in fields that others read.
+     * NULL without a store that others can write to. */
+    void (*commands)(struct broker *b, const struct events_ask *ask, broker_done *done, void *arg);
+    void (*command_result)(struct broker *b, const struct event_field *fields, size_t count, broker_done *done,
+                           void *arg);
 
     /* Bans. ban takes the place of an older ban of that user; his parked sessions end (EXIT kicked). unban: ERR_NOT_FOUND when there was none. bans: a page of them, those
      * that end first first. revoke: what was revoked before stays revoked; of two times the later one counts.

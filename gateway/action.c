@@ -177,22 +177,24 @@ static bool is_one_of(struct slice name, const char *const *list, size_t n)
     return false;
 }
 
-static void put_value(struct slice name, struct slice value, struct buf *ret)
+static enum err put_value(struct slice name, struct slice value, struct buf *ret, struct error *reterr)
 {
     static const char *const json[] = {"data", "to", "attributes"};
     static const char *const numbers[] = {"code", "reconnect_after", "until", "for"};
-    struct error ignored;
+    struct error why;
+    bool valid = utf8_valid(value) && json_check(value, &why) == OK;
     uint64_t n;
-    bool raw = is_one_of(name, json, ARRAY_LEN(json)) && utf8_valid(value) && json_check(value, &ignored) == OK;
-    raw = raw || (is_one_of(name, numbers, ARRAY_LEN(numbers)) && text_u64(value, UINT64_MAX, &n) &&
-                  json_check(value, &ignored) == OK);
-    if (raw)
+    bool is_json = is_one_of(name, json, ARRAY_LEN(json));
+    if (is_json && !valid)
+        return fail(reterr, ERR_BAD_REQUEST, "%.*s must be JSON; a text has quotes", SLICE_FMT(name));
+    if (is_json || (valid && is_one_of(name, numbers, ARRAY_LEN(numbers)) && text_u64(value, UINT64_MAX, &n)))
         buf_append(ret, value);
     else
         json_quote(ret, value);
+    return OK;
 }
 
-void action_of_fields(const struct event_field *fields, size_t count, struct buf *ret)
+enum err action_of_fields(const struct event_field *fields, size_t count, struct buf *ret, struct error *reterr)
 {
     bool send = false;
     for (size_t i = 0; i < count; i++)
@@ -205,8 +207,10 @@ void action_of_fields(const struct event_field *fields, size_t count, struct buf
         buf_append_str(ret, to ? "\"to\":{" : "");
         json_quote(ret, name);
         buf_append_char(ret, ':');
-        put_value(name, fields[i].value, ret);
+        if (put_value(name, fields[i].value, ret, reterr) != OK)
+            return reterr->code;
         buf_append_str(ret, to ? "}" : "");
     }
     buf_append_char(ret, '}');
+    return OK;
 }

@@ -44,7 +44,7 @@ enum err action_read(struct slice object, struct slice session, uint64_t now_ms,
                      struct error *reterr);
 
 /* Fields as people write them, to such an object, appended to *ret: `data`, `to` and `attributes` are JSON already, numbers are digits, everything else is text;
- * `user` or `session` of a `send` are whom it is to. Whatever they are, action_read() judges. */
-void action_of_fields(const struct event_field *fields, size_t count, struct buf *ret);
+ * `user` or `session` of a `send` are whom it is to. What is no JSON where it must be is an error; everything else action_read() judges. */
+enum err action_of_fields(const struct event_field *fields, size_t count, struct buf *ret, struct error *reterr);
 
 #endif

@@ -32,7 +32,7 @@ struct config {
     char *socketio_emitter_key, *backend_url, *backend_secret_file, *backend_ca;
     char *wechat_apps, *wechat_url, *wechat_ca;
     struct strings wechat_allow;
-    bool insecure, api_insecure, wechat_login, demo, events, socketio;
+    bool insecure, api_insecure, wechat_login, demo, events, commands, socketio;
     enum auth_mode auth;
     enum emitter_mode socketio_emitter;
     enum expiry_rule jwt_expiry;
@@ -53,7 +53,7 @@ struct config {
     uint32_t tail_bytes, tail_total_bytes;
     uint32_t backend_timeout_ms, backend_concurrency;
     uint32_t wechat_timeout_ms, wechat_concurrency;
-    uint32_t event_shards, event_count, event_age_s;
+    uint32_t event_shards, event_count, event_age_s, command_count, command_age_s;
     uint32_t lease_ms, redis_timeout_ms, redis_queue_bytes;
     bool redis_read_replicas;
     char *doctor; /* the URL of --doctor, which is no option; NULL: none */

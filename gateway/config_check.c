@@ -113,6 +113,9 @@ static enum err check_broker(const struct config *c, struct error *reterr)
         return fail(reterr, ERR_BAD_REQUEST,
                     "workers %u with broker memory: processes share nothing without Redis; use --broker redis://…",
                     c->workers);
+    if (strcmp(c->broker, "memory") == 0 && c->commands)
+        return fail(reterr, ERR_BAD_REQUEST,
+                    "commands with broker memory: nobody could write any; use --broker redis://…");
     if (broker_check_url(c->broker, &why) != OK)
         return fail(reterr, why.code, "broker: %s", why.text);
     return OK;

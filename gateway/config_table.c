@@ -116,6 +116,9 @@ static const struct config_option backend[] = {
     COUNT("event-shards", event_shards, "4", 1, EVENT_SHARDS_MAX, RESTART, "streams that events are spread over, by session; the same on all nodes"),
     COUNT("event-count", event_count, "100000", 100, 100000000, RESTART, "events that one stream keeps; over it the oldest go, delivered or not"),
     SECONDS("event-age", event_age_s, "1d", 10, 365 * 24 * HOUR, RESTART, "how long events are kept"),
+    BOOL("commands", commands, "off", RESTART, "carry out commands that backends write to the stream {commands} in Redis"),
+    COUNT("command-count", command_count, "100000", 100, 100000000, RESTART, "commands that the stream keeps; over it the oldest go, carried out or not"),
+    SECONDS("command-age", command_age_s, "1h", 10, 365 * 24 * HOUR, RESTART, "commands that are older are not carried out any more, and go"),
 };
 
 static const struct config_option wechat[] = {

@@ -7,6 +7,7 @@
 #include "gateway/gateway.h"
 #include "gateway/greeting.h"
 #include "gateway/metrics.h"
+#include "gateway/orders.h"
 #include "gateway/session.h"
 
 #define STEP_MS         20u
@@ -34,15 +35,24 @@ static void retire(void *arg)
         g->broker->ops->retire(g->broker, on_retired, g);
 }
 
+static void stop_delivery(void *arg)
+{
+    struct gateway *g = arg;
+    if (g->delivery != NULL)
+        delivery_stop(g->delivery, retire, g);
+    else
+        retire(g);
+}
+
 void gateway_session_left(struct gateway *g)
 {
     if (g->draining && g->broker != NULL && g->sessions == NULL && !g->retiring) {
         g->retiring = true;
         timer_stop(&g->farewell);
-        if (g->delivery != NULL)
-            delivery_stop(g->delivery, retire, g);
+        if (g->orders != NULL)
+            orders_stop(g->orders, stop_delivery, g);
         else
-            retire(g);
+            stop_delivery(g);
     }
 }
 

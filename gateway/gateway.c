@@ -21,6 +21,7 @@
 #include "gateway/message.h"
 #include "gateway/metrics.h"
 #include "gateway/mina.h"
+#include "gateway/orders.h"
 #include "gateway/report.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
@@ -349,6 +350,8 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
                                                           .event_shards = g->reports_on ? cfg->event_shards : 0,
                                                           .event_count = cfg->event_count,
                                                           .event_age_s = cfg->event_age_s,
+                                                          .command_count = cfg->commands ? cfg->command_count : 0,
+                                                          .command_age_s = cfg->command_age_s,
                                                           .user_keep_ms = cfg->user_memory_s * 1000ull},
                                   &broker_events, g, reterr);
     if (g->broker == NULL) {
@@ -365,6 +368,8 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
         g->delivery = delivery_create(g, &(struct delivery_config){.shards = cfg->event_shards,
                                                                    .lease_ms = cfg->lease_ms,
                                                                    .concurrency = cfg->backend_concurrency});
+    if (cfg->commands && g->broker->ops->commands != NULL)
+        g->orders = orders_create(g, cfg->lease_ms);
     log_keys(g);
     log_api_keys(g);
     g->limits = limits_create(g);
@@ -393,6 +398,7 @@ void gateway_destroy(struct gateway **gp)
         return;
     g->drained = NULL;
     delivery_abandon(g->delivery);
+    orders_abandon(g->orders);
     struct broker *broker = TAKE(g->broker); /* a gateway without broker asks for nothing more */
     broker_destroy(&broker);                 /* completes what is under way: no request is left */
     backend_destroy(&g->backend);            /* the same */
@@ -402,6 +408,7 @@ void gateway_destroy(struct gateway **gp)
     broadcasts_fini(g);
     acks_fini(g);
     delivery_destroy(&g->delivery);
+    orders_destroy(&g->orders);
     watch_fini(g);
     limits_destroy(&g->limits);
     starts_fini(&g->starts);

@@ -73,6 +73,10 @@
     X(events_refused,       "counter", "events given up because the backend would not take them") \
     X(actions_done,         "counter", "actions in answers of the backend that were carried out") \
     X(actions_failed,       "counter", "actions in answers of the backend that were not, and lists that could not be read") \
+    X(commands_waiting,     "gauge",   "commands in the store that this node has read and that are not over yet") \
+    X(commands_done,        "counter", "commands in the store that were carried out")        \
+    X(commands_failed,      "counter", "commands in the store that were not: xd:{commands}:results says why") \
+    X(commands_dropped,     "counter", "commands in the store that were too many or too old before it was their turn") \
     X(events_undelivered,   "counter", "events that were too many or too old before the backend took them") \
     X(backend_requests,     "counter", "requests to the backend")                            \
     X(backend_calls,        "counter", "questions to the backend while a client waits: connect, call, publish") \

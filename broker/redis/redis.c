@@ -210,6 +210,8 @@ static const struct broker_ops redis_ops = {
     .away_leave = redis_away_leave,
     .event = redis_event,
     .events = redis_events,
+    .commands = redis_commands,
+    .command_result = redis_command_result,
     .users = redis_users,
     .watch = redis_watch,
     .unwatch = redis_unwatch,
@@ -268,6 +270,8 @@ static void configure(struct redis *r, const struct broker_config *cfg)
     r->user_keep_ms = cfg->user_keep_ms != 0 ? cfg->user_keep_ms : 1;
     r->started_ms = loop_wall_ms(r->b.loop);
     r->events = (struct event_limits){cfg->event_shards, cfg->event_count, cfg->event_age_s * (uint64_t)1000};
+    r->commands =
+        (struct event_limits){cfg->command_count != 0, cfg->command_count, cfg->command_age_s * (uint64_t)1000};
     bool in_cluster = r->url.topology == REDIS_CLUSTER;
     r->link_cfg = (struct redis_link_config){.name = r->node,
                                              .url = &r->url,

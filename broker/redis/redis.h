@@ -59,7 +59,7 @@ struct expiry {
 };
 
 struct event_limits {
-    uint32_t shards; /* 0: events are off */
+    uint32_t shards; /* 0: events are off; of commands: 1, or off */
     uint32_t count;
     uint64_t age_ms;
 };
@@ -91,7 +91,7 @@ struct redis {
     struct lease lease;
     struct sessions sessions;
     struct expiry expiry;
-    struct event_limits events;
+    struct event_limits events, commands;
     struct strangers strangers;
 };
 
@@ -374,6 +374,9 @@ uint64_t lease_redis_now(const struct redis *r);
 /* events.c */
 void redis_event(struct broker *b, const struct event_record *e, broker_done *done, void *arg);
 void redis_events(struct broker *b, const struct events_ask *ask, broker_done *done, void *arg);
+void redis_commands(struct broker *b, const struct events_ask *ask, broker_done *done, void *arg);
+void redis_command_result(struct broker *b, const struct event_field *fields, size_t count, broker_done *done,
+                          void *arg);
 struct ended {
     struct slice sid, user, reason;
     struct slice tunnel; /* of struct session_record */

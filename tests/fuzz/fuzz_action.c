@@ -70,10 +70,11 @@ static void read_fields(struct slice text)
     for (size_t i = 0; i + 1 < n; i += 2)
         fields[i / 2] = (struct event_field){parts[i], parts[i + 1]};
     struct buf json = BUF_INIT;
-    action_of_fields(fields, n / 2, &json);
-    struct error error;
-    assert(!utf8_valid(buf_slice(&json)) || json_check(buf_slice(&json), &error) == OK);
-    read_text(buf_slice(&json));
+    struct error error, other;
+    if (action_of_fields(fields, n / 2, &json, &error) == OK) {
+        assert(!utf8_valid(buf_slice(&json)) || json_check(buf_slice(&json), &other) == OK);
+        read_text(buf_slice(&json));
+    }
     buf_fini(&json);
 }
 

@@ -1,7 +1,8 @@
-// actions.test.mjs: what a backend wants done: in its answers
+// actions.test.mjs: what a backend wants done: in its answers, and by commands in Redis
 import { after, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
-import { Cluster } from './lib/cluster.mjs';
+import { join } from 'node:path';
+import { Cluster, Process, ROOT } from './lib/cluster.mjs';
 import { Backend } from './lib/backend.mjs';
 import { unique } from './lib/client.mjs';
 import { sleep, until } from './lib/wait.mjs';
@@ -87,5 +88,95 @@ describe('actions in answers', { timeout: 120000 }, () => {
     assert.equal((await c.next('goodbye')).reason, 'language');
     await c.closed;
     backend.answer = () => undefined;
+  });
+});
+
+describe('commands in Redis', { timeout: 120000 }, () => {
+  const flags = ['--lease', '2s', '--redis-timeout', '1s', '--commands', 'on', '--command-age', '10s', '--events', 'on', '--policy', 'chat* events=message,join retain-count=100'];
+  let cluster, redis;
+  /** As a person would type it: words as redis-cli takes them. */
+  const command = (...words) => redis.cli('XADD', 'xd:{commands}', '*', ...words);
+  const results = async () => {
+    const lines = (await redis.cli('XRANGE', 'xd:{commands}:results', '-', '+')).split('\n'), all = {};
+    for (let i = 0, r; i < lines.length; i++) {
+      if (/^\d{13}-\d+$/.test(lines[i]) && lines[i - 1] !== 'command') r = {};
+      else { r[lines[i]] = lines[++i]; if (r.command) all[r.command] = r; }
+    }
+    return all;
+  };
+  const over = id => until(async () => (await results())[id], { what: `the result of ${id}` });
+  before(async () => {
+    cluster = await Cluster.start({ gateways: 2, flags });
+    redis = cluster.redis;
+  });
+  after(() => cluster.stop());
+
+  it('redis-cli publishes, and does everything else', async () => {
+    const room = unique('chat'), c = await cluster.client(0, 'alice'), b = await cluster.client(1, 'bob');
+    await b.join(room);
+    const id = await command('do', 'publish', 'room', room, 'event', 'say', 'data', '{"text":"hi"}');
+    const said = await b.message(room);
+    assert.deepEqual([said.event, said.data, said.from], ['say', { text: 'hi' }, null]);
+    const { node, ...result } = await over(id);
+    assert.deepEqual(result, { command: id, do: 'publish', result: 'ok', position: said.position });
+    await command('do', 'join', 'session', c.session, 'room', room);
+    assert.equal((await c.next('joined')).room, room);
+    await command('do', 'send', 'user', 'bob', 'data', '"psst"');
+    assert.equal((await b.next(f => f.room === '$user:bob')).data, 'psst');
+    await command('do', 'send', 'to', `{"sessions":["${c.session}"]}`, 'data_base64', 'AP8=');
+    await command('do', 'broadcast', 'data', '1');
+    assert.equal((await b.next(f => f.room === '$all')).data, 1);
+    await command('do', 'leave', 'session', c.session, 'room', room, 'reason', 'full');
+    assert.equal((await c.next('left')).reason, 'full');
+    await over(await command('do', 'attributes', 'session', c.session, 'attributes', '{"level":3}'));
+    assert.equal((await redis.hash(`xd:session:{${c.session}}`)).given, '{"level":3}');
+    await command('do', 'disconnect', 'session', c.session, 'reason', 'bye', 'code', '4321');
+    assert.equal((await c.closed).code, 4321);
+    await command('do', 'ban', 'user', 'bob', 'for', '60', 'reason', 'spam');
+    assert.equal((await b.next('error')).code, 'banned');
+    await b.closed;
+    await over(await command('do', 'unban', 'user', 'bob'));
+    assert.ok(Object.values(await results()).every(r => r.result === 'ok'), JSON.stringify(await results()));
+  });
+
+  it('what fails says why, in Redis, in the log and in a counter; what follows is done', async () => {
+    const ids = [await command('do', 'dance'), await command('room', 'x'), await command('do', 'publish', 'room', 'x', 'data', JSON.stringify('x'.repeat(70000))),
+      await command('do', 'disconnect', 'session', 'nobody'), await command('do', 'ban', 'user', 'u', 'for', 'ever'), await command('do', 'publish', 'room', 'x', 'data', 'text'), await command('do', 'publish', 'room', 'x', 'data', '"text"')];
+    const said = await Promise.all(ids.map(over));
+    assert.deepEqual(said.map(r => [r.do, r.result]), [['dance', 'unknown_type'], ['-', 'bad_request'], ['publish', 'too_large'], ['disconnect', 'not_found'], ['ban', 'bad_request'], ['publish', 'bad_request'], ['publish', 'ok']]);
+    assert.match(said[4].message, /for \(seconds\) must be a whole number/);
+    const metrics = await Promise.all(cluster.gateways.map(g => g.metrics()));
+    assert.equal(metrics.reduce((n, m) => n + m.sum('xindao_commands_failed_total'), 0), 6);
+    assert.ok(cluster.gateways.some(g => g.log.includes(`command=${ids[0]} do=dance code=unknown_type`)));
+  });
+
+  it('in order for each room, once each, while the node that carries them out is killed', async () => {
+    const doomed = await cluster.add('doomed', { flags }), room = unique('chat'), b = await cluster.client(0, 'carl');
+    await b.join(room);
+    const owner = await redis.cli('HGET', 'xd:{commands}:state', 'owner'), all = [...cluster.gateways];
+    const g = all.find(x => owner.startsWith(x.name)) ?? doomed, kept = all.find(x => x !== g);
+    const listener = await kept.client('lis');
+    await listener.join(room);
+    for (let i = 0; i < 60; i++) await command('do', 'publish', 'room', room, 'data', `${i}`);
+    await g.kill();
+    for (let i = 60; i < 100; i++) await command('do', 'publish', 'room', room, 'data', `${i}`);
+    const heard = [];
+    while (heard.length < 100) heard.push((await listener.message(room)).data);
+    assert.deepEqual(heard, Array.from({ length: 100 }, (_, i) => i));
+    assert.notEqual(await redis.cli('HGET', 'xd:{commands}:state', 'owner'), owner);
+    await listener.close();
+  });
+
+  it('the example in docs/examples: a backend with nothing but Redis', async () => {
+    const example = new Process('example', process.execPath, [join(ROOT, 'docs/examples/redis-backend.cjs'), redis.url], { env: { NODE_PATH: join(ROOT, 'tests/integration/node_modules') } });
+    try {
+      await until(() => example.log.includes('ready'), { what: 'the example' });
+      const g = cluster.gateways.find(x => !x.process.ended), c = await g.client('dora'), room = unique('chat.');
+      await c.join(room);
+      assert.deepEqual((await c.message(room)).data, { text: 'welcome, dora' });
+      await c.publish(room, { text: 'what the HECK' }, { echo: false });
+      assert.deepEqual([(await c.next('left')).reason], ['mind your language']);
+      await c.close();
+    } finally { await example.kill(); }
   });
 });

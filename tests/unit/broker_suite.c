@@ -35,6 +35,8 @@ int suite_setup(void **state)
     cfg.event_shards = suite_event_shards;
     cfg.event_count = 50;
     cfg.event_age_s = 3600;
+    cfg.command_count = suite_event_shards != 0 ? cfg.event_count : 0;
+    cfg.command_age_s = cfg.event_age_s;
     world_init(&f->w, &f->loop, &cfg);
     world_ready(&f->w);
     *state = f;

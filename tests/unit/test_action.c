@@ -105,7 +105,8 @@ static void what_is_wrong_is_said(void **state)
 static void expect_fields(const char *expected, size_t n, const struct event_field *fields)
 {
     struct buf b = BUF_INIT;
-    action_of_fields(fields, n, &b);
+    struct error error;
+    assert_int_equal(action_of_fields(fields, n, &b, &error), OK);
     assert_slice(buf_slice(&b), expected);
     buf_fini(&b);
 }
@@ -121,12 +122,18 @@ static void fields_become_json(void **state)
     expect_fields("{\"do\":\"publish\",\"room\":\"a\\\"b\",\"event\":\"1\",\"data\":{\"n\":1}}", 4,
                   (const struct event_field[]){FIELD("do", "publish"), FIELD("room", "a\"b"), FIELD("event", "1"),
                                                FIELD("data", "{\"n\":1}")});
-    expect_fields("{\"do\":\"send\",\"to\":{\"user\":\"bob\"},\"data\":\"no json\"}", 3,
-                  (const struct event_field[]){FIELD("do", "send"), FIELD("user", "bob"), FIELD("data", "no json")});
+    expect_fields("{\"do\":\"send\",\"to\":{\"user\":\"bob\"},\"data\":\"text\"}", 3,
+                  (const struct event_field[]){FIELD("do", "send"), FIELD("user", "bob"), FIELD("data", "\"text\"")});
     expect_fields("{\"do\":\"ban\",\"user\":\"7\",\"for\":60,\"until\":\"007\"}", 4,
                   (const struct event_field[]){FIELD("do", "ban"), FIELD("user", "7"), FIELD("for", "60"),
                                                FIELD("until", "007")});
     expect_fields("{}", 0, NULL);
+    struct buf b = BUF_INIT;
+    struct error error;
+    const struct event_field text[] = {FIELD("data", "1,\"room\":2")};
+    assert_int_equal(action_of_fields(text, 1, &b, &error), ERR_BAD_REQUEST);
+    assert_string_equal(error.text, "data must be JSON; a text has quotes");
+    buf_fini(&b);
 }
 
 /* --- answers --- */

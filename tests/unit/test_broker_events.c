@@ -9,6 +9,11 @@
 
 #include "base/mem.h"
 
+#define FIELD(name, value)                                                                                             \
+    {                                                                                                                  \
+        slice_str(name), slice_str(value)                                                                              \
+    }
+
 enum { SHARDS = 2, LEASE = 15000, KEPT = 50 /* as in broker_suite.c */ };
 
 static struct answer *tell(struct world *w, const char *session, const char *id)
@@ -222,15 +227,61 @@ static void junk_in_the_store_does_no_harm(void **state)
     assert_int_equal(a->count, 1); /* the one of 1970 is too old */
 }
 
+static struct answer *ask_commands(struct world *w, const char *settled, const char *after, uint32_t lease)
+{
+    struct answer *a = answer_new();
+    const struct events_ask ask = {
+        .limit = 20, .lease_ms = lease, .settled = slice_str(settled), .after = slice_str(after)};
+    w->broker->ops->commands(w->broker, &ask, answered, a);
+    assert_int_equal(a->times, 0);
+    return await(w, a);
+}
+
 static void without_shards_there_is_nothing(void **state)
 {
     struct world *w = world_of(state);
     assert_int_equal(tell(w, "s1", "x")->err, ERR_UNSUPPORTED);
     assert_int_equal(ask_for(w, 0, "", "", LEASE)->err, ERR_UNSUPPORTED);
+    if (w->broker->ops->commands != NULL)
+        assert_int_equal(ask_commands(w, "", "", LEASE)->err, ERR_UNSUPPORTED);
     (void)do_put(w, "s1", "alice");
     assert_int_equal(do_remove(w, "s1", "alice")->err, OK);
     if (suite_redis("xd:{events:0}") != NULL)
         assert_int_equal(redis_fixture_number(suite_redis("xd:{events:0}"), "EXISTS xd:{events:0}"), 0);
+}
+
+/* What others have appended is read the same way; what became of it lies beside it. */
+static void commands_of_others_are_read_in_order(void **state)
+{
+    struct world *w = world_of(state);
+    struct redis_fixture *node = suite_redis("xd:{commands}");
+    assert_int_equal(w->broker->ops->commands != NULL, node != NULL);
+    if (node == NULL || w->broker->ops->commands == NULL)
+        return;
+    freeReplyObject(redis_fixture_command(node, "XADD xd:{commands} * do publish room r data 1"));
+    freeReplyObject(redis_fixture_command(node, "XADD xd:{commands} * do join"));
+    struct answer *a = ask_commands(w, "", "", LEASE);
+    assert_true(a->mine && a->anew);
+    assert_int_equal(a->count, 2);
+    assert_string_equal(a->entries[0].data, "do=publish room=r data=1 ");
+    assert_string_equal(a->entries[1].data, "do=join ");
+    char first[300];
+    (void)snprintf(first, sizeof first, "%s", a->entries[0].name);
+    const struct event_field result[] = {FIELD("command", first), FIELD("result", "ok"), FIELD("message", "")};
+    struct answer *told = answer_new();
+    w->broker->ops->command_result(w->broker, result, ARRAY_LEN(result), answered, told);
+    assert_int_equal(await(w, told)->err, OK);
+    assert_int_equal(redis_fixture_number(node, "XLEN xd:{commands}:results"), 1);
+    assert_false(ask_commands(w, first, first, 0)->mine); /* given back */
+    a = ask_commands(w, "", "", LEASE);
+    assert_true(a->anew);
+    assert_int_equal(a->count, 1);
+    assert_string_equal(a->entries[0].data, "do=join ");
+    for (int i = 0; i < KEPT + 2; i++)
+        freeReplyObject(redis_fixture_command(node, "XADD xd:{commands} * do join"));
+    a = ask_commands(w, "", "", LEASE);
+    assert_int_equal(a->total, KEPT);
+    assert_int_equal(a->dropped, 3);
 }
 
 static int without(void **state)
@@ -253,6 +304,7 @@ static int run(const char *name)
         T(a_session_nobody_was_told_of_ends_quietly),
         T(who_does_not_come_back_has_disconnected),
         T(junk_in_the_store_does_no_harm),
+        T(commands_of_others_are_read_in_order),
         cmocka_unit_test_setup_teardown(without_shards_there_is_nothing, without, suite_teardown),
     };
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);
