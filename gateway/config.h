@@ -48,7 +48,8 @@ struct config {
     uint32_t max_message_size, max_rooms_per_session, max_queue_bytes, max_requests_per_session;
     uint32_t message_rate, message_burst;              /* frames per second from one client; 0: no limit */
     uint32_t user_rate, user_burst, ip_rate, ip_burst; /* the same of one user, one address, in the whole cluster */
-    uint32_t handshake_timeout_s, heartbeat_s, resume_window_s, drain_time_s, jwt_leeway_s, revocation_time_s;
+    uint32_t handshake_timeout_s, heartbeat_s, resume_window_s, drain_time_s, jwt_leeway_s, jwt_notice_s,
+        revocation_time_s;
     uint32_t socketio_ping_interval_ms, socketio_ping_timeout_ms, socketio_connect_timeout_ms;
     uint32_t tail_bytes, tail_total_bytes;
     uint32_t backend_timeout_ms, backend_concurrency;

@@ -79,6 +79,7 @@ static const struct config_option clients[] = {
     TEXT("jwt-issuer", jwt_issuer, NULL, RELOAD, "TEXT", "tokens must be from this issuer; none: any"),
     SECONDS("jwt-leeway", jwt_leeway_s, "30s", 0, 10 * 60, RELOAD, "how far the clocks of who makes tokens and of this node may differ"),
     SECONDS("revocation-time", revocation_time_s, "365d", 60, 3650 * 24 * HOUR, RELOAD, "how long it is remembered that a token is revoked, if the request does not say when it expires"),
+    SECONDS("jwt-notice", jwt_notice_s, "30s", 0, HOUR, RELOAD, "how long before its token expires a connected client is told, at most the last quarter of its life; 0s: not at all"),
     WORD("jwt-expiry", jwt_expiry, expiry_words, "disconnect", RELOAD, "disconnect|ignore", "what happens to a client whose token expires while it is connected"),
 };
 

@@ -15,7 +15,8 @@
 #include "gateway/session.h"
 #include "gateway/watch.h"
 
-#define LOOK_AGAIN_S 60u /* at the latest: the wall clock may be set, the configuration reloaded */
+#define LEAST_MS      2000u
+#define LOOK_AGAIN_MS 60000u /* at the latest: the wall clock may be set, the configuration reloaded */
 
 /* --- until when --- */
 
@@ -30,10 +31,48 @@ static uint64_t seconds_left(const struct grant *g)
     return end_s > now_s ? end_s - now_s : 0;
 }
 
+/* The same by the token's own word. */
+static uint64_t ms_valid(const struct grant *g)
+{
+    uint64_t now_ms = loop_wall_ms(g->session->gw->loop), end_ms = g->claims.expires_s * 1000;
+    return end_ms > now_ms ? end_ms - now_ms : 0;
+}
+
+/* A token that does not live long is not always about to expire: its last quarter is, or its last seconds, since the wheel turns once a second. A backend is not
+ * asked for another one on an open connection. */
+static uint64_t notice_of(const struct grant *g)
+{
+    const struct config *cfg = g->session->gw->cfg;
+    uint64_t valid_ms = ms_valid(g), notice_ms = cfg->jwt_notice_s * (uint64_t)1000;
+    uint64_t last_ms = valid_ms / 4 > LEAST_MS ? valid_ms / 4 : LEAST_MS < valid_ms / 2 ? LEAST_MS : valid_ms / 2;
+    if (cfg->auth != AUTH_JWT)
+        return 0;
+    return last_ms < notice_ms ? last_ms : notice_ms;
+}
+
 static void watch(struct grant *g)
 {
-    uint64_t s = seconds_left(g);
-    wheel_set(&g->session->gw->wheel, &g->expiry, (s == 0 || s > LOOK_AGAIN_S ? LOOK_AGAIN_S : s) * 1000);
+    uint64_t ms = seconds_left(g) * 1000, valid_ms = ms_valid(g);
+    if (g->notice_ms != 0)
+        ms = valid_ms > g->notice_ms ? valid_ms - g->notice_ms : 1;
+    wheel_set(&g->session->gw->wheel, &g->expiry, ms == 0 || ms > LOOK_AGAIN_MS ? LOOK_AGAIN_MS : ms);
+}
+
+/* Once, in time for another token on this connection. Who is not there will need one to come back. */
+static void give_notice(struct grant *g)
+{
+    const struct session *s = g->session;
+    uint64_t valid_ms = ms_valid(g);
+    if (g->notice_ms == 0 || valid_ms > g->notice_ms)
+        return;
+    g->notice_ms = 0;
+    if (s->gw->cfg->jwt_expiry == EXPIRY_IGNORE || s->state != SESSION_ACTIVE || s->conn == NULL ||
+        s->conn->state > CONN_OPEN)
+        return;
+    metrics->auth_expiring++;
+    conn_event(
+        s->conn,
+        &(struct event){.kind = EVENT_EXPIRING, .expires_s = g->claims.expires_s, .total = (valid_ms + 999) / 1000});
 }
 
 /* The session is parked like one whose connection broke: whoever comes back with a fresh token takes it up again, and nobody can without one, since
@@ -42,6 +81,7 @@ static void on_expiry(struct wheel_entry *e)
 {
     struct grant *g = container_of(e, struct grant, expiry);
     struct session *s = g->session;
+    give_notice(g);
     if (seconds_left(g) != 0 || s->gw->cfg->jwt_expiry == EXPIRY_IGNORE) {
         watch(g);
         return;
@@ -108,6 +148,7 @@ void grant_attach(struct grant *g, struct session *s)
         return;
     s->grant = g;
     g->session = s;
+    g->notice_ms = notice_of(g);
     watch(g);
 }
 

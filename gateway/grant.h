@@ -14,6 +14,7 @@ struct grant {
     struct wheel_entry expiry;
     struct session *session; /* NULL before grant_attach() */
     char *fresh;             /* the token itself, made here: its client has still to be told; NULL: it has it */
+    uint64_t notice_ms;      /* so long before it expires its client is told; 0: never, or done */
 };
 
 /* Takes what claims owns. */

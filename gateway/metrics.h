@@ -62,6 +62,7 @@
     X(revocations,          "counter", "revocations of tokens decided through this node")    \
     X(rechecks,             "counter", "times the store was asked whether a session may still be here") \
     X(auth_accepted,        "counter", "tokens of clients accepted")                         \
+    X(auth_expiring,        "counter", "clients told that their token is about to expire")    \
     X(auth_refreshed,       "counter", "tokens replaced while connected")                    \
     X(auth_expired,         "counter", "clients disconnected because their token expired")   \
     X(controls_asked,       "counter", "commands for sessions sent to the nodes that have them (API, bans)") \

@@ -303,13 +303,21 @@ static void encode_left(const struct event *e, struct buf *b)
     APPEND(b, "}");
 }
 
+static void encode_expiring(const struct event *e, struct buf *b)
+{
+    APPEND(b, "{\"type\":\"expiring\"");
+    put_expires(b, e->expires_s);
+    put_number(b, SLICE(",\"in\":"), e->total);
+    APPEND(b, "}");
+}
+
 static void (*const encoders[EVENTS])(const struct event *e, struct buf *b) = {
     [EVENT_TOKEN] = encode_token,     [EVENT_WELCOME] = encode_welcome,     [EVENT_MESSAGE] = encode_message,
     [EVENT_ENTER] = encode_enter,     [EVENT_EXIT] = encode_exit,           [EVENT_SUSPEND] = encode_suspend,
     [EVENT_ACK] = encode_ack,         [EVENT_ERROR] = encode_error,         [EVENT_PONG] = encode_pong,
     [EVENT_GOODBYE] = encode_goodbye, [EVENT_RECOVERED] = encode_recovered, [EVENT_JOINED] = encode_joined,
     [EVENT_LEFT] = encode_left,       [EVENT_STATUS] = encode_status,       [EVENT_WATCHING] = encode_watching,
-    [EVENT_READ] = encode_read,
+    [EVENT_READ] = encode_read,       [EVENT_EXPIRING] = encode_expiring,
 };
 
 void native_encode(const struct event *e, struct buf *ret)

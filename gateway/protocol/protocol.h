@@ -89,6 +89,7 @@ enum event_kind {
     EVENT_WATCHING,
     EVENT_READ,
     EVENT_TOKEN,
+    EVENT_EXPIRING,
     EVENTS
 };
 
@@ -113,16 +114,16 @@ struct event {
     struct slice user; /* its user, empty: none */
     struct slice data;
     enum data_type data_type;
-    const struct position *position; /* MESSAGE, ACK, JOINED; NULL: none */
-    uint64_t time_ms;                /* MESSAGE, ENTER, EXIT, SUSPEND, PONG */
-    uint64_t total;
+    const struct position *position;       /* MESSAGE, ACK, JOINED; NULL: none */
+    uint64_t time_ms;                      /* MESSAGE, ENTER, EXIT, SUSPEND, PONG */
+    uint64_t total;                        /* EXPIRING: seconds */
     bool has_total;                        /* ACK */
     bool stored;                           /* ACK of a send: he was not connected, it is kept for him */
     uint32_t replicas;                     /* ACK of a publish where policy asks for replicas: so many have it */
     enum exit_reason exit_reason;          /* EXIT */
     struct slice token, node;              /* WELCOME; TOKEN: another kind of token */
     uint32_t heartbeat_s, resume_window_s; /* WELCOME */
-    uint64_t expires_s;          /* WELCOME, TOKEN, ACK of an auth: when the token does, Unix seconds; 0: never */
+    uint64_t expires_s;          /* WELCOME, TOKEN, EXPIRING, ACK of an auth: of the token, Unix seconds; 0: never */
     bool asks;                   /* MESSAGE to Socket.IO clients: `id` is none of theirs, they are to answer it */
     bool resumed;                /* WELCOME */
     bool before_welcome;         /* ERROR, GOODBYE: instead of a welcome */

@@ -190,6 +190,7 @@ static void encode(const struct protocol_ops *self, const struct event *e, struc
         [EVENT_ERROR] = "error",       [EVENT_GOODBYE] = "goodbye", [EVENT_RECOVERED] = "recovered",
         [EVENT_JOINED] = "joined",     [EVENT_LEFT] = "left",       [EVENT_STATUS] = "status",
         [EVENT_WATCHING] = "watching", [EVENT_READ] = "read",       [EVENT_TOKEN] = "token",
+        [EVENT_EXPIRING] = "expiring",
     };
     const struct sio_protocol *p = (const struct sio_protocol *)(const void *)self;
     if (e->before_welcome) {

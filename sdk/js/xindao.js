@@ -188,12 +188,6 @@ export class Xindao {
     return typeof c === 'string' ? { code: c } : { code: c.code, appid: c.appid };
   }
 
-  /** The next token, well before this one is over (Unix seconds). */
-  _expires(at) {
-    const left = at * 1000 - Date.now();
-    if (at && typeof this.options.token === 'function') this._after('token', Math.min(Math.max(left * 0.8, 1000), 2 ** 31 - 1), () => this._authenticate(this._ws));
-  }
-
   _write(frame) {
     try { this._ws.send(encode(frame)); } catch { /* its close is about to be heard */ }
   }
@@ -240,7 +234,6 @@ export class Xindao {
 
   _online(welcome) {
     Object.assign(this, { session: welcome.session, user: welcome.user, heartbeat: welcome.heartbeat * 1000, _attempts: 0, _ticket: { session: welcome.session, token: welcome.token } });
-    this._expires(welcome.expires);
     this._state('online');
     this._emit('welcome', welcome);
     for (const c of [...this._commands.values()]) this._say(c);
@@ -285,7 +278,6 @@ export class Xindao {
     if (f.type === 'welcome') this._welcomed(f);
     else if (f.type === 'message' && c) c.messages.push(f);
     else if (f.type === 'error' && f.id === RESUME) this._notResumed(f);
-    else if (f.type === 'ack' && f.id === AUTH) this._expires(f.expires);
     else if (c && /^(ack|error|pong)$/.test(f.type)) this._answered(f);
     else this._told(f);
   }
@@ -299,6 +291,7 @@ export class Xindao {
     else if (f.type === 'left') this.rooms.delete(f.room);
     else if (f.type === 'goodbye') this._reconnectAfter = f.reconnect_after;
     else if (f.type === 'error') this._failed(f);
+    else if (f.type === 'expiring' && typeof this.options.token === 'function' && !this.options.code) this._authenticate(this._ws);
     if (f.type !== 'ack' && f.type !== 'error') this._emit(f.type, f);
   }
 

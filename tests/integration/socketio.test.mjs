@@ -179,9 +179,10 @@ describe('Socket.IO and who may come in', { timeout: 120000 }, () => {
   });
 
   it('a token that expires disconnects the namespace, and the client stays away', async () => {
-    const s = await sockets.connected(io4, 1, '/', { auth: { token: await key.sign('cat', {}, { seconds: 2 }) }, reconnection: true });
+    const s = await sockets.connected(io4, 1, '/', { auth: { token: await key.sign('cat', {}, { seconds: 4 }) }, reconnection: true });
     await until(() => s.ends.length === 1, { what: 'the end' });
     assert.deepEqual([s.ends, events(s, '$error').map(([e]) => e.code)], [['io server disconnect'], ['unauthorized']]);
+    assert.deepEqual(events(s, '$expiring').map(([e]) => [e.type, e.in > 0]), [['expiring', true]]);
     sockets.close();
   });
 

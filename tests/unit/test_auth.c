@@ -348,6 +348,8 @@ static void claims_that_are_refused(void **state)
         {"{\"sub\":\"alice\",\"exp\":1700000600,\"xindao\":{\"join\":[\"\"]}}", AUTH_CLAIMS},
         {"{\"sub\":\"alice\",\"exp\":1700000600,\"xindao\":{\"join\":[\"a\\u0000\"]}}", AUTH_CLAIMS},
         {"{\"sub\":\"alice\",\"exp\":1700000600,\"xindao\":{\"join\":[],\"join\":[\"*\"]}}", AUTH_CLAIMS},
+        {"{\"sub\":\"alice\",\"exp\":1700000600,\"xindao\":{\"watch\":\"$user:*\"}}", AUTH_CLAIMS},
+        {"{\"sub\":\"alice\",\"exp\":1700000600,\"xindao\":{\"watch\":[null]}}", AUTH_CLAIMS},
         {"{\"sub\":\"alice\",\"exp\":1700000600,\"xindao\":{\"rooms\":[\"$all\"]}}", AUTH_CLAIMS},
         {"{\"sub\":\"alice\",\"exp\":1700000600,\"xindao\":{\"attributes\":[]}}", AUTH_CLAIMS},
         {"[]", AUTH_MALFORMED},
@@ -419,7 +421,7 @@ static void rights_are_read(void **state)
     struct auth_jwt *a = jwt_with(token_key_file(TOKEN_SECRET));
     AUTO_FREE char *token = hs256(
         "{\"sub\":\"al\\u0069ce\",\"exp\":1700000600,\"xindao\":{\"join\":[\"room-*\",\"b\\u002a\"],\"publish\":[],"
-        "\"rooms\":[\"lobby\"],\"attributes\":{\"vip\":true},\"later\":1}}");
+        "\"watch\":[\"$user:b*\"],\"rooms\":[\"lobby\"],\"attributes\":{\"vip\":true},\"later\":1}}");
     assert_int_equal(auth_jwt_check(a, slice_str(token), NOW, &c, &error), AUTH_OK);
     assert_string_equal(c.user, "alice");
     assert_int_equal(c.expires_s, 1700000600);
@@ -430,6 +432,7 @@ static void rights_are_read(void **state)
     assert_null(auth_name_next(&c.join, name));
     assert_null(auth_name_next(&c.publish, NULL));
     assert_string_equal(auth_name_next(&c.room, NULL), "lobby");
+    assert_string_equal(auth_name_next(&c.watch, NULL), "$user:b*");
     assert_slice(buf_slice(&c.attributes), "{\"vip\":true}");
     auth_claims_fini(&c);
     auth_jwt_destroy(&a);

@@ -53,6 +53,25 @@ static void the_servers_rooms_are_named_by_a_dollar(void **state)
     close_core(cl, 1);
 }
 
+/* Who may be watched is said as rooms of the server; a fresh token may say less. */
+static void users_by_token(void **state)
+{
+    struct client cl[1];
+    (void)state;
+    open_with("--policy", "$user:* watch=token", "--policy", "*");
+    enter(cl, token_of("alice", EXP, ",\"xindao\":{\"watch\":[\"$user:b*\",\"*\"]}"));
+    client_send(cl, "{\"type\":\"watch\",\"id\":1,\"users\":[\"bob\"]}");
+    client_expect(cl, "\"ack\"", "\"user\":\"bob\"");
+    client_send(cl, "{\"type\":\"watch\",\"id\":2,\"users\":[\"ben\",\"carol\"]}");
+    client_expect(cl, "\"error\"", "\"forbidden\"", "\"id\":2");
+    assert_int_equal(cl->conn->session->watch_count, 1); /* nothing of it was done */
+    client_send(cl, text_of("{\"type\":\"auth\",\"id\":3,\"token\":\"", token_of("alice", EXP, ""), "\"}"));
+    client_expect(cl, "\"ack\"", "\"id\":3");
+    client_expect(cl, "\"error\"", "\"forbidden\"");
+    assert_int_equal(cl->conn->session->watch_count, 0);
+    close_core(cl, 1);
+}
+
 static void rooms_joined_at_once(void **state)
 {
     struct client cl[1];
@@ -79,12 +98,49 @@ static void an_expired_token_disconnects(void **state)
     (void)state;
     open_core(NULL);
     enter(cl, token_of("alice", EXP, ""));
-    loop_fake_advance(&core.loop, 628000); /* ten minutes, and nearly the leeway */
+    loop_fake_advance(&core.loop, 567000);
     client_expect_nothing(cl);
     loop_fake_advance(&core.loop, 4000);
+    client_expect(cl, "{\"type\":\"expiring\",\"expires\":1700000600,\"in\":"); /* with a notice of thirty seconds */
+    loop_fake_advance(&core.loop, 57000);                                       /* ten minutes, and nearly the leeway */
+    client_expect_nothing(cl);
+    loop_fake_advance(&core.loop, 4000);
+    assert_int_equal(metrics->auth_expiring, 1);
     client_expect(cl, "\"error\"", "\"unauthorized\"", "token expired");
     expect_turned_away(cl);
     assert_int_equal(metrics->auth_expired, 1);
+    close_core(cl, 1);
+}
+
+/* Who gets tokens for a minute is not told at once that it will soon be over, and asks for another one, and is told … */
+static void a_short_token_is_about_to_expire_in_its_last_quarter(void **state)
+{
+    struct client cl[1];
+    (void)state;
+    open_with("--jwt-leeway", "0s");
+    enter(cl, token_of("alice", "1700000040", ""));
+    for (unsigned round = 1; round <= 3; round++) {
+        char expires[16];
+        loop_fake_advance(&core.loop, 28000);
+        client_expect_nothing(cl);
+        loop_fake_advance(&core.loop, 4000);
+        client_expect(cl, "\"expiring\"");
+        (void)snprintf(expires, sizeof expires, "%u", 1700000000 + round * 32 + 40);
+        client_send(cl, text_of("{\"type\":\"auth\",\"id\":1,\"token\":\"", token_of("alice", expires, ""), "\"}"));
+        client_expect(cl, "\"ack\"", expires);
+        assert_int_equal(metrics->auth_expiring, round);
+    }
+    close_core(cl, 1);
+}
+
+static void nobody_is_told_who_does_not_want_to_be(void **state)
+{
+    struct client cl[1];
+    (void)state;
+    open_with("--jwt-notice", "0s");
+    enter(cl, token_of("alice", EXP, ""));
+    loop_fake_advance(&core.loop, 628000);
+    client_expect_nothing(cl);
     close_core(cl, 1);
 }
 
@@ -114,6 +170,7 @@ static void a_fresh_token_in_time(void **state)
     client_send(cl, "{\"type\":\"join\",\"id\":2,\"room\":\"game\"}");
     client_expect(cl, "\"ack\"", "\"game\"");
     loop_fake_advance(&core.loop, 590000);
+    client_expect(cl, "\"expiring\"");
     const char *fresh = token_of("alice", "1700002000", ",\"xindao\":{\"join\":[\"lobby\"]}");
     client_send(cl, text_of("{\"type\":\"auth\",\"id\":3,\"token\":\"", fresh, "\"}"));
     client_expect(cl, "\"ack\"", "\"id\":3", "\"expires\":1700002000");
@@ -123,6 +180,7 @@ static void a_fresh_token_in_time(void **state)
     loop_fake_advance(&core.loop, 600000);
     client_expect_nothing(cl);
     loop_fake_advance(&core.loop, 900000);
+    client_expect(cl, "\"expiring\"");
     client_expect(cl, "token expired");
     assert_int_equal(metrics->auth_refreshed, 1);
     close_core(cl, 1);
@@ -182,6 +240,7 @@ static void an_expired_session_is_resumed_with_a_fresh_token(void **state)
     lobby_join(&cl[0]);
     struct ticket t = ticket_of(&cl[0]);
     loop_fake_advance(&core.loop, 632000);
+    client_expect(&cl[0], "\"expiring\"");
     client_expect(&cl[0], "token expired");
     expect_turned_away(&cl[0]);
     client_vanish(&cl[0]);
@@ -299,8 +358,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rooms_by_token),
         cmocka_unit_test(the_servers_rooms_are_named_by_a_dollar),
+        cmocka_unit_test(users_by_token),
         cmocka_unit_test(rooms_joined_at_once),
         cmocka_unit_test(an_expired_token_disconnects),
+        cmocka_unit_test(a_short_token_is_about_to_expire_in_its_last_quarter),
+        cmocka_unit_test(nobody_is_told_who_does_not_want_to_be),
         cmocka_unit_test(expiry_may_be_ignored),
         cmocka_unit_test(a_fresh_token_in_time),
         cmocka_unit_test(a_refresh_that_is_refused_changes_nothing),

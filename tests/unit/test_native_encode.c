@@ -106,6 +106,8 @@ static void encodes_every_event(void **state)
     check_encoded(&(struct event){.kind = EVENT_PONG, .time_ms = 99}, "{\"type\":\"pong\",\"time\":99}");
     check_encoded(&(struct event){.kind = EVENT_GOODBYE, .text = SLICE("draining"), .reconnect_after_ms = 1500},
                   "{\"type\":\"goodbye\",\"reason\":\"draining\",\"reconnect_after\":1500}");
+    check_encoded(&(struct event){.kind = EVENT_EXPIRING, .expires_s = 1700000600, .total = 30},
+                  "{\"type\":\"expiring\",\"expires\":1700000600,\"in\":30}");
 }
 
 static void encodes_acks(void **state)
