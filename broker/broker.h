@@ -55,6 +55,7 @@ enum member_state { MEMBER_ACTIVE, MEMBER_SUSPENDED };
 struct member_record {
     struct slice sid, user, node;
     uint64_t since_ms;
+    uint64_t seen_ms; /* of sessions: when the client was last seen there, as last told; 0: not known, or of members */
     enum member_state state;
 };
 

@@ -13,6 +13,7 @@ static struct member_record record_of(const struct memory *m, const struct sessi
                                   .user = s->user != NULL ? (struct slice){s->user->id, s->user->n} : SLICE_NONE,
                                   .node = slice_str(m->node),
                                   .since_ms = s->connected_ms,
+                                  .seen_ms = loop_wall_ms(m->b.loop),
                                   .state = list_empty(&s->parked) ? MEMBER_ACTIVE : MEMBER_SUSPENDED};
 }
 

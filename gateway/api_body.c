@@ -240,3 +240,31 @@ enum err api_read_batch(struct slice body, struct arena *a, struct api_message *
     *ret_count = n;
     return OK;
 }
+
+enum err api_read_users(struct slice body, struct arena *a, struct slice **ret, size_t *ret_count, struct error *reterr)
+{
+    static const char *const users_names[] = {"users"};
+    struct json_value list, element;
+    size_t n = 0, at = 0;
+    if (!utf8_valid(body))
+        return fail(reterr, ERR_BAD_UTF8, "the body is not UTF-8");
+    enum err err = json_members(body, users_names, 1, &list, reterr);
+    if (err != OK)
+        return err;
+    if (list.kind != JSON_KIND_ARRAY)
+        return fail(reterr, ERR_BAD_REQUEST, "users must be an array");
+    while (json_next(list, &at, &element))
+        n++;
+    if (n == 0 || n > API_PRESENCE_MAX)
+        return fail(reterr, n == 0 ? ERR_BAD_REQUEST : ERR_TOO_LARGE, "%zu users, 1 to %d allowed", n,
+                    API_PRESENCE_MAX);
+    struct slice *users = arena_alloc(a, n * sizeof *users);
+    if (users == NULL)
+        return fail(reterr, ERR_TOO_LARGE, "the body is too large");
+    at = 0;
+    for (size_t i = 0; err == OK && json_next(list, &at, &element); i++)
+        err = api_read_text(element, "user", NAME_MAX_USER, a, &users[i], reterr);
+    *ret = users;
+    *ret_count = n;
+    return err;
+}

@@ -40,4 +40,9 @@ enum err api_read_text(struct json_value v, const char *name, size_t max, struct
 /* One that is a session or a key. */
 enum err api_read_word(struct json_value v, const char *name, struct arena *a, struct slice *ret, struct error *reterr);
 
+/* {users: […]}: 1 to API_PRESENCE_MAX, *ret in the arena. */
+#define API_PRESENCE_MAX 128
+enum err api_read_users(struct slice body, struct arena *a, struct slice **ret, size_t *ret_count,
+                        struct error *reterr);
+
 #endif

@@ -32,6 +32,7 @@
     X("POST",   "/tokens/revoke",                   SCOPE_USERS_WRITE,    false, api_revoke)              \
     X("PUT",    "/sessions/{session}/rooms/{room}", SCOPE_SESSIONS_WRITE, false, api_put_session_room)    \
     X("DELETE", "/sessions/{session}/rooms/{room}", SCOPE_SESSIONS_WRITE, false, api_delete_session_room) \
+    X("POST",   "/users/presence",                  SCOPE_USERS_READ,     false, api_post_presence)       \
     X("GET",    "/users/{user}",                    SCOPE_USERS_READ,     false, api_get_user)            \
     X("DELETE", "/users/{user}",                    SCOPE_USERS_WRITE,    false, api_delete_user)         \
     X("GET",    "/nodes",                           SCOPE_ADMIN,          false, api_get_nodes)           \

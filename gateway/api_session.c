@@ -117,6 +117,10 @@ void api_put_sessions(struct buf *b, const struct broker_result *r)
         buf_append_str(b, m->state == MEMBER_ACTIVE ? ",\"state\":\"active\",\"since\":"
                                                     : ",\"state\":\"suspended\",\"since\":");
         buf_append_u64(b, m->since_ms);
+        if (m->seen_ms != 0) {
+            buf_append_str(b, ",\"last_seen\":");
+            buf_append_u64(b, m->seen_ms);
+        }
         buf_append_char(b, '}');
     }
     api_put(b, "],\"next\":", r->more ? r->cursor : SLICE_NONE);

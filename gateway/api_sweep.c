@@ -1,4 +1,4 @@
-/* gateway/api_sweep.c: users and rooms as a whole: who is there, and everybody out. */
+/* gateway/api_sweep.c: users and rooms as a whole: everybody out. */
 #include "base/mem.h"
 #include "gateway/api.h"
 #include "gateway/api_routes.h"
@@ -61,56 +61,4 @@ void api_delete_user(struct api_call *c, const struct http_request *r)
 void api_delete_room(struct api_call *c, const struct http_request *r)
 {
     sweep(c, r, CONTROL_LEAVE);
-}
-
-/* --- a user --- */
-
-struct user_query {
-    struct api_call *call;
-    size_t user_n;
-    char user[NAME_MAX_USER];
-};
-
-static const char *user_state(const struct broker_result *r)
-{
-    for (size_t i = 0; i < r->count; i++)
-        if (r->members[i].state == MEMBER_ACTIVE)
-            return "online";
-    return r->count != 0 ? "suspended" : "offline";
-}
-
-static void on_user(void *arg, const struct broker_result *r)
-{
-    struct user_query *q = arg;
-    struct buf body = BUF_INIT;
-    if (r->err != OK) {
-        api_refuse_result(q->call, r->err, r->why);
-    } else {
-        api_put(&body, "{\"user\":", (struct slice){q->user, q->user_n});
-        buf_printf(&body, ",\"state\":\"%s\",", user_state(r));
-        api_put_sessions(&body, r);
-        buf_append_char(&body, '}');
-        api_answer(q->call, buf_slice(&body));
-        buf_fini(&body);
-    }
-    free(q);
-}
-
-void api_get_user(struct api_call *c, const struct http_request *r)
-{
-    struct error error = {0};
-    struct slice user;
-    struct api_page page;
-    struct user_query *q = xcalloc(1, sizeof *q);
-    q->call = c;
-    if (api_param_user(c->params[0], q->user, &user, &error) != OK || api_read_page(r, &page, &error) != OK) {
-        free(q);
-        api_refuse(c, &error);
-        return;
-    }
-    q->user_n = user.n;
-    c->gw->broker->ops->sessions(
-        c->gw->broker,
-        &(struct session_query){.by = SESSIONS_BY_USER, .name = user, .cursor = page.cursor, .limit = page.limit},
-        on_user, q);
 }

@@ -119,6 +119,7 @@ static void on_session_seen(void *arg, const redisReply *r, enum err err, const 
         m->node = keep(reply_slice(reply_at(r, 1)));
         m->state = slice_eq(reply_slice(reply_at(r, 2)), SLICE("active")) ? MEMBER_ACTIVE : MEMBER_SUSPENDED;
         m->since_ms = number(r, 3);
+        m->seen_ms = number(r, 5);
     }
     if (--i->left == 0)
         sessions_end(i, i->asked);
@@ -137,6 +138,7 @@ static void look_at(struct look *l)
     arg_str(&a, "state");
     arg_str(&a, "connected_at");
     arg_str(&a, "namespace");
+    arg_str(&a, "last_seen");
     store_send(r->store, &a, REQUEST_REPEATABLE | REQUEST_UNBOUNDED, on_session_seen, l);
 }
 

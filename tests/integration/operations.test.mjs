@@ -57,6 +57,10 @@ const ROWS = {
   disconnectSession: { path: w => `/sessions/${w.alice.session}`, done: (r, w) => r.session === w.alice.session, bad: [[NO_SESSION, 400], ['?code=1000', 400], ['?code=x', 400], ['?reconnect_after=-1', 400], ['?reason=', 400], ['/sessions/nobody', 404]] },
   joinRoom: { path: w => `/sessions/${w.alice.session}/rooms/${w.other}`, done: (r, w) => r.room === w.other, bad: [[w => `/sessions/${w.alice.session}/rooms/%00`, 400], [w => `/sessions/${w.alice.session}/rooms/$all`, [400, 404]], [`${NO_SESSION}/rooms/a`, 400], ['/sessions/nobody/rooms/a', 404]], room: true },
   leaveRoom: { path: w => `/sessions/${w.alice.session}/rooms/${w.room}`, done: (r, w) => r.room === w.room, bad: [[w => `/sessions/${w.alice.session}/rooms/%00`, 400], [w => `/sessions/${w.alice.session}/rooms/${w.other}`, 403], [`?reason=${LONG}`, 400], ['/sessions/nobody/rooms/a', 404]], room: true },
+  getPresence: {
+    path: () => '/users/presence', body: w => ({ users: ['nobody', w.user] }), done: (r, w) => r.users[0].state === 'offline' && r.users[1].user === w.user && r.users[1].state === 'online' && r.users[1].since > 0,
+    bad: [[{}, 400], [{ users: [] }, 400], [{ users: 'a' }, 400], [{ users: ['a', 1] }, 400], [{ users: [''] }, 400], [{ users: ['x'.repeat(129)] }, 400], [{ users: ['a\u0000'] }, 400], [{ users: Array(129).fill('x') }, 413]],
+  },
   getUser: { path: w => `/users/${w.user}`, done: r => r.state === 'online', bad: [...PAGE, ['/users/%00', 400], [`/users/${'x'.repeat(129)}`, 400]] },
   disconnectUser: { path: w => `/users/${w.user}`, done: r => r.disconnected === 1, bad: [['/users/%00', 400], [`?reason=${LONG}`, 400]] },
   getBan: { path: w => `/users/${w.banned}/ban`, done: r => r.reason === 'spam', bad: [['/users/%00/ban', 400], ['/users/nobody/ban', 404]] },

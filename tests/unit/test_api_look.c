@@ -48,13 +48,20 @@ static void sessions_are_listed_and_shown(void **state)
     has(text, "\"state\":\"parked\"");
     has(text, "\"parked_until\":1");
     has(ask(&c, "GET", "/api/v1/users/alice", "", 200),
-        "{\"user\":\"alice\",\"state\":\"online\",\"sessions\":[{\"session\":");
+        "{\"user\":\"alice\",\"state\":\"online\",\"total\":2,\"since\":");
     client_vanish(&cl[2]);
     loop_fake_run(&c.loop);
     has(ask(&c, "GET", "/api/v1/users/alice", "", 200), "\"state\":\"suspended\"");
     has(ask(&c, "GET", "/api/v1/users/nobody", "", 200),
-        "{\"user\":\"nobody\",\"state\":\"offline\",\"sessions\":[],\"next\":null}");
+        "{\"user\":\"nobody\",\"state\":\"offline\",\"total\":0,\"since\":null,\"last_seen\":null,\"sessions\":[],"
+        "\"next\":null}");
     (void)ask(&c, "GET", "/api/v1/users/%00", "", 400);
+    text = ask(&c, "POST", "/api/v1/users/presence", "{\"users\":[\"nobody\",\"alice\"]}", 200);
+    has(text, "{\"users\":[{\"user\":\"nobody\",\"state\":\"offline\",\"total\":0,");
+    has(text, "},{\"user\":\"alice\",\"state\":\"suspended\",\"total\":2,\"since\":1");
+    (void)ask(&c, "POST", "/api/v1/users/presence", "{\"users\":[]}", 400);
+    (void)ask(&c, "POST", "/api/v1/users/presence", "{\"users\":[\"a\",1]}", 400);
+    (void)ask(&c, "POST", "/api/v1/users/presence", "{\"users\":\"a\"}", 400);
     (void)ask(&c, "GET", "/api/v1/sessions/nobody", "", 404);
     has(ask(&c, "GET", "/api/v1/stats", "", 200),
         "{\"nodes\":1,\"sessions\":1,\"parked\":2,\"rooms\":1,\"node\":{\"node\":\"test-node\"");
