@@ -341,10 +341,12 @@ enum err engine_upgrade(struct gateway *g, const struct http_request *r, struct 
                          .agent = copy(r->user_agent),
                          .origin = copy(r->origin),
                          .token = copy(token),
-                         .user = copy(uri_query(r->query, "user", &found)),
-                         .referer = copy(r->referer),
-                         .code = copy(uri_query(r->query, "code", &found)),
-                         .appid = copy(uri_query(r->query, "appid", &found))};
+                         .user = copy(uri_query(r->query, "user", &found))};
+    if (g->cfg->wechat_login) {
+        e->referer = copy(r->referer);
+        e->code = copy(uri_query(r->query, "code", &found));
+        e->appid = copy(uri_query(r->query, "appid", &found));
+    }
     random_id(e->sid, SID_LEN);
     list_init(&e->channels);
     timer_init(&e->heartbeat, g->loop, on_heartbeat);

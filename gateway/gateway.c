@@ -265,6 +265,8 @@ enum err gateway_check_auth(const struct config *cfg, struct error *reterr)
 {
     struct auth_jwt *a;
     enum err err = auth_create(cfg, &a, reterr);
+    if (err == OK)
+        err = mina_check(cfg, a, reterr);
     auth_jwt_destroy(&a);
     struct api_keys *keys = NULL;
     if (err == OK)
@@ -295,7 +297,7 @@ enum err gateway_check_backend(const struct config *cfg, struct error *reterr)
     struct backend *b;
     enum err err = create_backend(NULL, cfg, &b, reterr);
     backend_destroy(&b);
-    return err != OK ? err : mina_check(cfg, reterr);
+    return err;
 }
 
 enum err gateway_reload_backend(struct gateway *g, struct error *reterr)

@@ -33,7 +33,7 @@ void greeting_begin(struct conn *c, const struct http_request *r, struct slice i
                            .agent = copy(r->user_agent),
                            .origin = copy(r->origin),
                            .id = copy(id),
-                           .referer = copy(r->referer)};
+                           .referer = g->cfg->wechat_login ? copy(r->referer) : NULL};
     (void)uri_query(r->query, "resume", &y->resume);
     list_append(&g->greetings, &y->link);
     c->greeting = y;

@@ -301,16 +301,28 @@ static struct wechat *create(struct loop *loop, const struct config *cfg, struct
                          reterr);
 }
 
-enum err mina_reload(struct gateway *g, struct error *reterr)
+/* *ret stays NULL without any. */
+static enum err load_apps(const struct config *cfg, const struct auth_jwt *auth, uint64_t now_s,
+                          struct wechat_apps **ret, struct error *reterr)
 {
-    struct wechat_apps *fresh = g->cfg->wechat_apps != NULL ? wechat_apps_load(g->cfg->wechat_apps, reterr) : NULL;
-    if (fresh == NULL && g->cfg->wechat_apps != NULL)
+    if (cfg->wechat_apps == NULL)
+        return OK;
+    struct wechat_apps *apps = wechat_apps_load(cfg->wechat_apps, reterr);
+    if (apps == NULL)
         return reterr->code;
-    if (fresh != NULL && g->cfg->wechat_login && g->auth != NULL &&
-        wxlogin_check(g->auth, fresh, loop_wall_ms(g->loop) / 1000, reterr) != OK) {
-        wechat_apps_unref(&fresh);
+    if (cfg->wechat_login && wxlogin_check(auth, apps, now_s, reterr) != OK) {
+        wechat_apps_unref(&apps);
         return reterr->code;
     }
+    *ret = apps;
+    return OK;
+}
+
+enum err mina_reload(struct gateway *g, struct error *reterr)
+{
+    struct wechat_apps *fresh = NULL;
+    if (load_apps(g->cfg, g->auth, loop_wall_ms(g->loop) / 1000, &fresh, reterr) != OK)
+        return reterr->code;
     if (fresh != NULL && g->wechat == NULL) {
         g->wechat = create(g->loop, g->cfg, reterr);
         if (g->wechat == NULL) {
@@ -336,13 +348,14 @@ void mina_close(struct gateway *g)
     wechat_apps_unref(&g->wechat_apps);
 }
 
-enum err mina_check(const struct config *cfg, struct error *reterr)
+enum err mina_check(const struct config *cfg, const struct auth_jwt *auth, struct error *reterr)
 {
-    if (cfg->wechat_apps == NULL)
-        return OK;
-    struct wechat_apps *apps = wechat_apps_load(cfg->wechat_apps, reterr);
-    struct wechat *w = apps != NULL ? create(NULL, cfg, reterr) : NULL;
-    enum err err = w != NULL ? OK : reterr->code;
+    struct wechat_apps *apps = NULL;
+    enum err err = load_apps(cfg, auth, 0, &apps, reterr); /* tokens are made and checked at the same time */
+    if (err != OK || apps == NULL)
+        return err;
+    struct wechat *w = create(NULL, cfg, reterr);
+    err = w != NULL ? OK : reterr->code;
     wechat_destroy(&w);
     wechat_apps_unref(&apps);
     return err;

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "gateway/transport.h"
 
+struct auth_jwt;
 struct config;
 
 /* Nothing without wechat-apps. */
@@ -13,8 +14,8 @@ enum err mina_open(struct gateway *g, struct error *reterr);
 void mina_close(struct gateway *g);
 /* Reads the apps again; on failure the old ones stay. */
 enum err mina_reload(struct gateway *g, struct error *reterr);
-/* Whether it could be opened: for --check-config. */
-enum err mina_check(const struct config *cfg, struct error *reterr);
+/* Whether it could be opened: for --check-config. auth: NULL without --auth jwt. */
+enum err mina_check(const struct config *cfg, const struct auth_jwt *auth, struct error *reterr);
 /* To be called now and then: what it has asked, for /metrics. */
 void mina_count(const struct gateway *g);
 

@@ -140,7 +140,7 @@ static const struct wechat_app *find_app(const struct gateway *g, const struct w
 static enum err check(struct gateway *g, const struct wxlogin_ask *ask, const struct wechat_app *app,
                       struct error *reterr)
 {
-    char address[WECHAT_APPID_MAX + 64];
+    char direct[WECHAT_APPID_MAX + 8];
     if (!g->cfg->wechat_login || g->wechat == NULL)
         return fail(reterr, ERR_UNSUPPORTED, "login codes are not taken here; this needs wechat-login");
     if (app == NULL)
@@ -148,10 +148,11 @@ static enum err check(struct gateway *g, const struct wxlogin_ask *ask, const st
                     ask->appid.n != 0 ? "no such app is known here" : "which app? say \"appid\"");
     if (ask->code.n > WECHAT_CODE_MAX || !utf8_name_valid(ask->code, WECHAT_CODE_MAX))
         return fail(reterr, ERR_BAD_REQUEST, "a code has 1 to %u bytes without control characters", WECHAT_CODE_MAX);
-    (void)snprintf(address, sizeof address, "%s", ask->ip);
-    if (!limits_take(g->limits, LIMIT_LOGIN, slice_str(address), app->address_rate,
+    /* Apart from the session service's: strangers must not take what business servers need. */
+    (void)snprintf(direct, sizeof direct, "%s:direct", app->appid);
+    if (!limits_take(g->limits, LIMIT_LOGIN, slice_str(ask->ip), app->address_rate,
                      app->address_rate * ADDRESS_BURST) ||
-        !limits_take(g->limits, LIMIT_WECHAT, slice_str(app->appid), app->rate, 0))
+        !limits_take(g->limits, LIMIT_WECHAT, slice_str(direct), app->rate, 0))
         return fail(reterr, ERR_RATE_LIMITED, "too many logins; try again");
     return OK;
 }

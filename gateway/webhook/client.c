@@ -377,7 +377,7 @@ static void on_task(struct task *t)
     struct http_client *c = container_of(t, struct http_client, task);
     for (struct exchange *x = unwanted(c); x != NULL; x = unwanted(c)) {
         stop_waiting(x);
-        exchange_fail(x, "too many requests wait for the backend", false);
+        exchange_fail(x, "too many requests wait", false);
     }
     while (!list_empty(&c->waiting)) {
         struct exchange *x = list_first(&c->waiting, struct exchange, link);

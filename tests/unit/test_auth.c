@@ -100,6 +100,53 @@ static void tokens_of_libjwt_are_read(void **state)
     auth_jwt_destroy(&named);
 }
 
+/* What gateways issue themselves is a token like any other, whatever the secret's algorithm. */
+static void what_is_issued_is_accepted(void **state)
+{
+    static const char *const algorithms[] = {"HS256", "HS384", "HS512"};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(algorithms); i++) {
+        char set[400];
+        (void)snprintf(set, sizeof set,
+                       "{\"kty\":\"oct\",\"kid\":\"k\\\"1\",\"alg\":\"%s\",\"k\":"
+                       "\"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZg\"}",
+                       algorithms[i]);
+        struct auth_jwt *a = jwt_with(token_file_with("issue.json", slice_str(set)));
+        const struct auth_issue what = {.user = SLICE("wx1:o\"A"),
+                                        .jti = SLICE("name"),
+                                        .rights = SLICE("{\"join\":[\"vip.*\"]}"),
+                                        .now_s = 1000,
+                                        .expires_s = 2000};
+        struct buf token = BUF_INIT;
+        struct auth_claims claims = {0};
+        struct error error;
+        assert_true(auth_jwt_can_issue(a));
+        assert_true(auth_jwt_issue(a, &what, &token));
+        assert_int_equal(auth_jwt_check(a, buf_slice(&token), 1000, &claims, &error), AUTH_OK);
+        assert_string_equal(claims.user, "wx1:o\"A");
+        assert_string_equal(claims.jti, "name");
+        assert_string_equal(auth_name_next(&claims.join, NULL), "vip.*");
+        assert_int_equal(claims.issued_s, 1000);
+        auth_claims_fini(&claims);
+        assert_int_equal(auth_jwt_check(a, buf_slice(&token), 3000, &claims, &error), AUTH_EXPIRED);
+        token.p[token.n - 2] = token.p[token.n - 2] == 'A' ? 'B' : 'A';
+        assert_int_equal(auth_jwt_check(a, buf_slice(&token), 1000, &claims, &error), AUTH_SIGNATURE);
+        buf_fini(&token);
+        auth_jwt_destroy(&a);
+    }
+}
+
+static void public_keys_issue_nothing(void **state)
+{
+    struct buf token = BUF_INIT;
+    (void)state;
+    struct auth_jwt *a = jwt_with(token_key_file(TOKEN_EC));
+    assert_false(auth_jwt_can_issue(a));
+    assert_false(auth_jwt_issue(a, &(struct auth_issue){.user = SLICE("x"), .expires_s = 1}, &token));
+    assert_int_equal(token.n, 0);
+    auth_jwt_destroy(&a);
+}
+
 /* --- attacks on the algorithm --- */
 
 static void none_is_no_algorithm(void **state)
@@ -458,6 +505,8 @@ int main(void)
         cmocka_unit_test(every_algorithm_is_accepted_with_its_key),
         cmocka_unit_test(a_set_has_keys_of_all_kinds),
         cmocka_unit_test(tokens_of_libjwt_are_read),
+        cmocka_unit_test(what_is_issued_is_accepted),
+        cmocka_unit_test(public_keys_issue_nothing),
         cmocka_unit_test(none_is_no_algorithm),
         cmocka_unit_test(a_public_key_is_never_a_secret),
         cmocka_unit_test(a_key_makes_no_other_signature_than_its_own),
