@@ -133,7 +133,7 @@ static void close_revoked(struct session *s, const struct error *error)
     metrics->drops[DROP_UNAUTHORIZED]++;
     conn_event(s->conn, &(struct event){.kind = EVENT_ERROR, .err = ERR_UNAUTHORIZED, .text = slice_str(error->text)});
     conn_close(s->conn, err_close_code(ERR_UNAUTHORIZED), slice_str(err_name(ERR_UNAUTHORIZED)));
-    s->conn->keep = true;
+    conn_keep(s->conn);
 }
 
 static void on_answer_again(void *arg, const struct broker_result *r)

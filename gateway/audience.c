@@ -8,7 +8,9 @@
 #include "gateway/fork.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
+#include "gateway/protocol/socketio.h"
 #include "gateway/session.h"
+#include "gateway/trail.h"
 
 #define BATCH_BYTES    65536u /* four TLS records, sent as one */
 #define BATCH_DELAY_US 2000u
@@ -55,16 +57,20 @@ static void audience_flush(struct room *r, struct audience *a)
     if (a->batch.n == 0)
         return;
     struct msg *m = msg_new(buf_slice(&a->batch));
+    struct trailed t = {m, r, a->recovers ? a->starts : NULL, a->start_count};
     buf_clear(&a->batch);
     if (a->batch.cap > BATCH_KEEP)
         buf_fini(&a->batch);
+    if (a->start_count != 0)
+        a->told = a->batch_end;
+    a->start_count = 0;
     metrics->deliveries += (uint64_t)a->count * a->batched;
     a->batched = 0;
     enum policy_slow slow = slow_rule(r);
     for (uint32_t i = 0; i < a->count; i++) {
         fetch_ahead(a, i);
-        struct conn *conn = a->seats[i].session->conn;
-        if (conn != NULL && !conn_send(conn, m, slow)) /* NULL: this flush is part of its leaving */
+        const struct session *s = a->seats[i].session;
+        if (s->conn != NULL && !trailed_send(&t, s, slow)) /* NULL: this flush is part of its leaving */
             note_behind(r, a->seats[i].member);
     }
     msg_unref(&m);
@@ -92,8 +98,21 @@ static size_t batch_bytes(const struct room *r)
     return quarter < BATCH_BYTES ? quarter : BATCH_BYTES;
 }
 
+static void note_start(struct audience *a, const struct event *e)
+{
+    if (a->start_count == a->start_cap) {
+        a->start_cap = a->start_cap != 0 ? 2 * a->start_cap : 4;
+        a->starts = xrealloc(a->starts, a->start_cap * sizeof *a->starts);
+    }
+    a->starts[a->start_count++] = (uint32_t)a->batch.n;
+    if (e->position != NULL)
+        a->batch_end = *e->position;
+}
+
 static void audience_add(struct room *r, struct audience *a, const struct event *e)
 {
+    if (a->tracked && e->kind == EVENT_MESSAGE)
+        note_start(a, e);
     a->protocol->encode(a->protocol, e, &a->batch);
     a->batched++;
     metrics->encodes++;
@@ -101,6 +120,14 @@ static void audience_add(struct room *r, struct audience *a, const struct event 
         audience_flush(r, a);
     else
         loop_idle(r->gw->loop, &r->flush, BATCH_DELAY_US);
+}
+
+static const uint32_t at_once = 0; /* where a message begins that is not in a batch */
+
+static void note_told(struct audience *a, const struct event *e)
+{
+    if (e->kind == EVENT_MESSAGE && e->position != NULL)
+        a->told = *e->position;
 }
 
 static struct msg *audience_encode(const struct audience *a, const struct event *e)
@@ -119,13 +146,15 @@ static void audience_send_except(struct room *r, struct audience *a, const struc
 {
     audience_flush(r, a);
     struct msg *m = audience_encode(a, e);
+    struct trailed t = {m, r, a->recovers && e->kind == EVENT_MESSAGE ? &at_once : NULL, 1};
     enum policy_slow slow = slow_rule(r);
+    note_told(a, e);
     for (uint32_t i = 0; i < a->count; i++) {
         const struct session *s = a->seats[i].session;
         if (s == except)
             continue;
         metrics->deliveries++;
-        if (!conn_send(s->conn, m, slow))
+        if (!trailed_send(&t, s, slow))
             note_behind(r, a->seats[i].member);
     }
     msg_unref(&m);
@@ -141,14 +170,16 @@ static void audience_return(struct room *r, struct audience *a, const struct eve
         a,
         &(struct event){
             .kind = EVENT_RECOVERED, .room = r->name, .recovered = true, .position = e->position, .total = r->total});
+    struct trailed t = {m, r, a->recovers ? &at_once : NULL, 1};
     enum policy_slow slow = slow_rule(r);
+    note_told(a, e);
     for (uint32_t i = 0; i < a->count; i++) {
         const struct seat *seat = &a->seats[i];
         if (seat->session == except)
             continue;
         bool seen = fork_seen_by(seat->member, sight);
         metrics->deliveries += !seen;
-        if (!conn_send(seat->session->conn, seen ? mark : m, slow))
+        if (!(seen ? conn_send(seat->session->conn, mark, slow) : trailed_send(&t, seat->session, slow)))
             note_behind(r, seat->member);
     }
     msg_unref(&m);
@@ -184,6 +215,8 @@ struct audience *audience_get(struct room *r, const struct protocol_ops *protoco
     }
     struct audience *a = xcalloc(1, sizeof *a);
     a->protocol = protocol;
+    a->tracked = sio_protocol_of(protocol) != NULL;
+    a->recovers = a->tracked && sio_protocol_of(protocol)->recovers;
     list_append(&r->audiences, &a->in_room);
     return a;
 }
@@ -215,6 +248,7 @@ void audience_leave(struct member *m)
     list_del(&a->in_room);
     buf_fini(&a->batch);
     free(a->seats);
+    free(a->starts);
     free(a);
 }
 

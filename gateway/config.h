@@ -32,7 +32,7 @@ struct config {
     char *socketio_emitter_key, *backend_url, *backend_secret_file, *backend_ca;
     char *wechat_apps, *wechat_url, *wechat_ca;
     struct strings wechat_allow;
-    bool insecure, api_insecure, wechat_login, demo, events, commands, socketio;
+    bool insecure, api_insecure, wechat_login, demo, events, commands, socketio, socketio_recovery;
     enum auth_mode auth;
     enum emitter_mode socketio_emitter;
     enum expiry_rule jwt_expiry;

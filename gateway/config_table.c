@@ -92,6 +92,7 @@ static const struct config_option socketio[] = {
     LIST("socketio-path", socketio_paths, "/socket.io/", RELOAD, "PATH", "where Socket.IO clients connect; repeatable"),
     LIST("socketio-namespace", socketio_namespaces, NULL, RELOAD, "PATTERN", "namespaces there are, besides /; repeatable"),
     LIST("socketio-event", socketio_events, NULL, RELOAD, "\"PATTERN KEY=VALUE ...\"", "what events of Socket.IO clients mean; repeatable, the first match wins"),
+    BOOL("socketio-recovery", socketio_recovery, "off", RESTART, "Socket.IO clients 4.6+ may take up their sessions again; their handlers see offsets as last arguments"),
     MILLISECONDS("socketio-ping-interval", socketio_ping_interval_ms, "25s", 100, 1 * 60 * MINUTE_MS, RELOAD, "how often Socket.IO clients are pinged, or are to ping"),
     MILLISECONDS("socketio-ping-timeout", socketio_ping_timeout_ms, "20s", 100, 1 * 60 * MINUTE_MS, RELOAD, "how long the answer may take, or the ping may be late"),
     WORD("socketio-emitter", socketio_emitter, emitter_words, "off", RESTART, "off|classic", "hear what Redis emitters say to Socket.IO clients on the channels of the classic adapter"),

@@ -12,6 +12,7 @@
 #include "gateway/metrics.h"
 #include "gateway/report.h"
 #include "gateway/session.h"
+#include "gateway/trail.h"
 
 #define CLOSE_LINGER_MS 5000
 
@@ -44,7 +45,7 @@ void conn_carry(struct conn *c, struct engine *e)
 void conn_be_channel(struct conn *c, struct channel *ch)
 {
     c->channel = ch;
-    c->keep = false; /* what a client would resume with, it is not told */
+    c->keep = ch->keeps;
     wheel_unset(&c->timer);
 }
 
@@ -143,6 +144,18 @@ bool conn_send(struct conn *c, struct msg *m, enum policy_slow slow)
     return attempt || c->out.bytes <= c->gw->cfg->max_queue_bytes || apply_slow_rule(c, slow);
 }
 
+bool conn_send_own(struct conn *c, struct slice bytes, enum policy_slow slow)
+{
+    if (c->state > CONN_OPEN)
+        return true;
+    bool attempt = c->out.count == 0 && c->state == CONN_OPEN;
+    size_t sent = attempt ? write_now(c, bytes) : 0;
+    if (sent == bytes.n)
+        return true;
+    push(c, msg_new(bytes), attempt, sent);
+    return attempt || c->out.bytes <= c->gw->cfg->max_queue_bytes || apply_slow_rule(c, slow);
+}
+
 static void send_bytes(struct conn *c, struct slice bytes)
 {
     if (bytes.n == 0)
@@ -173,9 +186,10 @@ void conn_event(struct conn *c, const struct event *e)
         return;
     struct buf *scratch = &c->gw->scratch;
     buf_clear(scratch);
-    if (c->channel != NULL && c->state == CONN_OPENING) {
+    if (c->channel != NULL) {
         struct event instead = *e;
-        instead.before_welcome = true;
+        instead.before_welcome = c->state == CONN_OPENING;
+        trail_set(c->session, &instead);
         c->protocol->encode(c->protocol, &instead, scratch);
     } else {
         c->protocol->encode(c->protocol, e, scratch);
@@ -225,6 +239,16 @@ void conn_frame(struct conn *c, enum ws_opcode opcode, struct slice payload)
 
 /* --- closing --- */
 
+static bool may_keep(const struct conn *c)
+{
+    return c->channel == NULL || c->channel->keeps;
+}
+
+void conn_keep(struct conn *c)
+{
+    c->keep = may_keep(c);
+}
+
 void conn_close(struct conn *c, int code, struct slice reason)
 {
     if (c->state > CONN_OPEN)
@@ -239,7 +263,7 @@ void conn_close(struct conn *c, int code, struct slice reason)
     c->state = CONN_CLOSING;
     if (c->session != NULL)
         report_reason(c->session, reason);
-    c->keep = c->channel == NULL && (code == 1001 || code == 1013 || code == err_close_code(ERR_SLOW_CONSUMER));
+    c->keep = may_keep(c) && (code == 1001 || code == 1013 || code == err_close_code(ERR_SLOW_CONSUMER));
     LOG(DEBUG, "closing", "session=%s peer=%s code=%d reason=%s", session_sid(c->session), c->ip, code, log_q(reason));
     wheel_set(&c->gw->wheel, &c->timer, CLOSE_LINGER_MS);
     if (c->channel != NULL)

@@ -37,7 +37,7 @@ struct conn {
     struct wheel_entry timer;
     uint64_t last_input_ms;
     bool paused, pinged;
-    bool keep; /* the session may be resumed after this connection */
+    bool keep; /* the session may be resumed after this connection; see conn_keep() */
     char ip[CONN_IP_MAX];
     struct engine *
         engine; /* owned: it carries the namespaces of a Socket.IO client, and has no session itself; NULL: it does not */
@@ -49,6 +49,9 @@ struct conn *conn_create(struct gateway *g, struct transport *t, const struct pr
 /* Sends, or queues and takes a reference. Over the queue limit the slow-consumer rule is applied (slow: the room's, or the default). False: the rule is RESUME,
  * and the caller is to send no more of this room before the client has read on; over twice the limit it is closed all the same. */
 bool conn_send(struct conn *c, struct msg *m, enum policy_slow slow);
+
+/* The same for bytes that nobody else is sent: copied only if they cannot be written now. */
+bool conn_send_own(struct conn *c, struct slice bytes, enum policy_slow slow);
 
 /* Asks for the memory that conn_send will touch, one step further each: the connection, its transport, what the transport needs to write. */
 static inline void conn_prefetch(const struct conn *c)
@@ -90,6 +93,9 @@ void conn_parse(struct conn *c, char *p, size_t n);
 
 /* Queues a close frame and closes when it is sent, or after a few seconds. reason: a word from docs/protocol.md. */
 void conn_close(struct conn *c, int code, struct slice reason);
+
+/* Its session may be resumed after all, although it was closed for another reason than those for which clients come back. */
+void conn_keep(struct conn *c);
 
 /* goodbye, then close. */
 void conn_goodbye(struct conn *c, int code, struct slice reason, uint64_t reconnect_after_ms);

@@ -13,6 +13,7 @@
 #include "gateway/metrics.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
+#include "gateway/trail.h"
 
 /* --- names --- */
 
@@ -148,7 +149,11 @@ static void send_to(void *arg, struct session *s)
         return;
     }
     metrics->deliveries++;
-    (void)conn_send(c, encode(sending, c->protocol), POLICY_SLOW_DEFAULT);
+    /* The library does not look for an offset in an event that asks for an ack. */
+    static const uint32_t begins = 0;
+    bool offset = sending->acks == NULL && sio_protocol_of(c->protocol)->recovers;
+    const struct trailed t = {encode(sending, c->protocol), NULL, offset ? &begins : NULL, 1};
+    (void)trailed_send(&t, s, POLICY_SLOW_DEFAULT);
     if (sending->acks != NULL)
         acks_expect(sending->acks, s);
 }

@@ -37,6 +37,8 @@ struct channel {
     struct namespace *namespace;
     struct conn *conn; /* ends in conn_gone(), from the loop */
     char sid[SID_LEN + 1];
+    struct resume *wish; /* on its way to the session */
+    bool keeps;          /* its session may be resumed when the connection breaks */
     bool paused;
     bool left;  /* its client has disconnected it */
     bool ended; /* to be reaped */

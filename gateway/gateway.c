@@ -26,6 +26,7 @@
 #include "gateway/room.h"
 #include "gateway/session.h"
 #include "gateway/socketio_rules.h"
+#include "gateway/trail.h"
 #include "gateway/watch.h"
 #include "gateway/webhook/backend.h"
 
@@ -68,7 +69,8 @@ static void on_envelope(void *owner, const struct envelope *e)
     metrics->deliveries++;
     metrics->encodes++;
     struct buf bytes = BUF_INIT;
-    const struct event event = message_live(e);
+    struct event event = message_live(e);
+    trail_set(s, &event);
     s->conn->protocol->encode(s->conn->protocol, &event, &bytes);
     struct msg *m = msg_new(buf_slice(&bytes));
     buf_fini(&bytes);
@@ -431,6 +433,8 @@ void gateway_destroy(struct gateway **gp)
     auth_jwt_destroy(&g->auth);
     api_keys_unref(&g->api_keys);
     buf_fini(&g->scratch);
+    buf_fini(&g->trail);
+    buf_fini(&g->trailed);
     free(g);
 }
 

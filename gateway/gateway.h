@@ -91,8 +91,9 @@ struct gateway {
     struct timer audit;
     bool audit_wanted; /* of all of them, when the timer is up */
     struct timer tick;
-    struct timer retry; /* sessions and memberships the store could not be told about */
-    struct buf scratch; /* for encoding what goes to one client; contents last until the next encode */
+    struct timer retry;        /* sessions and memberships the store could not be told about */
+    struct buf scratch;        /* for encoding what goes to one client; contents last until the next encode */
+    struct buf trail, trailed; /* trail.c: one client's trail, and bytes with it */
 
     bool retrying, draining, retiring;
     void (*drained)(void *arg); /* called once when draining and no session is left */

@@ -93,7 +93,7 @@ static void on_expiry(struct wheel_entry *e)
     LOG(INFO, "token expired", "session=%s user=%s peer=%s", s->sid, log_q(s->user), s->conn->ip);
     conn_event(s->conn, &(struct event){.kind = EVENT_ERROR, .err = ERR_UNAUTHORIZED, .text = SLICE("token expired")});
     conn_close(s->conn, err_close_code(ERR_UNAUTHORIZED), slice_str(err_name(ERR_UNAUTHORIZED)));
-    s->conn->keep = true;
+    conn_keep(s->conn);
 }
 
 struct grant *grant_create(struct auth_claims *claims)

@@ -15,6 +15,7 @@
 #include "gateway/grant.h"
 #include "gateway/metrics.h"
 #include "gateway/policy.h"
+#include "gateway/recover.h"
 #include "gateway/session.h"
 #include "gateway/socketio_rules.h"
 #include "gateway/uri.h"
@@ -25,6 +26,12 @@
 
 /* --- namespaces of this node --- */
 
+/* Clients of revision 3 know no way to come back. */
+static bool recovers(const struct gateway *g, enum eio_revision revision)
+{
+    return revision == EIO_4 && g->cfg->socketio_recovery && gateway_resume_window_s(g) != 0;
+}
+
 static struct namespace *namespace_get(struct gateway *g, enum eio_revision revision, struct slice nsp)
 {
     struct namespace *n;
@@ -34,7 +41,7 @@ static struct namespace *namespace_get(struct gateway *g, enum eio_revision revi
     HASH_FIND(hh, g->namespaces, key, nsp.n + 1, n);
     if (n == NULL) {
         n = xcalloc(1, sizeof *n);
-        n->protocol = sio_protocol_create(revision, nsp);
+        n->protocol = sio_protocol_create(revision, nsp, recovers(g, revision));
         n->key_n = (uint32_t)nsp.n + 1;
         memcpy(n->key, key, n->key_n);
         HASH_ADD_KEYPTR(hh, g->namespaces, n->key, n->key_n, n);
@@ -127,6 +134,7 @@ static struct channel *channel_create(struct engine *e, struct slice nsp)
     ch->transport.ops = &channel_ops;
     ch->engine = e;
     ch->namespace = namespace_get(e->gw, e->revision, nsp);
+    ch->keeps = ch->namespace->protocol->recovers;
     /* A client 2.x takes the connection's id for its own. */
     if (e->revision == EIO_3 && slice_eq(nsp, SLICE("/")) && !e->sid_used) {
         e->sid_used = true;
@@ -234,12 +242,14 @@ static void refuse_namespace(struct engine *e, struct slice nsp)
 struct claim {
     struct arena arena;
     struct slice token, user, code, appid;
+    struct slice pid, offset; /* of the session it comes back to */
 };
 
 static enum err read_payload(struct claim *c, struct slice auth, struct error *reterr)
 {
-    static const char *const names[] = {"token", "user", "code", "appid"};
-    struct slice *const values[] = {&c->token, &c->user, &c->code, &c->appid};
+    enum { OWN_NAMES = 4 }; /* the others may be an application's own */
+    static const char *const names[] = {"token", "user", "code", "appid", "pid", "offset"};
+    struct slice *const values[] = {&c->token, &c->user, &c->code, &c->appid, &c->pid, &c->offset};
     struct json_value v[ARRAY_LEN(names)];
     if (auth.n == 0)
         return OK;
@@ -247,7 +257,7 @@ static enum err read_payload(struct claim *c, struct slice auth, struct error *r
     for (size_t i = 0; err == OK && i < ARRAY_LEN(names); i++) {
         if (v[i].kind == JSON_KIND_STRING)
             err = json_unquote(v[i], &c->arena, values[i], reterr);
-        else if (v[i].kind != JSON_KIND_NONE && v[i].kind != JSON_KIND_NULL)
+        else if (i < OWN_NAMES && v[i].kind != JSON_KIND_NONE && v[i].kind != JSON_KIND_NULL)
             err = fail(reterr, ERR_BAD_REQUEST, "auth.%s must be a string", names[i]);
     }
     return err;
@@ -301,11 +311,18 @@ static enum err let_in(struct engine *e, const struct claim *c, struct auth_clai
     return door_check(e->gw, c->token, e->conn->ip, ret, reterr);
 }
 
-/* grant: NULL with --auth open. */
-static void begin(struct engine *e, struct slice nsp, struct slice user, struct grant *grant)
+/* The session it says it comes back to, or NULL. */
+static struct resume *wish(const struct engine *e, const struct claim *c)
+{
+    return recovers(e->gw, e->revision) ? recover_wish(e->gw, c->pid, c->offset) : NULL;
+}
+
+/* grant: NULL with --auth open. Takes both. */
+static void begin(struct engine *e, struct slice nsp, struct slice user, struct grant *grant, struct resume *wished)
 {
     const struct http_request r = {.user_agent = slice_str(e->agent), .origin = slice_str(e->origin)};
-    const struct channel *ch = channel_create(e, nsp);
+    struct channel *ch = channel_create(e, nsp);
+    ch->wish = wished;
     e->conn->parser.max_message = e->gw->cfg->max_message_size;
     timer_stop(&e->patience);
     session_open(ch->conn, &r, user, grant);
@@ -316,9 +333,16 @@ static void begin(struct engine *e, struct slice nsp, struct slice user, struct 
 struct entrance {
     struct engine *engine;
     struct wxlogin *wxlogin;
+    struct resume *wish; /* owned */
     size_t n;
     char nsp[];
 };
+
+static void entrance_free(struct entrance *in)
+{
+    resume_free(in->wish);
+    free(in);
+}
 
 void entrance_end(struct engine *e)
 {
@@ -326,7 +350,7 @@ void entrance_end(struct engine *e)
     if (in == NULL)
         return;
     wxlogin_cancel(in->wxlogin);
-    free(in);
+    entrance_free(in);
 }
 
 static void on_login(void *arg, struct wxlogin_result *r)
@@ -337,7 +361,7 @@ static void on_login(void *arg, struct wxlogin_result *r)
     struct error error;
     e->entrance = NULL;
     if (e->conn->state != CONN_OPEN) {
-        free(in);
+        entrance_free(in);
         return;
     }
     if (e->gw->draining) {
@@ -350,9 +374,9 @@ static void on_login(void *arg, struct wxlogin_result *r)
         metrics->auth_accepted++;
         free(e->token);
         e->token = xstrndup(r->token.p, r->token.n); /* for other namespaces: a code is good once */
-        begin(e, nsp, slice_str(grant->claims.user), grant);
+        begin(e, nsp, slice_str(grant->claims.user), grant, TAKE(in->wish));
     }
-    free(in);
+    entrance_free(in);
     loop_idle(e->gw->loop, &e->work, 0); /* to what is held */
 }
 
@@ -362,13 +386,14 @@ static enum err ask_wechat(struct engine *e, struct slice nsp, const struct clai
         .code = c->code, .appid = c->appid, .referer = slice_str(e->referer), .ip = e->conn->ip};
     struct entrance *in = xcalloc(1, sizeof *in + nsp.n);
     in->engine = e;
+    in->wish = wish(e, c);
     in->n = nsp.n;
     memcpy(in->nsp, nsp.p, nsp.n);
     enum err err = wxlogin_begin(e->gw, &ask, on_login, in, &in->wxlogin, reterr);
     if (err == OK)
         e->entrance = in;
     else
-        free(in);
+        entrance_free(in);
     return err;
 }
 
@@ -383,7 +408,7 @@ static enum err enter(struct engine *e, struct slice nsp, const struct claim *c,
     if (err != OK)
         return err;
     struct grant *grant = e->gw->cfg->auth == AUTH_JWT ? grant_create(&claims) : NULL;
-    begin(e, nsp, grant != NULL ? slice_str(grant->claims.user) : c->user, grant);
+    begin(e, nsp, grant != NULL ? slice_str(grant->claims.user) : c->user, grant, wish(e, c));
     return OK;
 }
 

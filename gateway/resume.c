@@ -1,29 +1,18 @@
 /* gateway/resume.c: a client that was here before takes up its session again, on whichever node it has reached. */
+#include "gateway/resume.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/inbox.h"
+#include "gateway/recover.h"
 #include "gateway/request.h"
 #include "gateway/room.h"
 #include "gateway/secret.h"
-#include "gateway/session.h"
 #include "gateway/watch.h"
 
-/* What the client presented, then what the store answered. */
-struct resume {
-    struct gateway *gw;
-    struct start start;
-    struct request *request; /* of the session that asked */
-    char sid[SID_LEN + 1], token[TOKEN_LEN + 1];
-    size_t position_count, room_count;
-    struct command_position *positions; /* rooms are owned */
-    struct slice *rooms;                /* owned */
-    struct slice watches;               /* owned */
-};
-
-static struct slice own(struct slice s)
+struct slice resume_own(struct slice s)
 {
     return (struct slice){xstrndup(s.p, s.n), s.n};
 }
@@ -47,6 +36,8 @@ void resume_free(struct resume *r)
     for (size_t i = 0; i < r->room_count; i++)
         disown(r->rooms[i]);
     disown(r->watches);
+    disown(r->user);
+    disown(r->offset);
     free(r->positions);
     free(r->rooms);
     request_drop(&r->request);
@@ -55,7 +46,7 @@ void resume_free(struct resume *r)
 
 struct slice resume_id(const struct resume *r)
 {
-    return r != NULL ? r->request->id : SLICE_NONE;
+    return r != NULL && r->request != NULL ? r->request->id : SLICE_NONE;
 }
 
 static const struct seen *seen_of(const struct resume *r, struct slice room)
@@ -84,7 +75,7 @@ static void return_to(struct session *s, struct slice name, const struct seen *s
     if (room->policy->join != WHO_NOBODY &&
         grant_join(s, name, room->policy, &ignored) != OK) { /* the policy has changed meanwhile, or the token */
         conn_event(s->conn, &(struct event){.kind = EVENT_RECOVERED, .room = name, .text = SLICE("forbidden")});
-        member_leave(room_join(room, s, false, NULL), EXIT_KICKED, NULL);
+        room_quit(room, s, EXIT_KICKED);
     } else {
         room_return(room, s, seen, NULL);
     }
@@ -99,10 +90,11 @@ void resume_ready(struct session *s)
     } else if (s->conn == NULL) {
         session_lost(s); /* came, asked, and was gone before it could be told */
     } else {
-        session_welcome_back(s, r->request->id);
+        session_welcome_back(s, resume_id(r));
         for (size_t i = 0; i < r->room_count; i++)
             return_to(s, r->rooms[i], seen_of(r, r->rooms[i]));
-        inbox_welcome(s, true, inbox_seen(s, r));
+        const struct seen *seen = inbox_seen(s, r);
+        inbox_welcome(s, seen != NULL || !r->recovers, seen);
         watch_restore(s, r->watches);
     }
     resume_free(r);
@@ -119,6 +111,10 @@ static void on_resumed(void *arg, const struct broker_result *result)
 {
     struct resume *r = arg;
     struct session *asking = r->request->session, *old;
+    if (result->err != OK && r->recovers) {
+        recover_failed(r, result);
+        return;
+    }
     if (result->err != OK) {
         stays_new(asking);
         (void)request_failed(&r->request, result);
@@ -128,28 +124,35 @@ static void on_resumed(void *arg, const struct broker_result *result)
     HASH_FIND(hh, asking->gw->sessions, r->sid, SID_LEN, old);
     if (old != NULL)
         session_taken(old);
-    r->watches = own(result->watches);
+    r->watches = resume_own(result->watches);
     r->room_count = result->count;
     r->rooms = xcalloc(result->count, sizeof *r->rooms);
     for (size_t i = 0; i < result->count; i++)
-        r->rooms[i] = own(result->rooms[i].room);
+        r->rooms[i] = resume_own(result->rooms[i].room);
     struct session *s = session_adopt(asking, slice_str(r->sid), result->user, r);
     memcpy(s->token, r->token, sizeof s->token);
     s->connected_ms = result->connected_ms;
-    session_join_implicit(s);
+    if (r->recovers)
+        recover_check(s);
+    else
+        session_join_implicit(s);
+}
+
+void resume_ask(struct resume *r)
+{
+    char hash[SECRET_HASH_LEN + 1];
+    session_token_hash(r->request->session, slice_str(r->token), hash);
+    r->gw->broker->ops->session_resume(r->gw->broker, slice_str(r->sid), slice_str(hash), on_resumed, r);
 }
 
 static void on_turn(struct start *start)
 {
     struct resume *r = container_of(start, struct resume, start);
     const struct session *asking = r->request->session;
-    char hash[SECRET_HASH_LEN + 1];
-    if (asking->conn == NULL) { /* gone while it waited */
+    if (asking->conn == NULL) /* gone while it waited */
         resume_free(r);
-        return;
-    }
-    session_token_hash(asking, slice_str(r->token), hash);
-    r->gw->broker->ops->session_resume(r->gw->broker, slice_str(r->sid), slice_str(hash), on_resumed, r);
+    else
+        resume_ask(r);
 }
 
 static void on_late(struct start *start)
@@ -158,6 +161,16 @@ static void on_late(struct start *start)
     stays_new(r->request->session);
     request_fail(&r->request, ERR_UNAVAILABLE, "too many sessions begin at once");
     resume_free(r);
+}
+
+struct resume *resume_create(struct gateway *g, struct slice sid, struct slice token)
+{
+    struct resume *r = xcalloc(1, sizeof *r);
+    r->gw = g;
+    start_init(&r->start, on_turn, on_late);
+    memcpy(r->sid, sid.p, SID_LEN);
+    memcpy(r->token, token.p, TOKEN_LEN);
+    return r;
 }
 
 /* What its token made it join does not count: it ends with the session that the client gives up. */
@@ -183,16 +196,12 @@ enum err resume_run(struct session *s, const struct command *c, struct error *re
         return fail(reterr, ERR_UNAUTHORIZED, "not a session and its token");
     if (slice_eq(c->session, slice_str(s->sid)))
         return fail(reterr, ERR_CONFLICT, "this is the session of this very connection");
-    struct resume *r = xcalloc(1, sizeof *r);
-    r->gw = s->gw;
-    start_init(&r->start, on_turn, on_late);
-    memcpy(r->sid, c->session.p, SID_LEN);
-    memcpy(r->token, c->token.p, TOKEN_LEN);
+    struct resume *r = resume_create(s->gw, c->session, c->token);
     r->position_count = c->position_count;
     r->positions = xcalloc(c->position_count, sizeof *r->positions);
     for (size_t i = 0; i < c->position_count; i++) {
         r->positions[i] = c->positions[i];
-        r->positions[i].room = own(c->positions[i].room);
+        r->positions[i].room = resume_own(c->positions[i].room);
     }
     r->request = request_create(s, c);
     s->resuming = true;

@@ -15,6 +15,7 @@
 #include "gateway/report.h"
 #include "gateway/request.h"
 #include "gateway/session.h"
+#include "gateway/trail.h"
 
 /* --- rooms --- */
 
@@ -135,11 +136,14 @@ void member_activate(struct member *m)
     list_del(&m->in_room);
     m->phase = MEMBER_JOINED;
     audience_enter(audience_get(r, m->session->conn->protocol), m);
+    m->audience->told = r->stream.last;
     if (m->branch == BRANCH_NONE || m->branch_end != r->stream.forks.count) { /* else it was set aside, and is back */
         m->branch = r->stream.forks.count;
         m->entered = m->whole ? m->seen.start : r->stream.last.offset;
     }
     m->branch_end = BRANCH_NONE;
+    if (m->implicit || m->returning)
+        trail_entered(m);
     if (m->implicit && !m->inbox)
         session_opened_part(m->session);
 }
@@ -228,6 +232,7 @@ struct member *room_return(struct room *r, struct session *s, const struct seen 
     struct member *m = member_create(r, s);
     m->request = request;
     m->returning = true;
+    m->presented = request == NULL;
     m->has_seen = seen != NULL;
     if (seen != NULL)
         m->seen = *seen;
@@ -339,6 +344,14 @@ void member_leave(struct member *m, enum exit_reason reason, struct request *req
                                     m->reason, on_left, request);
 }
 
+void room_quit(struct room *r, struct session *s, enum exit_reason reason)
+{
+    struct member *m = member_create(r, s);
+    s->member_count++;
+    metrics->memberships++;
+    member_leave(m, reason, NULL);
+}
+
 /* --- what the broker says --- */
 
 static struct session *local_session(const struct room *r, struct slice sid)
@@ -405,6 +418,11 @@ static void on_enter(struct room *r, const struct envelope *e, const struct even
     if (m->request != NULL)
         report_join(m);
     m->reported = true;
+    if (!m->returning) {
+        m->has_seen = true;
+        m->seen.at = e->position;
+        trail_entered(m);
+    }
     request_ack(&m->request, &e->position, &r->total);
     if (m->returning)
         catchup_begin(m);

@@ -41,6 +41,7 @@ struct member {
     bool
         inbox; /* implicit, of a room that keeps what it cannot deliver (gateway/inbox.h): waits until its session is welcome */
     bool from_read; /* catch up from where its user has read to */
+    bool presented; /* its session was resumed: its client knows how far it has been told */
     bool reported;  /* has become a member: the backend hears of it when it is one no more */
     bool has_seen;
     struct seen seen;
@@ -66,6 +67,12 @@ struct audience {
     uint32_t count, cap;
     struct buf batch;
     uint32_t batched; /* room messages in the batch */
+    /* Of Socket.IO clients, who may come back with what they have been told (gateway/trail.h): */
+    bool tracked,
+        recovers; /* recovers: they are told with every message how far they have been told of their other rooms, too */
+    uint32_t *starts; /* where the messages in the batch begin */
+    uint32_t start_count, start_cap;
+    struct position told, batch_end; /* the last message that they have been sent, and the last one in the batch */
 };
 
 enum room_subscription { ROOM_UNSUBSCRIBED, ROOM_SUBSCRIBING, ROOM_SUBSCRIBED };
@@ -127,6 +134,9 @@ void member_leave(struct member *m, enum exit_reason reason, struct request *req
 
 /* The session is being parked: ends the member's view; the store is told that it is suspended, or, if it was not in yet, that it is not. */
 void member_suspend(struct member *m);
+
+/* A session that was a member in the store leaves, without having been one here. */
+void room_quit(struct room *r, struct session *s, enum exit_reason reason);
 
 /* Forgets a member without telling the store (implicit ones, and after a failed join). */
 void member_free(struct member *m);

@@ -17,6 +17,7 @@
 #include "gateway/inbox.h"
 #include "gateway/limits.h"
 #include "gateway/metrics.h"
+#include "gateway/recover.h"
 #include "gateway/report.h"
 #include "gateway/request.h"
 #include "gateway/room.h"
@@ -72,6 +73,7 @@ void session_unref(struct session *s)
     struct gateway *g = s->gw;
     control_job_done(&s->job, OK, NULL);
     resume_free(s->resume);
+    resume_free(s->wish);
     grant_destroy(&s->grant);
     reports_free(s->reports);
     free(s->agent);
@@ -100,11 +102,13 @@ static void join_implicit(struct session *s, struct slice name)
 
 void session_join_implicit(struct session *s)
 {
+    bool in_namespace = s->conn != NULL && s->conn->channel != NULL;
+    s->opening += in_namespace;
     if (!s->admitted)
         admit_session(s);
     room_join(s->gw->all, s, true, NULL);
     struct buf *name = &s->gw->scratch;
-    if (s->conn != NULL && s->conn->channel != NULL) {
+    if (in_namespace) {
         buf_clear(name);
         channel_room_append(s->conn->channel, name);
         join_implicit(s, buf_slice(name));
@@ -152,7 +156,12 @@ void session_welcome_back(struct session *s, struct slice id)
     metrics->resumed++;
     LOG(INFO, "session resumed", "session=%s user=%s peer=%s protocol=%s", s->sid, log_q(s->user), s->conn->ip,
         s->conn->protocol->name);
-    conn_event(s->conn, &e);
+    if (s->conn->channel != NULL && s->conn->state == CONN_OPENING) {
+        conn_pause(s->conn, false);
+        conn_welcome(s->conn, &e);
+    } else {
+        conn_event(s->conn, &e);
+    }
     session_put(s); /* the record still shows where the client was before */
 }
 
@@ -241,8 +250,19 @@ void session_opened_part(struct session *s)
     }
     if (s->conn == NULL || s->refused)
         return;
+    if (s->wish != NULL) {
+        recover_begin(s);
+        return;
+    }
     if (!s->may_resume)
         report_connect(s);
+    session_put(s);
+}
+
+void session_begin(struct session *s)
+{
+    s->may_resume = false;
+    report_connect(s);
     session_put(s);
 }
 
@@ -295,7 +315,6 @@ void session_open(struct conn *c, const struct http_request *r, struct slice use
     char sid[SID_LEN + 1];
     random_id(sid, SID_LEN);
     struct session *s = session_new(c->gw, c->channel != NULL ? slice_str(c->channel->sid) : slice_str(sid), user);
-    s->opening += c->channel != NULL; /* $namespace:… */
     random_id(s->token, TOKEN_LEN);
     grant_attach(grant, s);
     s->agent = told(r->user_agent);
@@ -304,6 +323,10 @@ void session_open(struct conn *c, const struct http_request *r, struct slice use
     c->session = s;
     conn_pause(c, true); /* what the client sends before its welcome waits in the socket */
     (void)uri_query(r->query, "resume", &s->may_resume);
+    if (c->channel != NULL) {
+        s->wish = TAKE(c->channel->wish);
+        s->may_resume = s->wish != NULL;
+    }
     start_begin(&c->gw->starts, &s->start, s->may_resume);
 }
 
@@ -500,6 +523,12 @@ void session_expel(struct session *s, int code, struct slice reason, uint32_t re
 void session_lost(struct session *s)
 {
     set_state(s, s->refused ? SESSION_ENDING : SESSION_PARKING);
+    leave_store(s);
+}
+
+void session_over(struct session *s)
+{
+    set_state(s, SESSION_ENDING);
     leave_store(s);
 }
 

@@ -66,10 +66,12 @@ struct session {
     struct watch *watches;     /* users it watches (gateway/watch.h) */
     uint32_t watch_count;
     bool watches_noted; /* what the store has of them is ours to say */
+    bool has_inbox;
     struct bucket rate, errors;
     uint64_t connected_ms;
     char *agent, *origin;    /* what the client said of itself */
     struct resume *resume;   /* OPENING of an adopted session; owned */
+    struct resume *wish;     /* OPENING: the session that its client would rather have (gateway/recover.h); owned */
     enum exit_reason exit;   /* what others are told when it ends */
     struct control_job *job; /* somebody waits for its end */
     struct reports *reports; /* what the backend is to hear of it; NULL: nothing (yet); owned */
@@ -88,6 +90,11 @@ struct session *session_adopt(struct session *asking, struct slice sid, struct s
 void session_join_implicit(struct session *s);
 /* Tells the client that it is back, in answer to the frame with this id; ACTIVE from here on. */
 void session_welcome_back(struct session *s, struct slice id);
+
+/* All that is left is to tell the store of it; then it is welcomed. */
+void session_begin(struct session *s);
+/* One that was adopted, and given up before its client was told of it, ends. */
+void session_over(struct session *s);
 
 /* One of what it waits for before its welcome has come: an implicit room has been joined, the store has let it in. */
 void session_opened_part(struct session *s);

@@ -72,6 +72,7 @@ bool sio_reserved(enum eio_revision revision, struct slice event);
 struct sio_protocol {
     struct protocol_ops ops;
     enum eio_revision revision;
+    bool recovers;    /* CONNECT says with what to come back, events say how far their reader has been told */
     struct slice nsp; /* points behind the struct */
 };
 
@@ -79,12 +80,14 @@ struct sio_protocol {
 const struct sio_protocol *sio_protocol_of(const struct protocol_ops *ops);
 
 /* free() ends it. */
-struct sio_protocol *sio_protocol_create(enum eio_revision revision, struct slice nsp);
+struct sio_protocol *sio_protocol_create(enum eio_revision revision, struct slice nsp, bool recovers);
 
 /* Appends CONNECT_ERROR of a namespace that does not exist, as a frame. */
 void sio_unknown_namespace_append(struct buf *ret, enum eio_revision revision, struct slice nsp);
 /* CONNECT_ERROR with an error; its `before_welcome` is not looked at. */
 void sio_refusal_append(struct buf *ret, enum eio_revision revision, struct slice nsp, const struct event *e);
+/* The event $offset, which says nothing but how far its reader has been told. */
+void sio_offset_event_append(struct buf *ret, struct slice nsp, struct slice offset);
 /* DISCONNECT by the server. */
 void sio_disconnect_append(struct buf *ret, struct slice nsp);
 

@@ -4,6 +4,7 @@
 #include "gateway/protocol/frame.h"
 #include "gateway/protocol/native.h"
 #include "gateway/protocol/socketio.h"
+#include "gateway/protocol/socketio_offset.h"
 
 #define FRAME_ROOM 320 /* what a packet needs around its data; only a hint */
 
@@ -54,6 +55,16 @@ static void put_name(struct buf *b, enum eio_revision revision, struct slice nam
     APPEND(b, "\"");
 }
 
+/* The last argument of an event, which the client's library keeps. */
+static void put_offset(struct buf *b, const struct event *e)
+{
+    APPEND(b, ",\"");
+    if (e->position != NULL && (!slice_starts(e->room, SLICE("$")) || slice_starts(e->room, SLICE("$user:"))))
+        sio_offset_append(b, e->room, e->position);
+    buf_append(b, e->trail);
+    APPEND(b, "\"");
+}
+
 /* The data is the arguments: of an event, behind its name, or, when a backend answers to one, of its ack. */
 static void encode_arguments(const struct sio_protocol *p, const struct event *e, bool ack, struct buf *b)
 {
@@ -75,6 +86,8 @@ static void encode_arguments(const struct sio_protocol *p, const struct event *e
     if (!ack && args.text.n != 0)
         APPEND(b, ",");
     buf_append(b, args.text);
+    if (!ack && p->recovers && e->id.n == 0)
+        put_offset(b, e);
     APPEND(b, "]");
     frame_end(b, f, WS_TEXT);
     for (uint32_t i = 0; i < args.attachment_count; i++)
@@ -140,9 +153,14 @@ static void encode_welcome(const struct sio_protocol *p, const struct event *e, 
     struct frame f = frame_begin(b, FRAME_ROOM);
     put_head(b, SIO_CONNECT, 0, p->nsp);
     if (p->revision == EIO_4) {
-        APPEND(b, "{\"sid\":");
-        json_quote(b, e->sid);
-        APPEND(b, "}");
+        APPEND(b, "{\"sid\":\"");
+        buf_append(b, e->sid);
+        if (p->recovers) {
+            APPEND(b, "\",\"pid\":\"");
+            buf_append(b, e->sid);
+            buf_append(b, e->token);
+        }
+        APPEND(b, "\"}");
     }
     frame_end(b, f, WS_TEXT);
 }
@@ -173,6 +191,16 @@ void sio_unknown_namespace_append(struct buf *ret, enum eio_revision revision, s
     struct frame f = frame_begin(ret, FRAME_ROOM);
     put_head(ret, SIO_CONNECT_ERROR, 0, nsp);
     buf_append(ret, revision == EIO_4 ? SLICE("{\"message\":\"Invalid namespace\"}") : SLICE("\"Invalid namespace\""));
+    frame_end(ret, f, WS_TEXT);
+}
+
+void sio_offset_event_append(struct buf *ret, struct slice nsp, struct slice offset)
+{
+    struct frame f = frame_begin(ret, FRAME_ROOM + offset.n);
+    put_head(ret, SIO_EVENT, 0, nsp);
+    APPEND(ret, "[\"$offset\",\"");
+    buf_append(ret, offset);
+    APPEND(ret, "\"]");
     frame_end(ret, f, WS_TEXT);
 }
 
@@ -216,13 +244,14 @@ const struct sio_protocol *sio_protocol_of(const struct protocol_ops *ops)
     return ops->encode == encode ? (const struct sio_protocol *)(const void *)ops : NULL;
 }
 
-struct sio_protocol *sio_protocol_create(enum eio_revision revision, struct slice nsp)
+struct sio_protocol *sio_protocol_create(enum eio_revision revision, struct slice nsp, bool recovers)
 {
     struct sio_protocol *p = xcalloc(1, sizeof *p + nsp.n);
     char *copy = (char *)(p + 1);
     memcpy(copy, nsp.p, nsp.n);
     p->ops = (struct protocol_ops){.name = revision == EIO_4 ? "socketio.v5" : "socketio.v4", .encode = encode};
     p->revision = revision;
+    p->recovers = recovers;
     p->nsp = (struct slice){copy, nsp.n};
     return p;
 }

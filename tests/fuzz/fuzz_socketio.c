@@ -32,7 +32,7 @@ static struct slice next_frame(const struct buf *b, size_t *at, bool *ret_binary
 /* Encodes the message as others would get it, takes it apart like a client, and expects the same data. */
 static void check_return(enum eio_revision revision, const struct command *c, struct arena *a)
 {
-    struct sio_protocol *protocol = sio_protocol_create(revision, SLICE("/n"));
+    struct sio_protocol *protocol = sio_protocol_create(revision, SLICE("/n"), false);
     struct sio_assembly assembly = {.max_bytes = SIZE_MAX};
     struct sio_packet packet = {0};
     struct buf b = BUF_INIT;

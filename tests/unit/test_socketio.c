@@ -267,7 +267,7 @@ static struct buf out;
 
 static const char *encoded(enum eio_revision revision, const char *nsp, const struct event *e)
 {
-    struct sio_protocol *p = sio_protocol_create(revision, slice_str(nsp));
+    struct sio_protocol *p = sio_protocol_create(revision, slice_str(nsp), false);
     buf_clear(&out);
     p->ops.encode(&p->ops, e, &out);
     free(p);

@@ -1,0 +1,154 @@
+/* gateway/recover.c: Socket.IO clients that come back. */
+#include "gateway/recover.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "gateway/conn.h"
+#include "gateway/engine.h"
+#include "gateway/gateway.h"
+#include "gateway/metrics.h"
+#include "gateway/protocol/socketio_offset.h"
+#include "gateway/request.h"
+#include "gateway/resume.h"
+#include "gateway/room.h"
+
+struct resume *recover_wish(struct gateway *g, struct slice pid, struct slice offset)
+{
+    if (pid.n != SID_LEN + TOKEN_LEN || offset.n > SIO_OFFSET_MAX)
+        return NULL;
+    struct resume *r = resume_create(g, (struct slice){pid.p, SID_LEN}, slice_from(pid, SID_LEN));
+    r->recovers = true;
+    r->offset = resume_own(offset);
+    return r;
+}
+
+void recover_begin(struct session *s)
+{
+    struct resume *r = TAKE(s->wish);
+    r->user = resume_own(s->user);
+    r->request = request_create(s, &(struct command){.kind = CMD_RESUME});
+    resume_ask(r);
+}
+
+void recover_failed(struct resume *r, const struct broker_result *result)
+{
+    struct session *asking = r->request->session;
+    bool gone = result->err == ERR_NOT_FOUND || result->err == ERR_UNAUTHORIZED;
+    LOG(DEBUG, "not recovered", "session=%s wanted=%s code=%s", asking->sid, r->sid, err_name(result->err));
+    if (asking->conn != NULL && !gone)
+        session_turn_away(asking, result->err, result->why);
+    else if (asking->conn != NULL && asking->gw->broker != NULL)
+        session_begin(asking);
+    metrics->unrecovered += gone;
+    resume_free(r);
+}
+
+/* --- is nothing missing? --- */
+
+static void begin_anew(struct session *old)
+{
+    struct conn *c = TAKE(old->conn);
+    struct resume *r = TAKE(old->resume);
+    const struct http_request request = {.user_agent = slice_str(old->agent), .origin = slice_str(old->origin)};
+    metrics->unrecovered++;
+    LOG(DEBUG, "not recovered", "session=%s why=missed", old->sid);
+    random_id(c->channel->sid, SID_LEN);
+    c->session = NULL;
+    session_open(c, &request, r->user, TAKE(old->grant));
+    for (size_t i = 0; i < r->room_count; i++) {
+        struct room *room = room_get(old->gw, r->rooms[i]);
+        room_quit(room, old, EXIT_DISCONNECT);
+        room_unref(room);
+    }
+    resume_free(r);
+    session_over(old);
+}
+
+/* Whoever is not there any more, or cannot be told now, comes again: parked by the way of any resume. */
+static void checked(struct session *s)
+{
+    const struct resume *r = s->resume;
+    if (s->gw->broker == NULL)
+        return;
+    if (s->conn != NULL && s->conn->state == CONN_OPENING && !s->taken && r->lost) {
+        begin_anew(s);
+        return;
+    }
+    if (s->conn != NULL && r->unknown)
+        session_turn_away(s, ERR_UNAVAILABLE, "the store does not say what was missed");
+    session_join_implicit(s);
+}
+
+struct check {
+    struct session *session;
+    struct command_position *position;
+};
+
+/* What the client was told last must be where it was, or be known to be followed by what the log has first. */
+static bool goes_on(const struct broker_result *r, struct position *said)
+{
+    const struct message_record *first = r->count != 0 ? &r->messages[0] : NULL;
+    if (sio_offset_is(said, &r->position)) {
+        *said = r->position;
+        return true;
+    }
+    if (first == NULL || r->position.offset < said->offset)
+        return false;
+    if (first->position.offset == said->offset + 1)
+        return true;
+    if (!sio_offset_is(said, &first->position))
+        return false;
+    *said = first->position;
+    return true;
+}
+
+static void on_page(void *arg, const struct broker_result *result)
+{
+    struct check *c = arg;
+    struct session *s = c->session;
+    struct resume *r = s->resume;
+    if (result->err != OK)
+        r->unknown = true;
+    else if (!goes_on(result, &c->position->seen.at))
+        r->lost = true;
+    free(c);
+    if (--r->checks == 0)
+        checked(s);
+    session_unref(s);
+}
+
+static void ask(struct session *s, struct command_position *p)
+{
+    struct check *c = xcalloc(1, sizeof *c);
+    uint64_t offset = p->seen.at.offset;
+    *c = (struct check){s, p};
+    session_ref(s);
+    const struct log_page page = {.room = p->room, .after = offset != 0 ? offset - 1 : 0, .limit = 1};
+    s->gw->broker->ops->history(s->gw->broker, &page, on_page, c);
+}
+
+static void read_offset(struct resume *r)
+{
+    r->positions = xcalloc(r->room_count, sizeof *r->positions);
+    for (size_t i = 0; i < r->room_count; i++) {
+        struct command_position *p = &r->positions[r->position_count++];
+        p->room = resume_own(r->rooms[i]);
+        /* A room that it was never told of: whether it knows that it is there cannot be known. */
+        if (sio_offset_find(r->offset, p->room, &p->seen.at) != SIO_OFFSET_POSITION)
+            r->lost = true;
+    }
+}
+
+void recover_check(struct session *s)
+{
+    struct resume *r = s->resume;
+    request_drop(&r->request);
+    read_offset(r);
+    r->checks = r->lost ? 0 : (uint32_t)r->position_count;
+    if (r->checks == 0)
+        checked(s);
+    else
+        for (size_t i = 0; i < r->position_count; i++)
+            ask(s, &r->positions[i]);
+}

@@ -1,0 +1,37 @@
+/* gateway/trail.h: what a Socket.IO client has to be told with every message so that it can come back from anywhere: how far it has been told of all its rooms.
+ *
+ * Of the message's own room that is the same for all its members here, and part of the bytes they share. Only who is in other rooms besides needs something of his own, his trail:
+ * for him the shared bytes are copied with it inserted. Nothing of this is stored: the client brings it, so it is right after the death of a node, too. */
+#ifndef XD_TRAIL_H
+#define XD_TRAIL_H
+
+#include "base/buf.h"
+#include "gateway/policy.h"
+#include "gateway/protocol/protocol.h"
+
+struct member;
+struct msg;
+struct room;
+struct session;
+
+/* A batch of a room, and where in it messages begin; starts NULL: nobody needs a trail. */
+struct trailed {
+    struct msg *msg;
+    const struct room *room; /* NULL: of none */
+    const uint32_t *starts;
+    uint32_t count;
+};
+
+/* As conn_send(). */
+bool trailed_send(const struct trailed *t, const struct session *s, enum policy_slow slow);
+
+/* For an event that goes to s alone: fills in its trail, if it needs one. Valid until the next call of any of these. s may be NULL. */
+void trail_set(const struct session *s, struct event *e);
+
+/* Appends how far s has been told of its rooms, as an offset (protocol/socketio_offset.h), but for one (may be NULL). */
+void trail_append(const struct session *s, const struct room *except, struct buf *ret);
+
+/* The member hears its room from now on: its client is told from where on, before anything else that it may take for having joined. */
+void trail_entered(const struct member *m);
+
+#endif

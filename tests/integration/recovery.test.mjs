@@ -1,0 +1,159 @@
+// recovery.test.mjs: connection state recovery of socket.io-client 4.8: the cut connection, the other node, the dead node, the ban in between, several rooms at once
+import { after, afterEach, before, describe, it } from 'node:test';
+import assert from 'node:assert/strict';
+import { Cluster } from './lib/cluster.mjs';
+import { unique } from './lib/client.mjs';
+import { Sockets, ask, events, io2, io4 } from './lib/sockets.mjs';
+import { sleep, until, within, PATIENCE_MS } from './lib/wait.mjs';
+
+const FLAGS = ['--socketio-recovery', 'on', '--resume-window', '60s', '--lease', '2s', '--redis-timeout', '1s', '--socketio-namespace', '/admin',
+  '--policy', 'bare-* retain-count=0', '--policy', 'short-* retain-count=3'];
+const BACK = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 50, randomizationFactor: 0 };
+
+const cut = s => s.io.engine.transport.ws.terminate();
+const elsewhere = (s, g) => { s.io.uri = `https://127.0.0.1:${g.port}`; s.io.opts.port = String(g.port); };
+const again = s => within(new Promise(yes => s.once('connect', yes)), PATIENCE_MS, 'the reconnect');
+/** What the socket has been told by events of that name, without the offsets behind the arguments. */
+const said = (s, name) => events(s, name).map(args => {
+  assert.equal(typeof args.at(-1), 'string');
+  assert.match(args.at(-1), /^(\.[A-Za-z0-9_-]+)*$/);
+  return args.length === 2 ? args[0] : args.slice(0, -1);
+});
+const numbers = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
+
+describe('connection state recovery', { timeout: 120000 }, () => {
+  let cluster, sockets;
+  before(async () => { cluster = await Cluster.start({ gateways: 3, flags: FLAGS }); sockets = new Sockets(cluster); });
+  afterEach(() => sockets.close());
+  after(() => cluster.stop());
+
+  async function talker(...rooms) {
+    const w = await cluster.client(1, unique());
+    for (const r of rooms) await w.join(r);
+    return w;
+  }
+
+  it('a cut connection: the same id, what was missed in order, once, then what comes live', async () => {
+    const [a, b] = [unique(), unique()], w = await talker(a, b), s = await sockets.connected(io4, 0, '/', BACK);
+    assert.equal(s.recovered, false);
+    for (const r of [a, b]) await ask(s, 'join', r);
+    const id = s.id;
+    for (const i of numbers(1, 20)) await w.publish(i % 2 ? a : b, i, { event: 'n' });
+    await until(() => events(s, 'n').length === 20, { what: 'twenty' });
+    for (let round = 0; round < 3; round++) {
+      const from = 21 + round * 10, back = again(s);
+      cut(s);
+      for (const i of numbers(from, from + 8)) await w.publish(i % 3 ? a : b, i, { event: 'n' });
+      await back;
+      assert.deepEqual([s.recovered, s.id], [true, id]);
+      await w.publish(a, from + 9, { event: 'n' });
+      await until(() => events(s, 'n').length >= from + 9, { what: 'what was missed' });
+    }
+    const odd = i => i <= 20 ? i % 2 : (i - 21) % 10 === 9 || i % 3;
+    await sleep(100);
+    const got = said(s, 'n');
+    assert.deepEqual([...got].sort((x, y) => x - y), numbers(1, 50), 'everything once');
+    for (const which of [i => odd(i), i => !odd(i)]) assert.deepEqual(got.filter(which), numbers(1, 50).filter(which), 'in order');
+    assert.equal((await w.call({ type: 'presence', room: a })).total, 2);
+  });
+
+  it('the other node, and a node that is killed', async () => {
+    const [a, b] = [unique(), unique()], w = await talker(a, b), victim = await cluster.add('victim', { flags: FLAGS });
+    const n = cluster.gateways.indexOf(victim), s = await sockets.connected(io4, n, '/', BACK);
+    for (const r of [a, b]) await ask(s, 'join', r);
+    const id = s.id;
+    let i = 0;
+    const say = async () => { i++; await w.publish(i % 3 ? a : b, i, { event: 'n' }); };
+    for (const kill of [false, true]) {
+      elsewhere(s, cluster.gateways[0]);
+      const back = again(s), floods = (async () => { for (let k = 0; k < 60; k++) await say(); })();
+      await sleep(20);
+      if (kill) await victim.kill(); else cut(s);
+      await floods;
+      await back;
+      assert.deepEqual([s.recovered, s.id], [true, id], kill ? 'after kill -9' : 'at the other node');
+      await until(() => events(s, 'n').length >= i, { what: 'everything' });
+      if (!kill) { elsewhere(s, victim); const home = again(s); cut(s); await home; assert.equal(s.recovered, true); }
+    }
+    await sleep(100);
+    const got = said(s, 'n');
+    assert.deepEqual([...got].sort((x, y) => x - y), numbers(1, i));
+    for (const which of [k => k % 3, k => !(k % 3)]) assert.deepEqual(got.filter(which), numbers(1, i).filter(which));
+  });
+
+  it('before the first event, and in two namespaces at once', async () => {
+    const s = await sockets.connected(io4, 0, '/', BACK), admin = s.io.socket('/admin', { auth: { user: 'u' } });
+    sockets.open.push(admin);
+    admin.connect();
+    await again(admin);
+    const ids = [s.id, admin.id], back = Promise.all([again(s), again(admin)]);
+    cut(s);
+    await back;
+    assert.deepEqual([s.recovered, admin.recovered, s.id, admin.id], [true, true, ...ids]);
+    const room = unique(), w = await talker(room);
+    await ask(s, 'join', room);
+    const once = again(s);
+    cut(s);
+    await w.publish(room, 'first', { event: 'n' });
+    await once;
+    assert.equal(s.recovered, true);
+    await until(() => events(s, 'n').length === 1, { what: 'the first message of all' });
+  });
+
+  it('whoever has left, was banned, or comes with another offset than there was, begins anew', async () => {
+    const room = unique(), user = unique(), w = await talker(room), s = await sockets.connected(io4, 0, '/', { ...BACK, auth: { user } });
+    await ask(s, 'join', room);
+    let id = s.id;
+    const back = again(s);
+    s.disconnect();
+    s.connect();
+    await back;
+    assert.equal(s.recovered, false);
+    assert.notEqual(s.id, id);
+    await until(async () => (await w.call({ type: 'presence', room })).total === 1, { what: 'the old session to be over' });
+
+    await ask(s, 'join', room);
+    await w.publish(room, 1, { event: 'n' });
+    await until(() => events(s, 'n').length === 1, { what: 'a message' });
+    id = s.id;
+    s._lastOffset = s._lastOffset.replace(/.$/, c => c === 'Z' ? 'Y' : 'Z');
+    const anew = again(s);
+    cut(s);
+    await anew;
+    assert.equal(s.recovered, false);
+    assert.notEqual(s.id, id);
+    await until(async () => (await w.call({ type: 'presence', room })).total === 1, { what: 'the session that could not go on to be over' });
+
+    const refused = within(new Promise(yes => s.once('connect_error', yes)), PATIENCE_MS, 'a refusal');
+    await cluster.redis.cli('HSET', `xd:ban:{${user}}`, 'user', user, 'since', String(Date.now()), 'reason', 'spam');
+    cut(s);
+    const why = await refused;
+    assert.deepEqual([why.data.code, why.data.reason, s.connected], ['banned', 'spam', false]);
+  });
+
+  it('nothing is passed over in silence: what no log has any more is not recovered, and what was never said is', async () => {
+    for (const [prefix, count, recovered] of [['short-', 3, true], ['short-', 9, false], ['bare-', 0, true], ['bare-', 1, false]]) {
+      const room = prefix + unique(), w = await talker(room), s = await sockets.connected(io4, 0, '/', BACK);
+      await ask(s, 'join', room);
+      await w.publish(room, 0, { event: 'n' });
+      await until(() => events(s, 'n').length === 1, { what: 'a message' });
+      const back = again(s);
+      cut(s);
+      for (const i of numbers(1, count)) await w.publish(room, i, { event: 'n' });
+      await back;
+      assert.equal(s.recovered, recovered, `${prefix} ${count}`);
+      if (recovered) await until(() => events(s, 'n').length === count + 1, { what: 'what was missed' });
+
+    }
+  });
+
+  it('2.x clients know nothing of it', async () => {
+    const room = unique(), w = await talker(room), s = await sockets.connected(io2, 0);
+    await ask(s, 'join', room);
+    await w.publish(room, 'plain', { event: 'n' });
+    await until(() => events(s, 'n').length === 1, { what: 'a message' });
+    assert.deepEqual(events(s, 'n'), [['plain']]);
+    s.io.engine.transport.ws.terminate();
+    await until(async () => (await w.call({ type: 'presence', room })).total === 1, { what: 'its session to end at once' });
+  });
+});
