@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "gateway/broadcast.h"
 #include "gateway/gateway.h"
 #include "gateway/gift.h"
 #include "gateway/metrics.h"
@@ -142,6 +143,30 @@ static void say(struct act *a)
     }
 }
 
+static void on_emitted(void *arg, const struct broadcast_result *r)
+{
+    part_over(arg, r->err, r->why);
+}
+
+static void emit(struct act *a)
+{
+    struct slice object = a->what->emission;
+    struct emission e;
+    struct error error = {0};
+    struct arena arena;
+    arena_init(&arena, ACTION_ARENA);
+    a->left++;
+    enum err err = emission_read_json(object, &arena, &e, &error);
+    if (err == OK && e.data.n > a->gw->cfg->max_message_size)
+        err = fail(&error, ERR_TOO_LARGE, "data of %zu bytes, max-message-size is %u", e.data.n,
+                   a->gw->cfg->max_message_size);
+    if (err == OK)
+        broadcast_emit(a->gw, &e, object, on_emitted, a);
+    else
+        part_over(a, err, error.text);
+    arena_reset(&arena);
+}
+
 static void ban_user(struct act *a)
 {
     struct broker *b = a->gw->broker;
@@ -164,6 +189,7 @@ static void attempt(struct act *a)
     case ACTION_PUBLISH:
     case ACTION_SEND:
     case ACTION_BROADCAST: say(a); break;
+    case ACTION_EMIT: emit(a); break;
     case ACTION_JOIN:
     case ACTION_LEAVE:
     case ACTION_DISCONNECT:

@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "base/utf8.h"
 #include "gateway/api_verdict.h"
+#include "gateway/protocol/emission.h"
 #include "gateway/protocol/protocol.h"
 
 #define WORD_MAX      40
@@ -128,6 +129,16 @@ static enum err read_disconnect(const struct json_value *v, struct slice session
     return err;
 }
 
+static enum err read_emission(struct slice object, struct arena *a, struct slice *ret, struct error *reterr)
+{
+    struct emission e;
+    enum err err = emission_read_json(object, a, &e, reterr);
+    if (err == OK && e.ack)
+        err = fail(reterr, ERR_BAD_REQUEST, "ack: nobody would get the answers; use POST /emit");
+    *ret = object;
+    return err;
+}
+
 enum err action_read(struct slice object, struct slice session, uint64_t now_ms, struct arena *a, struct action *ret,
                      struct error *reterr)
 {
@@ -146,6 +157,7 @@ enum err action_read(struct slice object, struct slice session, uint64_t now_ms,
     case ACTION_PUBLISH: err = api_read_publish(object, a, &what.message, reterr); break;
     case ACTION_SEND: err = api_read_send(object, a, &what.message, reterr); break;
     case ACTION_BROADCAST: err = api_read_broadcast(object, a, &what.message, reterr); break;
+    case ACTION_EMIT: err = read_emission(object, a, &what.emission, reterr); break;
     case ACTION_JOIN:
     case ACTION_LEAVE: err = read_move(v, session, a, &what, reterr); break;
     case ACTION_DISCONNECT: err = read_disconnect(v, session, a, &what, reterr); break;
@@ -179,15 +191,17 @@ static bool is_one_of(struct slice name, const char *const *list, size_t n)
 
 static enum err put_value(struct slice name, struct slice value, struct buf *ret, struct error *reterr)
 {
-    static const char *const json[] = {"data", "to", "attributes"};
+    static const char *const json[] = {"data", "to", "attributes", "volatile"}, *const lists[] = {"rooms", "except"};
     static const char *const numbers[] = {"code", "reconnect_after", "until", "for"};
     struct error why;
     bool valid = utf8_valid(value) && json_check(value, &why) == OK;
     uint64_t n;
     bool is_json = is_one_of(name, json, ARRAY_LEN(json));
+    bool is_list = is_one_of(name, lists, ARRAY_LEN(lists)) && slice_starts(value, SLICE("["));
     if (is_json && !valid)
         return fail(reterr, ERR_BAD_REQUEST, "%.*s must be JSON; a text has quotes", SLICE_FMT(name));
-    if (is_json || (valid && is_one_of(name, numbers, ARRAY_LEN(numbers)) && text_u64(value, UINT64_MAX, &n)))
+    if (is_json || (valid && is_list) ||
+        (valid && is_one_of(name, numbers, ARRAY_LEN(numbers)) && text_u64(value, UINT64_MAX, &n)))
         buf_append(ret, value);
     else
         json_quote(ret, value);

@@ -13,6 +13,7 @@
     X(ACTION_PUBLISH, "publish")                                                                                       \
     X(ACTION_SEND, "send")                                                                                             \
     X(ACTION_BROADCAST, "broadcast")                                                                                   \
+    X(ACTION_EMIT, "emit")                                                                                             \
     X(ACTION_JOIN, "join")                                                                                             \
     X(ACTION_LEAVE, "leave")                                                                                           \
     X(ACTION_DISCONNECT, "disconnect")                                                                                 \
@@ -35,6 +36,7 @@ struct action {
     struct slice user;          /* DISCONNECT, BAN, UNBAN */
     struct ban_record ban;
     struct slice attributes; /* a JSON value */
+    struct slice emission;   /* EMIT: the object itself, which emission_read_json() takes */
 };
 
 const char *action_word(enum action_kind k);
@@ -43,7 +45,8 @@ const char *action_word(enum action_kind k);
 enum err action_read(struct slice object, struct slice session, uint64_t now_ms, struct arena *a, struct action *ret,
                      struct error *reterr);
 
-/* Fields as people write them, to such an object, appended to *ret: `data`, `to` and `attributes` are JSON already, numbers are digits, everything else is text;
+/* Fields as people write them, to such an object, appended to *ret: `data`, `to`, `attributes`, `volatile` and lists are JSON already, numbers are digits, everything
+ * else is text;
  * `user` or `session` of a `send` are whom it is to. What is no JSON where it must be is an error; everything else action_read() judges. */
 enum err action_of_fields(const struct event_field *fields, size_t count, struct buf *ret, struct error *reterr);
 

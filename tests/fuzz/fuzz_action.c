@@ -38,6 +38,7 @@ static void check(const struct action *a)
         assert(a->ban.until_ms == 0 || a->ban.until_ms > NOW_MS); /* and */
         break;
     case ACTION_UNBAN: assert(utf8_name_valid(a->user, NAME_MAX_USER)); break;
+    case ACTION_EMIT: assert(json_check(a->emission, &error) == OK); break;
     case ACTION_ATTRIBUTES: assert(a->attributes.n == 0 || json_check(a->attributes, &error) == OK); break;
     case ACTIONS: assert(false);
     }

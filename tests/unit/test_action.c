@@ -39,6 +39,8 @@ static void each_kind_has_its_members(void **state)
     assert_int_equal(read_one("{\"do\":\"send\",\"to\":{\"session\":\"s1\"},\"data\":[1]}", &a, &e), OK);
     assert_int_equal(read_one("{\"do\":\"broadcast\",\"data_base64\":\"AAE=\"}", &a, &e), OK);
     assert_int_equal(a.message.data.n, 2);
+    assert_int_equal(read_one("{\"do\":\"emit\",\"rooms\":[\"r\"],\"data\":1}", &a, &e), OK);
+    assert_int_equal(a.kind, ACTION_EMIT);
     assert_int_equal(read_one("{\"do\":\"join\",\"room\":\"r\"}", &a, &e), OK);
     assert_slice(a.control.sid, "mine");
     assert_int_equal(a.control.verb, CONTROL_JOIN);
@@ -70,6 +72,8 @@ static void what_is_wrong_is_said(void **state)
         {"{\"do\":\"publish\",\"room\":\"$all\",\"data\":1}", "$"},
         {"{\"do\":\"publish\",\"room\":\"r\"}", "either data or data_base64"},
         {"{\"do\":\"send\",\"data\":1}", "to must be"},
+        {"{\"do\":\"emit\",\"rooms\":[\"$all\"],\"data\":1}", "no $ first"},
+        {"{\"do\":\"emit\",\"data\":1,\"ack\":true}", "POST /emit"},
         {"{\"do\":\"join\"}", "room is missing"},
         {"{\"do\":\"join\",\"room\":\"$user:x\"}", "$"},
         {"{\"do\":\"join\",\"room\":\"r\",\"session\":\"a b\"}", "session"},
