@@ -1,11 +1,13 @@
 // actions.test.mjs: what a backend wants done: in its answers, and by commands in Redis
 import { after, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cluster, Process, ROOT } from './lib/cluster.mjs';
-import { Backend } from './lib/backend.mjs';
+import { Backend, KEY } from './lib/backend.mjs';
 import { unique } from './lib/client.mjs';
-import { sleep, until } from './lib/wait.mjs';
+import { freePort, sleep, until } from './lib/wait.mjs';
 
 const FLAGS = ['--lease', '2s', '--redis-timeout', '1s', '--backend-timeout', '1s', '--policy', 'chat* events=message,join,leave retain-count=100', '--policy', 'mod* publish=backend'];
 
@@ -179,4 +181,27 @@ describe('commands in Redis', { timeout: 120000 }, () => {
       await c.close();
     } finally { await example.kill(); }
   });
+});
+
+it('the moderated chat in C of docs/examples', { timeout: 120000 }, async () => {
+  const cluster = await Cluster.start({ gateways: 0, redis: false }), program = join(cluster.dir, 'moderated-chat'), key = join(cluster.dir, 'chat.key'), port = await freePort();
+  writeFileSync(key, `${KEY.replaceAll(' ', '-')}\n`);
+  execFileSync('cc', ['-O1', '-g', '-Wall', '-Wextra', '-Werror', '-fsanitize=address,undefined', '-o', program, join(ROOT, 'docs/examples/moderated-chat.c'), '-ljansson', '-lcrypto']);
+  const chat = new Process('moderated-chat', program, [String(port), key]);
+  try {
+    await until(() => chat.log.includes('ready'), { what: 'the example' });
+    const g = await cluster.add('gw', { flags: ['--backend-url', `http://127.0.0.1:${port}/`, '--backend-secret-file', key, '--policy', 'chat.* publish=backend'] });
+    const alice = await g.client('alice'), bob = await g.client('bob');
+    for (const c of [alice, bob]) await c.join('chat.lobby');
+    await alice.publish('chat.lobby', { text: 'hello' });
+    assert.deepEqual((await bob.message('chat.lobby')).data, { text: 'hello' });
+    for (const why of ['mind your language', 'mind your language', 'that was the third time']) {
+      const no = await alice.refused({ type: 'publish', room: 'chat.lobby', data: { text: 'what the HECK' } });
+      assert.deepEqual([no.code, no.message], ['refused', why]);
+    }
+    assert.equal((await alice.next('goodbye')).reason, 'language');
+    await bob.publish('chat.lobby', { text: 'and I?' });
+    assert.equal((await fetch(`http://127.0.0.1:${port}/`, { method: 'POST', body: '{"type":"disconnect"}' })).status, 401);
+    await bob.close();
+  } finally { await cluster.stop(); await chat.kill(); }
 });

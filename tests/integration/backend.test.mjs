@@ -8,9 +8,10 @@ import { problem } from '../../docs/examples/verify.mjs';
 import { unique } from './lib/client.mjs';
 import { sleep, until } from './lib/wait.mjs';
 
-const FLAGS = ['--lease', '2s', '--redis-timeout', '1s', '--backend-timeout', '500ms', '--policy', 'chat* events=message,join,leave'];
+const OUTAGE_MS = Number(process.env.XINDAO_OUTAGE ?? 3) * 1000;
+const FLAGS = ['--lease', '2s', '--redis-timeout', '1s', '--backend-timeout', '500ms', '--policy', 'chat* events=message,join,leave', '--policy', 'mod* publish=backend'];
 
-describe('webhooks', { timeout: 180000 }, () => {
+describe('webhooks', { timeout: 180000 + 4 * OUTAGE_MS }, () => {
   let cluster, backend, flags;
   before(async () => {
     cluster = await Cluster.start({ gateways: 0 });
@@ -66,7 +67,20 @@ describe('webhooks', { timeout: 180000 }, () => {
     });
     await sleep(300);
     await backend.down();
-    await sleep(3000);
+    const told = (async () => { // who waits for the backend is told, each time, within its time
+      const c = await cluster.client(0, 'asks'), room = unique('mod'), refusals = [], end = Date.now() + OUTAGE_MS - 600;
+      await c.join(room);
+      while (Date.now() < end) {
+        const before = Date.now();
+        for (const ask of [{ type: 'call', event: 'x' }, { type: 'publish', room, data: 1 }]) refusals.push({ ...await c.refused(ask), ms: Date.now() - before });
+        await sleep(100);
+      }
+      await c.close();
+      return refusals;
+    })();
+    await sleep(OUTAGE_MS);
+    const refusals = await told;
+    assert.ok(refusals.length > 10 && refusals.every(e => e.code === 'backend_unavailable' && e.retry === true && e.retry_after > 0 && e.ms < 1500), JSON.stringify(refusals));
     const metrics = await Promise.all(cluster.gateways.map(g => g.metrics()));
     assert.ok(metrics.some(m => m.sum('xindao_backend_down') === 1), 'the breaker is open');
     assert.ok(metrics.reduce((n, m) => n + m.sum('xindao_events_waiting'), 0) <= 4 * (256 + 32), 'no more than the windows is in memory');
