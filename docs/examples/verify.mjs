@@ -14,7 +14,7 @@ export function problem(headers, body, keys, { now = Date.now() / 1000 } = {}) {
   if (!/^\d{1,12}$/.test(time ?? '')) return 'no timestamp';
   if (Math.abs(now - Number(time)) > WINDOW_S) return 'too old, or a clock is wrong';
   const signatures = (headers['xindao-signature'] ?? '').split(',').filter(s => /^v1=[0-9a-f]{64}$/.test(s)).map(s => Buffer.from(s.slice(3), 'hex'));
-  for (const key of keys) {
+  for (const key of keys.filter(k => k.length > 0)) { // what an empty line of a file would sign, anybody can
     const ours = createHmac('sha256', key).update(`${time}.`).update(body).digest();
     if (signatures.some(theirs => timingSafeEqual(ours, theirs))) return undefined;
   }

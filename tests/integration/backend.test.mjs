@@ -1,5 +1,6 @@
 // backend.test.mjs: what a backend is told over HTTP(S), also when it is away, slow or talks nonsense
 import { after, before, describe, it } from 'node:test';
+import { createHash, createHmac } from 'node:crypto';
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { Cluster } from './lib/cluster.mjs';
@@ -54,6 +55,18 @@ describe('webhooks', { timeout: 180000 + 4 * OUTAGE_MS }, () => {
       [{ ...good, 'xindao-signature': undefined }, body, ['0123456789abcdef0123456789abcdef'], now],
       [{ ...good, 'xindao-timestamp': undefined }, body, ['0123456789abcdef0123456789abcdef'], now],
     ]) assert.notEqual(problem(headers, text, keys, { now: when }), undefined);
+    // Each differs from what is taken in one thing alone.
+    const key = 'k'.repeat(32), hmac = (k, text) => createHmac('sha256', k).update(text).digest('hex'), right = hmac(key, `${time}.{"a":1}`);
+    const judge = (signature, { at = time, text = body, keys = [key] } = {}) => problem({ 'xindao-timestamp': at, 'xindao-signature': signature }, text, keys, { now });
+    assert.equal(judge(`v1=${right}`), undefined);
+    assert.equal(judge(`v1=${'0'.repeat(64)},v1=${right}`), undefined);
+    for (const signature of ['', 'v1=', 'none', right, `v0=${right}`, `V1=${right}`, `v1=${right.toUpperCase()}`, `v1=${right.slice(0, 62)}`, `v1=${right}00`, `v1=${right}\n`, ` v1=${right}`, `v1=${right} `, `v1= ${right}`, `v1=\uff11${right.slice(1)}`, `v1=${Buffer.from(right, 'hex').toString('base64')}`,
+      `v1=${hmac(key, '{"a":1}')}`, `v1=${hmac(key, `${time}{"a":1}`)}`, `v1=${hmac(key, `${time}.`)}`, `v1=${createHash('sha256').update(`${key}${time}.{"a":1}`).digest('hex')}`, `v1=${createHash('sha256').update(`${time}.{"a":1}`).digest('hex')}`]) assert.equal(judge(signature), 'the signature is not ours', signature);
+    for (const at of ['', '-1700000000', '+1700000000', '1.7e9', '0x6553f100', ' 1700000000', '1700000000 ', '1700000000\n', '\uff11700000000', '1700000000.0', '1700000000000', 'NaN', 'Infinity', '9'.repeat(13)]) assert.notEqual(judge(`v1=${hmac(key, `${at}.{"a":1}`)}`, { at }), undefined, at);
+    assert.equal(judge(`v1=${hmac('', `${time}.{"a":1}`)}`, { keys: ['', key] }), 'the signature is not ours', 'the key of an empty line');
+    assert.equal(judge(`v1=${right}`, { keys: [] }), 'the signature is not ours');
+    assert.equal(judge(`v1=${right}`, { text: Buffer.from('{"a":1} ') }), 'the signature is not ours');
+    assert.equal(judge(`v1=${right}`, { text: Buffer.from('\ufeff{"a":1}') }), 'the signature is not ours');
   });
 
   it('away for some seconds under load: nothing is lost, each session in order, memory bounded; then it catches up', async () => {
