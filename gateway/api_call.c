@@ -234,17 +234,22 @@ bool api_key_take(const struct api_call *c)
     return limits_take(c->gw->limits, LIMIT_KEY, slice_str(c->key->name), c->key->rate, 0);
 }
 
+/* Backends have a port of their own, and this is not it. */
+static bool elsewhere(const struct gateway *g, const struct http_request *r)
+{
+    return g->cfg->api_listen.count != 0 && !r->by_api_listener;
+}
+
 /* OK with a key, or without one where none is needed. Whoever has none is not told why, or what a good one could do. */
 static enum err admit(struct api_call *c, const struct http_request *r, struct error *reterr)
 {
     struct gateway *g = c->gw;
     struct slice key;
-    bool elsewhere = g->cfg->api_listen.count != 0 && !r->by_api_listener;
-    if (elsewhere && !c->route->open)
+    if (elsewhere(g, r) && !c->route->open)
         return fail(reterr, ERR_NOT_FOUND, "nothing here");
     if (g->api_keys == NULL && !c->route->open)
         return fail(reterr, ERR_UNSUPPORTED, "the server API is off: the gateway has no api-keys");
-    bool has_key = g->api_keys != NULL && !elsewhere && presented_key(r, &key);
+    bool has_key = g->api_keys != NULL && !elsewhere(g, r) && presented_key(r, &key);
     if (!has_key && c->route->open)
         return OK;
     c->key = has_key ? api_keys_find(g->api_keys, key) : NULL;
@@ -259,6 +264,15 @@ static enum err admit(struct api_call *c, const struct http_request *r, struct e
     if (!api_key_take(c))
         return fail(reterr, ERR_RATE_LIMITED, "more than %u requests per second with this key", c->key->rate);
     return OK;
+}
+
+/* Only who has a key may make us keep more. */
+size_t api_body_max(const struct gateway *g, const struct http_request *r)
+{
+    struct slice key;
+    bool known =
+        g->api_keys != NULL && !elsewhere(g, r) && presented_key(r, &key) && api_keys_find(g->api_keys, key) != NULL;
+    return known ? g->cfg->api_body_size : 0;
 }
 
 bool api_overlaps(const struct http_request *r)

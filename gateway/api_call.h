@@ -31,7 +31,8 @@ struct api_call {
 
 typedef void api_handler(struct api_call *c, const struct http_request *r);
 
-/* Of a request below /api/v1: see gateway_http_overlaps(). */
+/* Of a request below /api/v1: see gateway_http_body_max() and gateway_http_overlaps(). */
+size_t api_body_max(const struct gateway *g, const struct http_request *r);
 bool api_overlaps(const struct http_request *r);
 /* Any request below /api/v1. */
 void api_dispatch(struct gateway *g, const struct http_request *r, struct http_exchange *x);

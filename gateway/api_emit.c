@@ -71,7 +71,7 @@ void api_emit(struct api_call *c, const struct http_request *r)
     struct arena arena;
     struct error error = {0};
     uint32_t most = c->gw->cfg->max_message_size;
-    arena_init(&arena, ARENA_BYTES);
+    arena_init(&arena, ARENA_BYTES + 2 * r->body.n);
     enum err err = emission_read_json(r->body, &arena, &e, &error);
     if (err == OK && e.data.n > most)
         err = fail(&error, ERR_TOO_LARGE, "data of %zu bytes, max-message-size is %u", e.data.n, most);

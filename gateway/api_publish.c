@@ -7,7 +7,7 @@
 #include "gateway/metrics.h"
 #include "proto/json.h"
 
-#define ARENA_BYTES (1u << 20)
+#define ARENA_BYTES (1u << 20) /* and for what the body unfolds to */
 
 /* What became of one message. */
 struct outcome {
@@ -160,7 +160,7 @@ static void read_and_post(struct api_call *c, const struct http_request *r,
     struct arena arena;
     struct api_message m;
     struct error error = {0};
-    arena_init(&arena, ARENA_BYTES);
+    arena_init(&arena, ARENA_BYTES + 2 * r->body.n);
     if (read(r->body, &arena, &m, &error) != OK)
         api_refuse(c, &error);
     else
@@ -211,7 +211,7 @@ void api_publish_batch(struct api_call *c, const struct http_request *r)
     struct api_message *messages;
     struct error *errors, error = {0};
     size_t count;
-    arena_init(&arena, ARENA_BYTES);
+    arena_init(&arena, ARENA_BYTES + 2 * r->body.n);
     if (api_read_batch(r->body, &arena, &messages, &errors, &count, &error) != OK)
         api_refuse(c, &error);
     else

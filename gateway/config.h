@@ -45,7 +45,7 @@ struct config {
     uint32_t ticket_rotation_s;
     uint32_t max_connections, max_connections_per_ip, max_accepts_per_second, overload_lag_ms, max_starts;
     uint32_t max_watches_per_session, user_memory_s;
-    uint32_t max_message_size, max_rooms_per_session, max_queue_bytes, max_requests_per_session;
+    uint32_t max_message_size, api_body_size, max_rooms_per_session, max_queue_bytes, max_requests_per_session;
     uint32_t message_rate, message_burst;              /* frames per second from one client; 0: no limit */
     uint32_t user_rate, user_burst, ip_rate, ip_burst; /* the same of one user, one address, in the whole cluster */
     uint32_t handshake_timeout_s, heartbeat_s, resume_window_s, drain_time_s, jwt_leeway_s, jwt_notice_s,

@@ -84,6 +84,7 @@ static const struct config_option clients[] = {
 };
 
 static const struct config_option backends[] = {
+    SIZE("api-body-size", api_body_size, "1m", 64 * KIB, 64 * MIB, RELOAD, "body of a request to the server API with a key; without one it is 64k"),
     TEXT("api-keys", api_keys, NULL, RELOAD, "FILE", "JSON file with the keys of backends that may use the server API; none: it is off"),
 };
 

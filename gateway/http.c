@@ -88,6 +88,11 @@ static const struct {
     {"/metrics", false, get_metrics}, {"/api/v1/", true, api_dispatch},
 };
 
+size_t gateway_http_body_max(const struct gateway *g, const struct http_request *r)
+{
+    return slice_starts(r->path, SLICE("/api/v1/")) ? api_body_max(g, r) : 0;
+}
+
 bool gateway_http_overlaps(const struct http_request *r)
 {
     return slice_starts(r->path, SLICE("/api/v1/")) && api_overlaps(r);

@@ -61,6 +61,9 @@ struct http_exchange {
 /* A complete request that is not a WebSocket upgrade. */
 void gateway_http(struct gateway *g, const struct http_request *r, struct http_exchange *x);
 
+/* How large its body may be, which is still to come; 0: as large as that of anybody's. */
+size_t gateway_http_body_max(const struct gateway *g, const struct http_request *r);
+
 /* May the request be asked while others of its connection for which this holds are not answered? Then what they do is done in the order in which they were asked. */
 bool gateway_http_overlaps(const struct http_request *r);
 

@@ -1,4 +1,5 @@
 /* gateway/net/http.c: a request on a socket: read, hand to the core, answer, next; or upgrade to a WebSocket. */
+#include <assert.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -39,12 +40,32 @@ struct http {
     struct request request;
 };
 
+static void view(const struct http *h, struct http_request *ret, char *ip)
+{
+    request_view(&h->request, ret);
+    peer_address_text(&h->socket->address, ip);
+    ret->ip = slice_str(ip);
+    ret->by_api_listener = h->socket->api;
+}
+
+/* See request_body_rule. */
+static size_t body_max(void *owner, const struct request *r)
+{
+    const struct http *h = owner;
+    struct http_request q;
+    char ip[PEER_TEXT];
+    assert(r == &h->request);
+    view(h, &q, ip);
+    size_t more = gateway_http_body_max(h->socket->net->gateway, &q);
+    return more > HTTP_BODY_MAX ? more : HTTP_BODY_MAX;
+}
+
 struct http *http_create(struct socket *s)
 {
     struct http *h = xcalloc(1, sizeof *h);
     h->socket = s;
     list_init(&h->waiting);
-    request_init(&h->request);
+    request_init(&h->request, body_max, h);
     if (s->asked)
         socket_deadline(s, (uint64_t)s->net->cfg->handshake_timeout_s * 1000);
     return h;
@@ -179,14 +200,6 @@ static void refuse(struct http *h, enum drop_reason reason, int status, const st
 }
 
 /* --- asking the core --- */
-
-static void view(const struct http *h, struct http_request *ret, char *ip)
-{
-    request_view(&h->request, ret);
-    peer_address_text(&h->socket->address, ip);
-    ret->ip = slice_str(ip);
-    ret->by_api_listener = h->socket->api;
-}
 
 /* Must the next request wait? */
 static bool must_wait(const struct http *h)

@@ -30,6 +30,13 @@ void request_refuse(struct request *r, int status, enum err code, const char *wh
     (void)fail(&r->error, code, "%s", why);
 }
 
+static int refuse_body(struct request *r)
+{
+    r->status = 413;
+    (void)fail(&r->error, ERR_TOO_LARGE, "the body is larger than %zu bytes", r->body_max);
+    return -1;
+}
+
 /* For callbacks: http_parser stops when they return this. */
 static int refuse(struct request *r, int status, enum err code, const char *why)
 {
@@ -133,12 +140,15 @@ static int check_head(struct request *r)
     if (p->http_minor == 1 && (r->seen & BIT(HEADER_HOST)) == 0)
         return refuse(r, 400, ERR_BAD_REQUEST, "the Host header is missing");
     /* http_parser has a length of all ones when there is none. */
-    if ((p->flags & F_CONTENTLENGTH) != 0 && p->content_length > HTTP_BODY_MAX)
-        return refuse(r, 413, ERR_TOO_LARGE, "the body is too large");
+    bool sized = (p->flags & F_CONTENTLENGTH) != 0;
+    bool large = (p->flags & F_CHUNKED) != 0 || (sized && p->content_length > HTTP_BODY_MAX);
+    r->body_max = large && r->body_rule != NULL ? r->body_rule(r->owner, r) : HTTP_BODY_MAX;
+    if (sized && p->content_length > r->body_max)
+        return refuse_body(r);
     struct slice expect = request_header(r, HEADER_EXPECT);
     if (expect.n != 0 && (expect.n != 12 || strncasecmp(expect.p, "100-continue", 12) != 0))
         return refuse(r, 417, ERR_BAD_REQUEST, "the expectation is not known");
-    bool body = (p->flags & F_CHUNKED) != 0 || ((p->flags & F_CONTENTLENGTH) != 0 && p->content_length > 0);
+    bool body = (p->flags & F_CHUNKED) != 0 || (sized && p->content_length > 0);
     r->wants_continue = expect.n != 0 && p->http_minor == 1 && body;
     return 0;
 }
@@ -156,8 +166,8 @@ static int on_body(http_parser *p, const char *at, size_t n)
 {
     struct request *r = self(p);
     r->wants_continue = false;
-    if (r->body.n + n > HTTP_BODY_MAX)
-        return refuse(r, 413, ERR_TOO_LARGE, "the body is too large");
+    if (r->body.n + n > r->body_max)
+        return refuse_body(r);
     buf_append(&r->body, (struct slice){at, n});
     return 0;
 }
@@ -181,9 +191,11 @@ static const http_parser_settings settings = {
     .on_message_complete = on_message_complete,
 };
 
-void request_init(struct request *r)
+void request_init(struct request *r, request_body_rule *rule, void *owner)
 {
     memset(r, 0, sizeof *r);
+    r->body_rule = rule;
+    r->owner = owner;
     http_parser_init(&r->parser, HTTP_REQUEST);
     r->parser.data = r;
     http_parser_set_max_header_size(HTTP_HEADER_MAX);
@@ -198,7 +210,7 @@ void request_fini(struct request *r)
 void request_reset(struct request *r)
 {
     struct buf text = r->text, body = r->body;
-    request_init(r);
+    request_init(r, r->body_rule, r->owner);
     buf_clear(&text);
     r->text = text;
     if (body.cap <= KEEP_MAX)

@@ -13,7 +13,7 @@
 #define HTTP_HEADER_MAX  8192 /* request line and header */
 #define HTTP_HEADERS_MAX 64
 #define HTTP_URL_MAX     4096
-#define HTTP_BODY_MAX    65536
+#define HTTP_BODY_MAX    65536 /* unless somebody says that this one may have more */
 
 enum header_rule {
     HEADER_ONCE,  /* a second one makes the request ambiguous: refused */
@@ -53,8 +53,15 @@ struct span {
     uint16_t at, n;
 };
 
+struct request;
+/* How large a body may be that is larger than HTTP_BODY_MAX, or chunked; asked once the head is complete. */
+typedef size_t request_body_rule(void *owner, const struct request *r);
+
 struct request {
     http_parser parser;
+    request_body_rule *body_rule; /* NULL: none may */
+    void *owner;
+    size_t body_max; /* once the head is complete */
     struct buf text, body;
     struct span url, headers[HEADERS];
     uint16_t seen; /* BIT(header) */
@@ -72,7 +79,7 @@ struct request {
     struct error error;
 };
 
-void request_init(struct request *r);
+void request_init(struct request *r, request_body_rule *rule, void *owner);
 void request_fini(struct request *r);
 /* For the next request of the connection. */
 void request_reset(struct request *r);

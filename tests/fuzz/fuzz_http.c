@@ -91,8 +91,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     n--;
     for (int requests = 0; n > 0 && requests < 16; requests++) {
         struct request whole, pieces;
-        request_init(&whole);
-        request_init(&pieces);
+        request_init(&whole, NULL, NULL);
+        request_init(&pieces, NULL, NULL);
         size_t used = feed(&whole, p, n, n);
         size_t used_pieces = feed(&pieces, p, n, step);
         check_equal(&whole, &pieces);

@@ -172,6 +172,17 @@ describe('the server API', { timeout: 120000 }, () => {
     assert.deepEqual(messages.map(m => m.data), [1, 2, 3]);
   });
 
+  it('takes larger bodies of those who have a key, and of nobody else', async () => {
+    const room = unique(), messages = Array.from({ length: 3 }, () => ({ room, data: 'x'.repeat(40000) }));
+    const { results } = await api(b, 'POST', '/publish/batch', { body: { messages } });
+    assert.deepEqual(results.map(r => r.position?.split('.')[0] ?? r.code), ['1', '2', '3']);
+    for (const key of [undefined, `${ADMIN}x`]) {
+      const r = await request(a.port, '/api/v1/publish/batch', { method: 'POST', ca: cluster.ca, headers: key ? { Authorization: `Bearer ${key}` } : {}, body: JSON.stringify({ messages }) });
+      assert.equal(r.status, 413, r.text);
+      assert.match(r.json.message, /larger than 65536 bytes/);
+    }
+  });
+
   it('says that a session cannot be reached when its node has just died, and does not hang', async () => {
     const alice = await a.client('alice'), path = `/sessions/${alice.session}`;
     await a.kill();

@@ -11,6 +11,7 @@ struct net;
 /* What the core of the test does is in the path of the request:
  *   /later          answered by server_answer_later()
  *   /together…      may overlap; answered by server_answer_together()
+ *   /large          the body may be 100000 bytes; 200, text: "N bytes"
  *   /big/N          N bytes of a pattern (pattern_byte)
  *   any other       200, text: "METHOD path query host ip body"
  * and for WebSocket handshakes (everything after the handshake is raw bytes here, no frames):

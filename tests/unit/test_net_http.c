@@ -391,6 +391,32 @@ static void bodies_have_limits(void **state)
     buf_fini(&b);
 }
 
+static void send_body(struct fixture *f, size_t n)
+{
+    AUTO_FREE char *body = xcalloc(n, 1);
+    client_send(&f->client, body, n);
+}
+
+static void some_bodies_may_be_larger(void **state)
+{
+    struct fixture *f = *state;
+    client_open(&f->client, f->server.port, false);
+    client_send_str(&f->client, "POST /large HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n");
+    send_body(f, 100000);
+    assert_int_equal(client_response(&f->client, false), 200);
+    assert_true(has(f, "\r\n\r\n100000 bytes"));
+    client_send_str(&f->client, "POST /large HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n15f90\r\n");
+    send_body(f, 90000);
+    client_send_str(&f->client, "\r\n0\r\n\r\n");
+    assert_int_equal(client_response(&f->client, false), 200);
+    assert_true(has(f, "\r\n\r\n90000 bytes"));
+    client_send_str(&f->client, "POST /large HTTP/1.1\r\nHost: t\r\nContent-Length: 100001\r\n\r\n");
+    assert_int_equal(client_response(&f->client, false), 413);
+    assert_true(has(f, "the body is larger than 100000 bytes"));
+    assert_int_equal(ask(f, "POST /1 HTTP/1.1\r\nHost: t\r\nContent-Length: 65537\r\n\r\n"), 413);
+    assert_true(has(f, "the body is larger than 65536 bytes"));
+}
+
 static void body_is_sent_after_100_continue(void **state)
 {
     struct fixture *f = *state;
@@ -505,6 +531,7 @@ int main(void)
         TEST(bad_requests_are_answered_and_counted),
         TEST(headers_have_limits),
         TEST(bodies_have_limits),
+        TEST(some_bodies_may_be_larger),
         TEST(body_is_sent_after_100_continue),
         TEST(bad_handshakes_keep_the_connection),
         TEST(draining_answers_and_closes),
