@@ -35,10 +35,12 @@ void sio_offset_append(struct buf *ret, struct slice room, const struct position
     append_letters(ret, name_hash(room), NAME_LETTERS);
     if (at->offset == 0)
         return; /* nothing has been said yet: it has no tag */
-    buf_append(ret, (struct slice){at->tag, TAG_LETTERS});
+    /* Of a message that no log has any more the tag may not be known. */
+    buf_append(ret, at->tag[0] != '\0' ? (struct slice){at->tag, TAG_LETTERS} : SLICE("----"));
     append_letters(ret, at->offset, digits);
 }
 
+/* Made of our letters: false is something else. */
 static bool read_number(struct slice s, uint64_t *ret)
 {
     uint64_t v = 0;
@@ -61,8 +63,10 @@ static bool read_element(struct slice e, struct position *ret)
         return true;
     if (e.n < NAME_LETTERS + TAG_LETTERS)
         return false;
+    uint64_t ignored;
     memcpy(ret->tag, e.p + NAME_LETTERS, TAG_LETTERS);
-    return read_number(slice_from(e, NAME_LETTERS + TAG_LETTERS), &ret->offset);
+    return read_number((struct slice){ret->tag, TAG_LETTERS}, &ignored) && /* it may be told to the client again */
+           read_number(slice_from(e, NAME_LETTERS + TAG_LETTERS), &ret->offset);
 }
 
 enum sio_offset_says sio_offset_find(struct slice offset, struct slice room, struct position *ret)

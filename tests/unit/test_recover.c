@@ -1,0 +1,294 @@
+/* tests/unit/test_recover.c: Socket.IO clients that come back: offsets, what is missed, what cannot be told any more, and clients that are gone before they are told. */
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "gateway/metrics.h"
+#include "gateway/protocol/socketio_offset.h"
+#include "gateway/protocol/websocket.h"
+#include "tests/support/check.h"
+#include "tests/support/core_fixture.h"
+
+#define V4      "/socket.io/?EIO=4&transport=websocket"
+#define PID_LEN (SID_LEN + TOKEN_LEN)
+
+static struct core core;
+
+/* A client and what its library keeps. */
+struct socket {
+    struct client client;
+    char pid[PID_LEN + 1], offset[256];
+};
+
+static void take_text(struct client *cl, char *ret, size_t size)
+{
+    struct slice payload;
+    loop_fake_run(&core.loop);
+    assert_int_equal(client_next(cl, &payload), WS_TEXT);
+    (void)snprintf(ret, size, "%.*s", SLICE_FMT(payload));
+}
+
+static void copy_between(const char *text, const char *before, char *ret, size_t size)
+{
+    const char *at = strstr(text, before);
+    assert_non_null(at);
+    at += strlen(before);
+    (void)snprintf(ret, size, "%.*s", (int)strcspn(at, "\""), at);
+}
+
+/* Says 40, perhaps with what was kept; true when the session is the same. */
+static bool connect_again(struct socket *s, const char *auth)
+{
+    char text[512], sid[SID_LEN + 1], before[PID_LEN + 1];
+    memcpy(before, s->pid, sizeof before);
+    client_connect(&s->client, &core, V4);
+    client_expect(&s->client, "0{");
+    client_send(&s->client, auth);
+    take_text(&s->client, text, sizeof text);
+    copy_between(text, "\"sid\":\"", sid, sizeof sid);
+    copy_between(text, "\"pid\":\"", s->pid, sizeof s->pid);
+    assert_memory_equal(s->pid, sid, SID_LEN);
+    return strcmp(before, s->pid) == 0;
+}
+
+static const char *kept(const struct socket *s)
+{
+    static char auth[512];
+    (void)snprintf(auth, sizeof auth, "40{\"pid\":\"%s\",\"offset\":\"%s\"}", s->pid, s->offset);
+    return auth;
+}
+
+/* The next frame, an event that contains this; keeps its offset. */
+static void expect_event(struct socket *s, const char *what)
+{
+    char text[512];
+    take_text(&s->client, text, sizeof text);
+    assert_non_null(strstr(text, what));
+    char *last = strrchr(text, '"');
+    assert_non_null(last);
+    *last = '\0';
+    if (strcmp(last + 1, "]") == 0)
+        (void)snprintf(s->offset, sizeof s->offset, "%s", strrchr(text, '"') + 1);
+}
+
+static void join(struct socket *s, const char *room)
+{
+    char text[128];
+    (void)snprintf(text, sizeof text, "420[\"join\",\"%s\"]", room);
+    client_send(&s->client, text);
+    expect_event(s, "2[\"$offset\",\".");
+    client_expect(&s->client, "430[{\"type\":\"ack\"");
+}
+
+static void say(struct client *cl, const char *room, const char *data)
+{
+    char text[128];
+    (void)snprintf(text, sizeof text, "{\"type\":\"publish\",\"room\":\"%s\",\"event\":\"e\",\"data\":%s}", room, data);
+    client_send(cl, text);
+    loop_fake_run(&core.loop);
+}
+
+static void open_core(const char *const *args, struct client *talker)
+{
+    memset(metrics, 0, sizeof *metrics);
+    core_init(&core, args);
+    client_open(talker, &core, "/ws/talker");
+    for (int i = 0; i < 2; i++) {
+        client_send(talker, i == 0 ? "{\"type\":\"join\",\"id\":1,\"room\":\"a\"}"
+                                   : "{\"type\":\"join\",\"id\":1,\"room\":\"b\"}");
+        client_expect(talker, "\"ack\"");
+    }
+}
+
+static void close_core(struct client *talker)
+{
+    client_vanish(talker);
+    loop_fake_run(&core.loop);
+    core_fini(&core);
+}
+
+static const char *const on[] = {"--socketio-recovery",          "on", "--resume-window", "60s", "--policy",
+                                 "* notices=off retain-count=5", NULL};
+
+static void several_rooms_in_one_offset(void **state)
+{
+    struct client talker;
+    struct socket s = {0};
+    (void)state;
+    open_core(on, &talker);
+    assert_false(connect_again(&s, "40"));
+    join(&s, "a");
+    join(&s, "b");
+    say(&talker, "a", "1");
+    expect_event(&s, "[\"e\",1,\".");
+    say(&talker, "b", "2");
+    expect_event(&s, "[\"e\",2,\".");
+    say(&talker, "a", "\"lost on the way\"");
+    client_vanish(&s.client);
+    say(&talker, "b", "4");
+    assert_true(connect_again(&s, kept(&s)));
+    expect_event(&s, "$recovered");
+    expect_event(&s, "lost on the way");
+    expect_event(&s, "$recovered");
+    expect_event(&s, "[\"e\",4,\".");
+    client_expect_nothing(&s.client);
+    assert_int_equal(metrics->resumed, 1);
+    client_vanish(&s.client);
+    for (int i = 0; i < 6; i++)
+        say(&talker, "a", "0"); /* more than the log keeps */
+    assert_false(connect_again(&s, kept(&s)));
+    client_expect_nothing(&s.client);
+    client_send(&talker, "{\"type\":\"presence\",\"id\":1,\"room\":\"a\"}");
+    do
+        take_text(&talker, s.offset, sizeof s.offset);
+    while (strstr(s.offset, "\"total\":1") == NULL); /* the old one is over */
+    client_vanish(&s.client);
+    close_core(&talker);
+}
+
+static void who_is_gone_before_it_is_told_stays_parked(void **state)
+{
+    struct client talker;
+    struct socket s = {0};
+    (void)state;
+    open_core(on, &talker);
+    assert_false(connect_again(&s, "40"));
+    join(&s, "a");
+    client_vanish(&s.client);
+    loop_fake_run(&core.loop);
+    say(&talker, "a", "1");
+    for (int i = 0; i < 3; i++) {
+        struct client hasty;
+        client_connect(&hasty, &core, V4);
+        client_expect(&hasty, "0{");
+        client_send(&hasty, kept(&s));
+        if (i == 1)
+            loop_fake_advance(&core.loop, 0);
+        if (i == 2)
+            loop_fake_run(&core.loop);
+        client_vanish(&hasty);
+        loop_fake_run(&core.loop);
+    }
+    assert_true(connect_again(&s, kept(&s)));
+    expect_event(&s, "$recovered");
+    expect_event(&s, "[\"e\",1,\".");
+    client_vanish(&s.client);
+    close_core(&talker);
+}
+
+static void what_is_no_session_of_ours_begins_anew(void **state)
+{
+    static const char *const auths[] = {
+        "40{\"pid\":\"x\"}", "40{\"pid\":5,\"offset\":{}}",
+        "40{\"pid\":\"000000000000000000000000000000000000000000000000\",\"offset\":\".\"}", NULL};
+    struct client talker;
+    struct socket s = {0}, other = {0};
+    (void)state;
+    open_core(on, &talker);
+    for (size_t i = 0; auths[i] != NULL; i++) {
+        assert_false(connect_again(&s, auths[i]));
+        client_vanish(&s.client);
+    }
+    assert_false(connect_again(&s, "40"));
+    client_vanish(&s.client);
+    other = s;
+    other.pid[PID_LEN - 1] ^= 1; /* its name is right, its token is not */
+    assert_false(connect_again(&other, kept(&other)));
+    assert_true(connect_again(&s, kept(&s)));
+    client_vanish(&s.client);
+    client_vanish(&other.client);
+    close_core(&talker);
+}
+
+static void without_the_option_there_is_no_pid(void **state)
+{
+    static const char *const off[] = {"--resume-window", "60s", NULL};
+    struct client talker, cl;
+    char text[256];
+    (void)state;
+    open_core(off, &talker);
+    client_connect(&cl, &core, V4);
+    client_expect(&cl, "0{");
+    client_send(&cl, "40{\"pid\":\"x\",\"offset\":1}");
+    take_text(&cl, text, sizeof text);
+    assert_null(strstr(text, "pid"));
+    client_send(&cl, "420[\"join\",\"a\"]");
+    client_expect(&cl, "430[");
+    say(&talker, "a", "1");
+    take_text(&cl, text, sizeof text);
+    assert_string_equal(text, "42[\"e\",1]");
+    client_vanish(&cl);
+    loop_fake_run(&core.loop);
+    assert_int_equal(metrics->parked, 0);
+    close_core(&talker);
+}
+
+static void trails_are_inserted_into_frames_of_every_length(void **state)
+{
+    static const size_t lengths[] = {3, 100, 121, 122, 125, 126, 65520, 65535, 65536, 70000};
+    const struct slice trail = SLICE(".AAAAtag1B");
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+        struct buf text = BUF_INIT, frames = BUF_INIT, ret = BUF_INIT, want = BUF_INIT;
+        while (text.n < lengths[i] - 2)
+            buf_append_char(&text, 'x');
+        struct slice head = buf_slice(&text);
+        ws_frame_append(&frames, WS_TEXT, SLICE("before"));
+        ws_frame_append(&want, WS_TEXT, SLICE("before"));
+        const uint32_t start = (uint32_t)frames.n;
+        struct buf with = BUF_INIT;
+        buf_append(&with, head);
+        buf_append(&with, trail);
+        buf_append(&with, SLICE("\"]"));
+        buf_append(&text, SLICE("\"]"));
+        ws_frame_append(&frames, WS_TEXT, buf_slice(&text));
+        ws_frame_append(&want, WS_TEXT, buf_slice(&with));
+        ws_frame_append(&frames, WS_BINARY, SLICE("bytes"));
+        ws_frame_append(&want, WS_BINARY, SLICE("bytes"));
+        sio_trail_insert(buf_slice(&frames), &start, 1, trail, &ret);
+        assert_true(slice_eq(buf_slice(&ret), buf_slice(&want)));
+        buf_fini(&text);
+        buf_fini(&frames);
+        buf_fini(&ret);
+        buf_fini(&want);
+        buf_fini(&with);
+    }
+}
+
+static void offsets_are_read_as_they_were_written(void **state)
+{
+    static const uint64_t numbers[] = {1, 63, 64, 4095, 4096, 1ull << 40};
+    struct position at, got;
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        struct buf b = BUF_INIT;
+        at = (struct position){numbers[i], "Qn4wXk2_"};
+        sio_offset_append(&b, SLICE("lobby"), &at);
+        sio_offset_append(&b, SLICE("hall"), &(struct position){0});
+        assert_int_equal(sio_offset_find(buf_slice(&b), SLICE("lobby"), &got), SIO_OFFSET_POSITION);
+        assert_true(sio_offset_is(&got, &at));
+        at.tag[3] = '?';
+        assert_false(sio_offset_is(&got, &at));
+        assert_int_equal(sio_offset_find(buf_slice(&b), SLICE("hall"), &got), SIO_OFFSET_POSITION);
+        assert_int_equal(got.offset, 0);
+        assert_int_equal(sio_offset_find(buf_slice(&b), SLICE("elsewhere"), &got), SIO_OFFSET_NOTHING);
+        b.p[5] = '"'; /* of its tag: it would be told again */
+        assert_int_equal(sio_offset_find(buf_slice(&b), SLICE("lobby"), &got), SIO_OFFSET_AMBIGUOUS);
+        buf_clear(&b);
+        sio_offset_append(&b, SLICE("lobby"), &(struct position){.offset = numbers[i]});
+        assert_null(memchr(b.p, '\0', b.n));
+        buf_fini(&b);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(several_rooms_in_one_offset),
+        cmocka_unit_test(who_is_gone_before_it_is_told_stays_parked),
+        cmocka_unit_test(what_is_no_session_of_ours_begins_anew),
+        cmocka_unit_test(without_the_option_there_is_no_pid),
+        cmocka_unit_test(trails_are_inserted_into_frames_of_every_length),
+        cmocka_unit_test(offsets_are_read_as_they_were_written),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
