@@ -29,6 +29,9 @@ struct config {
     struct strings listen, api_listen, origins, policies, jwt_keys;
     struct strings socketio_paths, socketio_namespaces, socketio_events;
     char *tls_cert, *tls_key, *broker, *node, *key_prefix, *config_file, *jwt_audience, *jwt_issuer, *api_keys;
+    char *wafer_tenants, *wafer_url, *wafer_ca;
+    struct strings wafer_hosts;
+    uint32_t wafer_url_time_s, wafer_concurrency;
     char *socketio_emitter_key, *backend_url, *backend_secret_file, *backend_ca;
     char *wechat_apps, *wechat_url, *wechat_ca;
     struct strings wechat_allow;

@@ -270,6 +270,27 @@ static enum err check_wechat(const struct config *c, struct error *reterr)
     return OK;
 }
 
+/* --- tunnels --- */
+
+static enum err check_tunnels(const struct config *c, struct error *reterr)
+{
+    const char *url = c->wafer_url;
+    if (c->wafer_tenants == NULL && (url != NULL || c->wafer_hosts.count != 0 || c->wafer_ca != NULL))
+        return fail(reterr, ERR_BAD_REQUEST, "%s without wafer-tenants: there are no tunnels",
+                    url != NULL                 ? "wafer-url"
+                    : c->wafer_hosts.count != 0 ? "wafer-host"
+                                                : "wafer-ca");
+    if (c->wafer_tenants != NULL && url == NULL && c->wafer_hosts.count == 0)
+        return fail(reterr, ERR_BAD_REQUEST,
+                    "wafer-tenants without wafer-url or wafer-host: what are URLs of tunnels to begin with?");
+    if (url == NULL)
+        return OK;
+    const char *host = strncmp(url, "wss://", 6) == 0 ? url + 6 : strncmp(url, "ws://", 5) == 0 ? url + 5 : "";
+    if (*host == '\0' || url[strcspn(url, "?# \"\\")] != '\0' || url[strlen(url) - 1] == '/')
+        return fail(reterr, ERR_BAD_REQUEST, "wafer-url: \"%.60s\" is not wss://HOST[:PORT][/PATH]", url);
+    return OK;
+}
+
 /* --- numbers that depend on each other --- */
 
 static enum err check_numbers(const struct config *c, struct error *reterr)
@@ -293,8 +314,8 @@ static enum err check_numbers(const struct config *c, struct error *reterr)
 enum err config_check(const struct config *c, struct error *reterr)
 {
     static enum err (*const checks[])(const struct config *, struct error *) = {
-        check_listen, check_tls,     check_broker, check_names,    check_origins, check_policies,
-        check_auth,   check_backend, check_wechat, check_socketio, check_numbers};
+        check_listen, check_tls,     check_broker, check_names,   check_origins,  check_policies,
+        check_auth,   check_backend, check_wechat, check_tunnels, check_socketio, check_numbers};
     for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
         enum err e = checks[i](c, reterr);
         if (e != OK)

@@ -134,6 +134,15 @@ static const struct config_option wechat[] = {
     COUNT("wechat-concurrency", wechat_concurrency, "16", 1, 1000, RESTART, "questions that one process asks WeChat at the same time, 1024 more wait"),
 };
 
+static const struct config_option tunnels[] = {
+    TEXT("wafer-tenants", wafer_tenants, NULL, RELOAD, "FILE", "JSON file with the Wafer applications whose tunnels are served here; none: there are no tunnels"),
+    TEXT("wafer-url", wafer_url, NULL, RELOAD, "URL", "what URLs of tunnels begin with: wss://app.example; none: wss:// and the Host of the request, if wafer-host has it"),
+    LIST("wafer-host", wafer_hosts, NULL, RELOAD, "HOST[:PORT]", "a host that URLs of tunnels may have; repeatable"),
+    SECONDS("wafer-url-time", wafer_url_time_s, "60s", 1, 1 * HOUR, RELOAD, "how long the URL of a tunnel may wait for its client"),
+    TEXT("wafer-ca", wafer_ca, NULL, RESTART, "FILE", "PEM file with the authorities that the certificates of business servers may be of; none: the system's"),
+    COUNT("wafer-concurrency", wafer_concurrency, "16", 1, 1000, RESTART, "callbacks that one process posts at the same time to each receiveUrl"),
+};
+
 static const struct config_option limits[] = {
     COUNT("max-connections", max_connections, "100000", 1, 10000000, RELOAD, "open connections of one process"),
     COUNT("max-connections-per-ip", max_connections_per_ip, "1000", 0, 10000000, RELOAD, "open connections of one client address and process; 0: no limit"),
@@ -182,6 +191,7 @@ const struct config_group config_groups[] = {
     {"Rooms", rooms, ARRAY_LEN(rooms)},
     {"Backend", backend, ARRAY_LEN(backend)},
     {"WeChat", wechat, ARRAY_LEN(wechat)},
+    {"Tunnels", tunnels, ARRAY_LEN(tunnels)},
     {"Limits", limits, ARRAY_LEN(limits)},
     {"Times", times, ARRAY_LEN(times)},
     {"Configuration and logs", files, ARRAY_LEN(files)},

@@ -13,6 +13,7 @@
 #include "gateway/report.h"
 #include "gateway/session.h"
 #include "gateway/trail.h"
+#include "gateway/tunnel.h"
 
 #define CLOSE_LINGER_MS 5000
 
@@ -288,6 +289,7 @@ void conn_gone(struct conn *c, const char *why)
     buf_fini(&c->early);
     ws_parser_fini(&c->parser);
     greeting_end(&c->greeting);
+    arrival_cancel(c->arrival);
     engine_end(&c->engine, why);
     if (c->session != NULL)
         session_conn_gone(c->session, why);

@@ -12,6 +12,7 @@
 #include "gateway/protocol/websocket.h"
 #include "gateway/transport.h"
 
+struct arrival;
 struct channel;
 struct engine;
 struct greeting;
@@ -32,6 +33,7 @@ struct conn {
     const struct protocol_ops *protocol; /* NULL with an engine */
     struct session *session;             /* owned by the gateway; outlives the conn. NULL while there is a greeting */
     struct greeting *greeting;           /* owned; NULL: it has said who it is */
+    struct arrival *arrival;             /* the store is asked about a tunnel's URL; NULL: it is not */
     struct ws_parser parser;
     struct buf early; /* input that came before the welcome */
     struct wheel_entry timer;

@@ -10,6 +10,7 @@
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
+#include "gateway/push.h"
 #include "gateway/session.h"
 #include "gateway/trace.h"
 #include "proto/json.h"
@@ -390,8 +391,8 @@ static void on_command(struct gateway *g, const struct envelope *e)
 
 void control_envelope(struct gateway *g, const struct envelope *e)
 {
-    if (e->kind == ENVELOPE_CONTROL)
+    if (e->kind == ENVELOPE_CONTROL && !push_command(g, e))
         on_command(g, e);
-    else
+    else if (e->kind == ENVELOPE_CONTROLLED && !push_answer(g, e))
         on_answer(g, e);
 }

@@ -13,8 +13,8 @@
 #include "gateway/event_json.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
+#include "gateway/outlet.h"
 #include "gateway/reader.h"
-#include "gateway/webhook/backend.h"
 
 #define WINDOW      256u  /* undelivered events of one shard in memory */
 #define WINDOW_ALL  4096u /* with those that were delivered before an older one */
@@ -23,13 +23,15 @@
 #define RETRY_MAX   5000u
 #define ATTEMPTS    16u /* of an event that the backend fails on while it works for others */
 #define SESSION_MAX 64u
+#define IDLE_MS     60000u     /* then connections to a business server are forgotten */
 #define BYTES_MAX   (1u << 20) /* of undelivered events of one shard in memory; one page more may come */
 
 /* The events of one session, in order; the first one is under way or to be tried. */
 struct chain {
     UT_hash_handle hh;
     struct delivery *delivery;
-    struct link ready; /* in delivery->ready: its first event may be posted */
+    struct outlet *outlet; /* of all its events */
+    struct link ready;     /* in outlet->ready: its first event may be posted */
     struct link items;
     struct timer retry;
     bool busy, waiting; /* waiting: for retry */
@@ -44,7 +46,7 @@ struct item {
     struct chain *chain;
     struct buf body, id;
     unsigned attempts;
-    uint64_t works; /* what the backend had taken when it was first tried */
+    uint64_t works; /* what the outlet had taken when it was first tried */
     uint64_t time_ms;
     char place[EVENT_PLACE_MAX + 1];
 };
@@ -62,13 +64,12 @@ struct delivery {
     struct gateway *gw;
     struct loop *loop;
     struct broker *broker;
-    struct backend *backend;
     struct delivery_config cfg;
     struct chain *chains;
-    struct link ready;
+    struct outlet *outlets; /* by whose they are */
     struct task pump;
+    struct timer sweep; /* of outlets that nothing is for */
     uint32_t under_way;
-    uint64_t taken; /* events that the backend took, ever */
     bool stopping, released;
     uint32_t unreleased; /* shards that have still to be given back */
     void (*stopped)(void *arg);
@@ -87,17 +88,31 @@ static bool full(const struct shard *s)
 
 static void on_chain_retry(struct timer *t);
 
-static struct chain *chain_get(struct delivery *d, struct slice session)
+static void on_backend_change(void *arg)
+{
+    struct delivery *d = arg;
+    loop_idle(d->loop, &d->pump, 0);
+}
+
+/* NULL: nobody is told of the event. */
+static struct chain *chain_get(struct delivery *d, const struct event_entry *e)
 {
     struct chain *c;
+    struct slice session = event_field(e, "session"), whose;
+    struct outlet *o = outlet_route(d->gw, e, &whose) ? outlet_get(&d->outlets, d->gw, whose) : NULL;
+    if (o == NULL)
+        return NULL;
     if (session.n == 0)
         session = SLICE("-");
     size_t n = session.n < SESSION_MAX ? session.n : SESSION_MAX;
     HASH_FIND(hh, d->chains, session.p, n, c);
     if (c != NULL)
-        return c;
+        return c->outlet == o ? c : NULL;
     c = xcalloc(1, sizeof *c);
     c->delivery = d;
+    c->outlet = o;
+    backend_on_change(o->backend, on_backend_change, d);
+    o->chains++;
     list_init(&c->ready);
     list_init(&c->items);
     timer_init(&c->retry, d->loop, on_chain_retry);
@@ -111,6 +126,8 @@ static void chain_free(struct chain *c)
 {
     timer_stop(&c->retry);
     list_del(&c->ready);
+    if (--c->outlet->chains == 0)
+        c->outlet->idle_ms = loop_now_ms(c->delivery->loop);
     HASH_DELETE(hh, c->delivery->chains, c);
     free(c);
 }
@@ -120,7 +137,7 @@ static void chain_ready(struct chain *c)
     struct delivery *d = c->delivery;
     if (c->busy || c->waiting || !list_empty(&c->ready) || list_empty(&c->items))
         return;
-    list_append(&d->ready, &c->ready);
+    list_append(&c->outlet->ready, &c->ready);
     loop_idle(d->loop, &d->pump, 0);
 }
 
@@ -191,20 +208,15 @@ static uint32_t delay_of(unsigned attempts)
     return delay / 2 + random_below(delay / 2 + 1);
 }
 
-/* 400, 413, 422 …: it has looked at it and will never take it. 401, 403, 404 and the like speak of how it is set up. */
-static bool refused_for_good(int status)
+static bool give_up(const struct item *i, const struct backend_result *r, bool refused)
 {
-    return status == 400 || status == 410 || status == 413 || status == 415 || status == 422;
-}
-
-static bool give_up(const struct item *i, const struct backend_result *r)
-{
-    if (r->err == OK && refused_for_good(r->status)) {
+    const struct outlet *o = i->chain->outlet;
+    if (refused) {
         metrics->events_refused++;
         LOG_PEER(WARN, "the backend refuses an event", "event=%.*s status=%d", SLICE_FMT(buf_slice(&i->id)), r->status);
         return true;
     }
-    if (i->attempts >= ATTEMPTS && i->chain->delivery->taken > i->works) {
+    if (i->attempts >= ATTEMPTS && o->taken > i->works) {
         metrics->events_refused++;
         LOG(ERROR, "the backend fails on an event again and again, and works for others: giving it up",
             "event=%.*s attempts=%u", SLICE_FMT(buf_slice(&i->id)), i->attempts);
@@ -213,32 +225,40 @@ static bool give_up(const struct item *i, const struct backend_result *r)
     return false;
 }
 
-/* Its post is over, and what the answer wanted done. */
-static void over(struct item *i, bool taken, const struct backend_result *r)
+/* Its chain goes on, if there is more in it. */
+static void settle_first(struct item *i)
 {
     struct chain *c = i->chain;
+    bool more = c->items.next->next != &c->items;
+    item_settled(i);
+    if (more)
+        chain_ready(c);
+}
+
+/* Its post is over, and what the answer wanted done. */
+static void over(struct item *i, bool taken, bool refused, const struct backend_result *r)
+{
+    struct chain *c = i->chain;
+    struct outlet *o = c->outlet;
     struct delivery *d = c->delivery;
     c->busy = false;
     d->under_way--;
+    o->under_way--;
     loop_idle(d->loop, &d->pump, 0);
     if (!taken && d->stopping && !list_empty(&i->in_shard))
         return;
     if (!taken) {
-        i->attempts += backend_closed_for_ms(d->backend) == 0;
+        i->attempts += o->backend != NULL && backend_closed_for_ms(o->backend) == 0;
         metrics->events_retried++;
-        if (r->err == OK && !refused_for_good(r->status))
+        if (r->err == OK && !refused)
             LOG_PEER(WARN, "the backend does not take an event yet", "event=%.*s status=%d",
                      SLICE_FMT(buf_slice(&i->id)), r->status);
     }
-    if (list_empty(&i->in_shard) || taken || give_up(i, r)) {
-        d->taken += taken;
+    if (list_empty(&i->in_shard) || taken || give_up(i, r, refused)) {
+        o->taken += taken;
+        metrics->callbacks_given_up += o->own && !taken;
         metrics->events_delivered += taken;
-        if (!list_empty(&c->items) && c->items.next->next != &c->items) { /* the chain goes on */
-            item_settled(i);
-            chain_ready(c);
-        } else {
-            item_settled(i);
-        }
+        settle_first(i);
         return;
     }
     uint32_t delay = delay_of(i->attempts);
@@ -251,7 +271,7 @@ static void on_acted(void *arg)
     static const struct backend_result stopped = {.err = ERR_UNAVAILABLE}, done = {.err = OK};
     struct item *i = arg;
     bool stopping = i->chain->delivery->gw->broker == NULL; /* whoever is next posts it again */
-    over(i, !stopping, stopping ? &stopped : &done);
+    over(i, !stopping, false, stopping ? &stopped : &done);
 }
 
 static void on_posted(void *arg, const struct backend_result *r)
@@ -259,38 +279,70 @@ static void on_posted(void *arg, const struct backend_result *r)
     struct item *i = arg;
     const struct chain *c = i->chain;
     const struct actions_of of = {.id = buf_slice(&i->id), .session = {c->session, c->n}};
-    bool taken = r->err == OK && r->status / 100 == 2;
-    if (!taken || !actions_of_event(c->delivery->gw, r->body, &of, on_acted, i))
-        over(i, taken, r);
+    bool refused, taken = outlet_took(c->outlet, r, &refused);
+    if (!taken || c->outlet->own || !actions_of_event(c->delivery->gw, r->body, &of, on_acted, i))
+        over(i, taken, refused, r);
 }
 
 static void post(struct delivery *d, struct chain *c)
 {
     struct item *i = list_first(&c->items, struct item, in_chain);
     if (i->attempts == 0)
-        i->works = d->taken;
+        i->works = c->outlet->taken;
     c->busy = true;
     d->under_way++;
-    backend_post(d->backend, buf_slice(&i->id), buf_slice(&i->body), on_posted, i);
+    c->outlet->under_way++;
+    outlet_post(c->outlet, buf_slice(&i->id), buf_slice(&i->body), on_posted, i);
+}
+
+/* Looked at before it is posted, and while its outlet does not work, so that what is too old does not wait for its turn with it. */
+static bool too_old(struct chain *c)
+{
+    struct item *i = list_first(&c->items, struct item, in_chain);
+    if (!outlet_gives_up(c->outlet, i->time_ms))
+        return false;
+    metrics->callbacks_given_up++;
+    LOG_PEER(WARN, "a callback of a tunnel is given up: its business server did not take it in time", "event=%.*s",
+             SLICE_FMT(buf_slice(&i->id)));
+    list_del(&c->ready);
+    settle_first(i);
+    return true;
+}
+
+static void pump_outlet(struct delivery *d, struct outlet *o)
+{
+    bool works = backend_closed_for_ms(o->backend) == 0;
+    list_for_each_safe (it, &o->ready) {
+        struct chain *c = list_entry(it, struct chain, ready);
+        if (too_old(c))
+            continue;
+        if (!works && !o->own)
+            return;
+        if (!works || o->under_way >= o->limit)
+            continue;
+        list_del(&c->ready);
+        post(d, c);
+        works = backend_closed_for_ms(o->backend) == 0;
+    }
 }
 
 static void on_pump(struct task *t)
 {
     struct delivery *d = container_of(t, struct delivery, pump);
-    while (!d->stopping && !list_empty(&d->ready) && d->under_way < d->cfg.concurrency &&
-           backend_closed_for_ms(d->backend) == 0) {
-        struct chain *c = list_first(&d->ready, struct chain, ready);
-        list_del(&c->ready);
-        post(d, c);
+    struct outlet *o, *next;
+    HASH_ITER (hh, d->outlets, o, next) {
+        if (!d->stopping)
+            pump_outlet(d, o);
     }
     if (d->stopping && d->under_way == 0)
         release_all(d);
 }
 
-static void on_backend_change(void *arg)
+static void on_sweep(struct timer *t)
 {
-    struct delivery *d = arg;
-    loop_idle(d->loop, &d->pump, 0);
+    struct delivery *d = container_of(t, struct delivery, sweep);
+    outlets_sweep(&d->outlets, IDLE_MS);
+    timer_start(t, IDLE_MS);
 }
 
 /* --- reading --- */
@@ -330,11 +382,16 @@ static void take(struct shard *s, const struct event_entry *e)
     i->shard = s;
     (void)snprintf(i->place, sizeof i->place, "%.*s", SLICE_FMT(e->id));
     buf_append(&i->id, event_field(e, "id"));
-    event_json(e, &i->body);
-    i->chain = chain_get(d, event_field(e, "session"));
+    i->chain = chain_get(d, e);
+    list_init(&i->in_chain);
     list_append(&s->items, &i->in_shard);
-    list_append(&i->chain->items, &i->in_chain);
     s->count++;
+    if (i->chain == NULL) { /* that is all that is to be done with it */
+        advance(s);
+        return;
+    }
+    outlet_body(i->chain->outlet, e, &i->body);
+    list_append(&i->chain->items, &i->in_chain);
     s->undelivered++;
     s->bytes += i->body.n;
     i->time_ms = time_of(e);
@@ -402,11 +459,10 @@ struct delivery *delivery_create(struct gateway *g, const struct delivery_config
     d->gw = g;
     d->loop = loop;
     d->broker = g->broker;
-    d->backend = g->backend;
     d->cfg = *cfg;
-    list_init(&d->ready);
     task_init(&d->pump, on_pump);
-    backend_on_change(g->backend, on_backend_change, d);
+    timer_init(&d->sweep, loop, on_sweep);
+    timer_start(&d->sweep, IDLE_MS);
     for (uint32_t i = 0; i < cfg->shards; i++) {
         struct shard *s = &d->shards[i];
         *s = (struct shard){.delivery = d, .index = i};
@@ -478,10 +534,13 @@ void delivery_destroy(struct delivery **dp)
     if (d == NULL)
         return;
     d->stopping = true;
+    timer_stop(&d->sweep);
+    outlets_stop(d->outlets);
     task_cancel(&d->pump);
     for (uint32_t i = 0; i < d->cfg.shards; i++) {
         reader_stop(&d->shards[i].reader);
         forget(&d->shards[i]);
     }
+    outlets_fini(&d->outlets);
     free(d);
 }

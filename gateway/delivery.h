@@ -1,4 +1,4 @@
-/* gateway/delivery.h: bringing the store's events to the backend. Of each shard one node at a time takes care (a lease in the store): it reads a bounded window, posts
+/* gateway/delivery.h: bringing the store's events to the backend, and those of tunnels to their business servers (gateway/outlet.h). Of each shard one node at a time takes care (a lease in the store): it reads a bounded window, posts
  * the events of each session one after another, those of different sessions at once, and tells the store up to where everything is delivered. Whoever takes over begins
  * there: what was delivered beyond it is delivered again, with the same ids. What the backend's answer wants done is done before the session's next event is posted. */
 #ifndef XD_DELIVERY_H
@@ -11,10 +11,9 @@ struct gateway;
 
 struct delivery_config {
     uint32_t shards, lease_ms;
-    uint32_t concurrency; /* events under way at once */
 };
 
-/* The gateway has its broker and its backend. */
+/* The gateway has its broker, and its backend or tunnels. */
 struct delivery *delivery_create(struct gateway *g, const struct delivery_config *cfg);
 /* Asks neither broker nor backend for anything more: they are about to be destroyed. NULL-safe. */
 void delivery_abandon(struct delivery *d);

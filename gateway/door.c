@@ -16,6 +16,7 @@
 #include "gateway/knock.h"
 #include "gateway/metrics.h"
 #include "gateway/session.h"
+#include "gateway/tunnel.h"
 #include "gateway/uri.h"
 
 /* --- tokens --- */
@@ -158,14 +159,16 @@ enum err gateway_upgrade(struct gateway *g, const struct http_request *r, struct
     struct auth_claims claims = {0};
     struct slice token = SLICE_NONE;
     bool found = false, by_token = g->cfg->auth == AUTH_JWT, by_backend = g->cfg->auth == AUTH_BACKEND;
-    bool engine = engine_path(g, r->path);
-    enum err err = engine ? OK : read_path(r->path, buffer, &id, reterr);
+    bool engine = engine_path(g, r->path), tunnel = tunnel_path(g, r->path);
+    enum err err = engine || tunnel ? OK : read_path(r->path, buffer, &id, reterr);
     if (err == OK)
         err = check_origin(g, r, reterr);
     if (err == OK && g->draining)
         err = fail(reterr, ERR_DRAINING, "this node is going away; connect again");
     if (err == OK && engine)
         return engine_upgrade(g, r, t, ret, reterr);
+    if (err == OK && tunnel)
+        return tunnel_upgrade(g, r, t, ret, reterr);
     if (err == OK && by_token)
         err = check_request(g, r, &found, &claims, reterr);
     if (err == OK && by_backend && door_token(r, &token) > 1)

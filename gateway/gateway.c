@@ -27,6 +27,7 @@
 #include "gateway/session.h"
 #include "gateway/socketio_rules.h"
 #include "gateway/trail.h"
+#include "gateway/tunnel.h"
 #include "gateway/watch.h"
 #include "gateway/webhook/backend.h"
 
@@ -173,7 +174,6 @@ static void copy_stats(struct gateway *g)
     metrics->backend_down = s->open;
     metrics->backend_connections = s->connections;
     metrics->backend_us = s->us_sum;
-    metrics->events_lag_ms = delivery_lag_ms(g->delivery);
 }
 
 static void on_tick(struct timer *t)
@@ -188,6 +188,8 @@ static void on_tick(struct timer *t)
     metrics->broker = g->broker->stats;
     if (g->backend != NULL)
         copy_stats(g);
+    if (g->delivery != NULL)
+        metrics->events_lag_ms = delivery_lag_ms(g->delivery);
     mina_count(g);
 }
 
@@ -299,7 +301,7 @@ enum err gateway_check_backend(const struct config *cfg, struct error *reterr)
     struct backend *b;
     enum err err = create_backend(NULL, cfg, &b, reterr);
     backend_destroy(&b);
-    return err;
+    return err != OK ? err : tunnels_check(cfg, reterr);
 }
 
 enum err gateway_reload_backend(struct gateway *g, struct error *reterr)
@@ -333,31 +335,33 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     timer_init(&g->audit, loop, audit_on_timer);
     timer_init(&g->farewell, loop, gateway_farewell);
     bool ready = auth_create(cfg, &g->auth, reterr) == OK && api_keys_create(cfg, &g->api_keys, reterr) == OK &&
-                 create_backend(loop, cfg, &g->backend, reterr) == OK && mina_open(g, reterr) == OK;
+                 create_backend(loop, cfg, &g->backend, reterr) == OK && mina_open(g, reterr) == OK &&
+                 tunnels_open(g, reterr) == OK;
     g->policies = ready ? policies_create(cfg->policies.items, cfg->policies.count, reterr) : NULL;
     g->sio_rules =
         g->policies != NULL ? sio_rules_create(cfg->socketio_events.items, cfg->socketio_events.count, reterr) : NULL;
     if (g->sio_rules != NULL)
-        g->broker = broker_create(loop,
-                                  &(struct broker_config){.url = cfg->broker,
-                                                          .node = g->node,
-                                                          .address = cfg->listen.items[0],
-                                                          .version = VERSION,
-                                                          .key_prefix = cfg->key_prefix,
-                                                          .lease_ms = cfg->lease_ms,
-                                                          .timeout_ms = cfg->redis_timeout_ms,
-                                                          .queue_bytes = cfg->redis_queue_bytes,
-                                                          .read_replicas = cfg->redis_read_replicas,
-                                                          .queue_commands = QUEUE_COMMANDS,
-                                                          .once_ttl_ms = ONCE_TTL_MS,
-                                                          .session_ttl_ms = SESSION_TTL_MS,
-                                                          .event_shards = g->reports_on ? cfg->event_shards : 0,
-                                                          .event_count = cfg->event_count,
-                                                          .event_age_s = cfg->event_age_s,
-                                                          .command_count = cfg->commands ? cfg->command_count : 0,
-                                                          .command_age_s = cfg->command_age_s,
-                                                          .user_keep_ms = cfg->user_memory_s * 1000ull},
-                                  &broker_events, g, reterr);
+        g->broker = broker_create(
+            loop,
+            &(struct broker_config){.url = cfg->broker,
+                                    .node = g->node,
+                                    .address = cfg->listen.items[0],
+                                    .version = VERSION,
+                                    .key_prefix = cfg->key_prefix,
+                                    .lease_ms = cfg->lease_ms,
+                                    .timeout_ms = cfg->redis_timeout_ms,
+                                    .queue_bytes = cfg->redis_queue_bytes,
+                                    .read_replicas = cfg->redis_read_replicas,
+                                    .queue_commands = QUEUE_COMMANDS,
+                                    .once_ttl_ms = ONCE_TTL_MS,
+                                    .session_ttl_ms = SESSION_TTL_MS,
+                                    .event_shards = g->reports_on || g->tunnels != NULL ? cfg->event_shards : 0,
+                                    .event_count = cfg->event_count,
+                                    .event_age_s = cfg->event_age_s,
+                                    .command_count = cfg->commands ? cfg->command_count : 0,
+                                    .command_age_s = cfg->command_age_s,
+                                    .user_keep_ms = cfg->user_memory_s * 1000ull},
+            &broker_events, g, reterr);
     if (g->broker == NULL) {
         sio_rules_destroy(&g->sio_rules);
         policies_destroy(&g->policies);
@@ -365,13 +369,13 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
         api_keys_unref(&g->api_keys);
         backend_destroy(&g->backend);
         mina_close(g);
+        tunnels_close(g);
         free(g);
         return NULL;
     }
-    if (g->backend != NULL)
-        g->delivery = delivery_create(g, &(struct delivery_config){.shards = cfg->event_shards,
-                                                                   .lease_ms = cfg->lease_ms,
-                                                                   .concurrency = cfg->backend_concurrency});
+    if (g->backend != NULL || g->tunnels != NULL)
+        g->delivery =
+            delivery_create(g, &(struct delivery_config){.shards = cfg->event_shards, .lease_ms = cfg->lease_ms});
     if (cfg->commands && g->broker->ops->commands != NULL)
         g->orders = orders_create(g, cfg->lease_ms);
     log_keys(g);
@@ -418,6 +422,7 @@ void gateway_destroy(struct gateway **gp)
     starts_fini(&g->starts);
     reports_abandon(g);
     abandon_sessions(g);
+    tunnels_close(g);
     task_cancel(&g->starts.next);
     assert(g->sessions == NULL);
     room_unref(g->all);

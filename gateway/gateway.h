@@ -24,10 +24,12 @@ struct delivery;
 struct emitter;
 struct namespace;
 struct orders;
+struct pushes;
 struct limits;
 struct room;
 struct session;
 struct sio_rules;
+struct tunnels;
 struct watched;
 struct wechat;
 struct wechat_apps;
@@ -62,6 +64,9 @@ struct gateway {
     struct link catchup_turns; /* returning members that wait for a read of the log */
     uint32_t catchup_reads;
     uint32_t api_reads; /* histories that the HTTP API reads */
+
+    struct tunnels *tunnels; /* NULL: none are served */
+    struct pushes *pushes;   /* the same */
 
     struct wechat *wechat;           /* NULL: nobody logs in at WeChat */
     struct wechat_apps *wechat_apps; /* the same */

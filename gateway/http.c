@@ -8,6 +8,7 @@
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
 #include "gateway/mina.h"
+#include "gateway/tunnel.h"
 #include "gateway/web/page.h"
 #include "proto/json.h"
 
@@ -114,6 +115,8 @@ void gateway_http(struct gateway *g, const struct http_request *r, struct http_e
                               .body = SLICE("{\"code\":\"bad_request\",\"message\":\"only GET and HEAD here\"}\n")});
         return;
     }
+    if (tunnel_http(g, r, x))
+        return;
     if (mina_path(r->path)) {
         mina_http(g, r, x);
         return;

@@ -95,6 +95,15 @@
     X(wechat_entered,       "counter", "clients that came in with a login code of WeChat")   \
     X(wechat_checks,        "counter", "logins it has found good")                           \
     X(wechat_refused,       "counter", "requests to it that were answered with a return code other than 0") \
+    X(tunnels,              "gauge",   "open tunnels of Wafer applications")                 \
+    X(tunnel_urls,          "counter", "URLs of tunnels given out")                          \
+    X(tunnel_messages,      "counter", "messages that clients of tunnels sent")              \
+    X(tunnel_refused,       "counter", "requests to /get/wsurl and /ws/push that were answered with a code other than 0") \
+    X(tunnel_pushes,        "counter", "packets pushed by business servers (/ws/push)")      \
+    X(pushes_told,          "counter", "envelopes to other nodes for them")                  \
+    X(pushes_unreached,     "counter", "tunnels that a push did not reach because their node did not answer") \
+    X(receivers,            "gauge",   "receiveUrls that this node posts callbacks of tunnels to") \
+    X(callbacks_given_up,   "counter", "callbacks of tunnels that a business server refused, or did not take in time") \
     X(events_dropped,       "counter", "events of sessions given up because the store would not take them") \
     X(api_requests,         "counter", "requests to the HTTP API (/api/v1)")                 \
     X(api_refused,          "counter", "requests to the server API without a good key")      \
@@ -132,6 +141,9 @@
     X(DROP_VOLATILE, "volatile")                                                                                       \
     X(DROP_EMITTER, "emitter")                                                                                         \
     X(DROP_NOTICES, "notices_held")                                                                                    \
+    X(DROP_TUNNEL_URL, "tunnel_url")                                                                                   \
+    X(DROP_TUNNELS, "max_tunnels")                                                                                     \
+    X(DROP_TUNNEL_PACKET, "tunnel_packet")                                                                             \
     X(DROP_UNAVAILABLE, "unavailable")                                                                                 \
     X(DROP_DRAINING, "draining")
 

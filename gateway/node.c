@@ -13,6 +13,7 @@
 #include "gateway/metrics.h"
 #include "gateway/mina.h"
 #include "gateway/net/net.h"
+#include "gateway/tunnel.h"
 
 #define SPARE_FILES 64u /* sockets to the store, listeners, logs */
 
@@ -98,6 +99,8 @@ static void on_reload_signal(void *arg)
         LOG(ERROR, "token keys not reloaded: the old ones stay", "why=%s", log_q(slice_str(error.text)));
     if (gateway_reload_api_keys(n->gateway, &error) != OK)
         LOG(ERROR, "API keys not reloaded: the old ones stay", "why=%s", log_q(slice_str(error.text)));
+    if (tunnels_reload(n->gateway, &error) != OK)
+        LOG(ERROR, "tenants of tunnels not reloaded: the old ones stay", "why=%s", log_q(slice_str(error.text)));
     if (mina_reload(n->gateway, &error) != OK)
         LOG(ERROR, "WeChat apps not reloaded: the old ones stay", "why=%s", log_q(slice_str(error.text)));
     if (!n->cfg->insecure && net_reload_tls(n->net, &error) != OK)

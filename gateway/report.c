@@ -14,6 +14,7 @@
 #include "gateway/policy.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
+#include "gateway/tunnel.h"
 
 #define FIELDS      14
 #define ID_TAG      8
@@ -99,6 +100,8 @@ static void on_appended(void *arg, const struct broker_result *result)
     } else if (result->err == OK) {
         delivery_kick(g->delivery, s->sid);
         drop_first(q);
+        if (s->tunnel != NULL)
+            tunnel_reported(s);
     }
     if (g->broker == NULL) {
         /* reports_abandon() follows */
@@ -206,6 +209,17 @@ static struct report *report_new(struct session *s, const char *type, const stru
     return r;
 }
 
+static struct slice whose(const struct session *s)
+{
+    return s->tunnel != NULL ? slice_str(s->tunnel->whose) : SLICE_NONE;
+}
+
+/* The business server of a tunnel hears of it whether or not anybody else hears of anything. */
+static bool reported(const struct session *s)
+{
+    return s->gw->reports_on || s->tunnel != NULL;
+}
+
 static void connect_report(struct session *s, bool again)
 {
     const struct event_field fields[] = {
@@ -215,13 +229,14 @@ static void connect_report(struct session *s, bool again)
         {SLICE("origin"), slice_str(s->origin)},
         {SLICE("attributes"), s->grant != NULL ? buf_slice(&s->grant->claims.attributes) : SLICE_NONE},
         {SLICE("reason"), again ? SLICE("restored") : SLICE_NONE},
+        {SLICE("tunnel"), whose(s)},
     };
     enqueue(report_new(s, "connect", fields, ARRAY_LEN(fields)));
 }
 
 void report_begin(struct session *s)
 {
-    if (!s->gw->reports_on || s->reports != NULL)
+    if (!reported(s) || s->reports != NULL)
         return;
     s->reports = xcalloc(1, sizeof *s->reports);
     s->reports->session = s;
@@ -231,7 +246,7 @@ void report_begin(struct session *s)
 
 void report_connect(struct session *s)
 {
-    if (!s->gw->reports_on || s->reports != NULL || s->conn == NULL)
+    if (!reported(s) || s->reports != NULL || s->conn == NULL)
         return;
     report_begin(s);
     connect_report(s, false);
@@ -243,9 +258,15 @@ void report_connect_again(struct session *s)
         connect_report(s, true);
 }
 
+void report_tunnel_message(struct session *s, struct slice content)
+{
+    const struct event_field fields[] = {{SLICE("tunnel"), whose(s)}, {SLICE("content"), content}};
+    enqueue(report_new(s, "message", fields, ARRAY_LEN(fields)));
+}
+
 static bool wanted(const struct session *s, const struct policy *policy, enum policy_event what)
 {
-    return s->reports != NULL && (policy->events & BIT(what)) != 0;
+    return s->reports != NULL && s->gw->reports_on && (policy->events & BIT(what)) != 0;
 }
 
 void report_join(struct member *m)

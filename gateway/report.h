@@ -36,6 +36,9 @@ void report_connect_again(struct session *s);
 void report_join(struct member *m);
 void report_leave(const struct member *m);
 
+/* What the client of a tunnel has said to its business server. */
+void report_tunnel_message(struct session *s, struct slice content);
+
 /* A message that was not published yet; NULL when policy does not want it. Borrows nothing. */
 struct report *report_message_new(struct session *s, struct slice room, const struct command *c);
 /* It is published: completes when the store has the report, or could not take it for now; then it is told again all the same. */

@@ -22,6 +22,7 @@
 #include "gateway/request.h"
 #include "gateway/room.h"
 #include "gateway/secret.h"
+#include "gateway/tunnel.h"
 #include "gateway/uri.h"
 #include "gateway/watch.h"
 
@@ -76,6 +77,7 @@ void session_unref(struct session *s)
     resume_free(s->wish);
     grant_destroy(&s->grant);
     reports_free(s->reports);
+    tunnel_free(&s->tunnel);
     free(s->agent);
     free(s->origin);
     free(s);
@@ -183,6 +185,8 @@ static void on_put(void *arg, const struct broker_result *r)
         if (s->refused) {
             ; /* it has been told, and is being closed */
         } else if (r->err == OK) {
+            if (s->tunnel != NULL) /* whoever hears of it may push at once: it is to be found by then */
+                report_connect(s);
             welcome(s);
         } else {
             start_end(&s->gw->starts, &s->start);
@@ -233,8 +237,9 @@ void session_put(struct session *s)
                                  .watches = watches.n != 0     ? buf_slice(&watches)
                                             : s->watches_noted ? SLICE("")
                                                                : SLICE_NONE,
+                                 .tunnel = s->tunnel != NULL ? slice_str(s->tunnel->whose) : SLICE_NONE,
                                  .connected_ms = s->connected_ms,
-                                 .resume_window_ms = gateway_resume_window_s(s->gw) * 1000u},
+                                 .resume_window_ms = s->tunnel != NULL ? 0 : gateway_resume_window_s(s->gw) * 1000u},
         on_put, s);
     buf_fini(&watches);
 }
@@ -254,7 +259,7 @@ void session_opened_part(struct session *s)
         recover_begin(s);
         return;
     }
-    if (!s->may_resume)
+    if (!s->may_resume && s->tunnel == NULL)
         report_connect(s);
     session_put(s);
 }
@@ -310,11 +315,8 @@ static char *told(struct slice s)
     return s.n != 0 ? xstrndup(s.p, s.n < TOLD_MAX ? s.n : TOLD_MAX) : NULL;
 }
 
-void session_open(struct conn *c, const struct http_request *r, struct slice user, struct grant *grant)
+static void begin(struct session *s, struct conn *c, const struct http_request *r, struct grant *grant)
 {
-    char sid[SID_LEN + 1];
-    random_id(sid, SID_LEN);
-    struct session *s = session_new(c->gw, c->channel != NULL ? slice_str(c->channel->sid) : slice_str(sid), user);
     random_id(s->token, TOKEN_LEN);
     grant_attach(grant, s);
     s->agent = told(r->user_agent);
@@ -328,6 +330,20 @@ void session_open(struct conn *c, const struct http_request *r, struct slice use
         s->may_resume = s->wish != NULL;
     }
     start_begin(&c->gw->starts, &s->start, s->may_resume);
+}
+
+void session_open(struct conn *c, const struct http_request *r, struct slice user, struct grant *grant)
+{
+    char sid[SID_LEN + 1];
+    random_id(sid, SID_LEN);
+    begin(session_new(c->gw, c->channel != NULL ? slice_str(c->channel->sid) : slice_str(sid), user), c, r, grant);
+}
+
+void session_open_tunnel(struct conn *c, const struct http_request *r, struct tunnel *tunnel)
+{
+    struct session *s = session_new(c->gw, slice_str(tunnel->sid), SLICE_NONE);
+    s->tunnel = tunnel;
+    begin(s, c, r, NULL);
 }
 
 struct session *session_adopt(struct session *asking, struct slice sid, struct slice user, struct resume *resume)
@@ -420,6 +436,10 @@ void session_frame(struct session *s, struct slice frame, bool binary)
     struct arena arena;
     struct command command = {0};
     struct error error = {0};
+    if (s->tunnel != NULL) {
+        tunnel_frame(s, frame, binary);
+        return;
+    }
     bool undecided = s->may_resume;
     s->may_resume = false;
     arena_init(&arena, FRAME_ARENA);
@@ -488,7 +508,7 @@ static void leave_store(struct session *s)
 
 void session_conn_gone(struct session *s, const char *why)
 {
-    bool park = s->conn->keep && s->state == SESSION_ACTIVE && gateway_resume_window_s(s->gw) != 0;
+    bool park = s->conn->keep && s->tunnel == NULL && s->state == SESSION_ACTIVE && gateway_resume_window_s(s->gw) != 0;
     LOG(INFO, "session closed", "session=%s user=%s peer=%s why=%s parked=%s", s->sid, log_q(s->user), s->conn->ip, why,
         park ? "yes" : "no");
     s->conn = NULL;

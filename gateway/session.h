@@ -18,6 +18,7 @@ struct gateway;
 struct grant;
 struct request;
 struct resume;
+struct tunnel;
 struct watch;
 
 /* OPENING: being put into the store, or being adopted from it. ACTIVE: welcomed. PARKING: no connection any more; the store is being told that it may come back.
@@ -77,12 +78,16 @@ struct session {
     struct reports *reports; /* what the backend is to hear of it; NULL: nothing (yet); owned */
     struct link asks;        /* publishes that the backend decides about, oldest first */
     uint64_t emission;       /* the last one for which it was looked at (gateway/emit.c) */
+    struct tunnel *tunnel;   /* it is one; NULL: it is not; owned */
     struct grant *grant;     /* what its token lets it do; NULL with --auth open; owned */
 };
 
 /* A session for a fresh connection. Its own rooms ($all, $user:…) are joined first, then the store learns of it, then the client is welcomed: so
  * nothing that is sent to it from the moment others can find it is lost. Of r only what the client says of itself is used. Takes `grant`. */
 void session_open(struct conn *c, const struct http_request *r, struct slice user, struct grant *grant);
+
+/* The same for a tunnel, whose session has its name already. Takes `tunnel`. */
+void session_open_tunnel(struct conn *c, const struct http_request *r, struct tunnel *tunnel);
 
 /* A session that the store has given to this node takes over the connection of the one that asked for it; that one ends. Takes `resume`. */
 struct session *session_adopt(struct session *asking, struct slice sid, struct slice user, struct resume *resume);

@@ -157,10 +157,14 @@ static void put_request(const struct backend *b, struct slice id, struct slice b
     uint64_t time_s = loop_wall_ms(b->loop) / 1000;
     buf_printf(ret,
                "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: xindao/%s\r\nContent-Type: application/json\r\n"
-               "Content-Length: %zu\r\nXindao-Id: %.*s\r\nXindao-Timestamp: %" PRIu64 "\r\nXindao-Signature: ",
-               b->url.target, b->url.authority, b->cfg.version, body.n, SLICE_FMT(id), time_s);
-    webhook_sign(&b->keys, time_s, body, ret);
-    buf_append_str(ret, "\r\n\r\n");
+               "Content-Length: %zu\r\nXindao-Id: %.*s\r\n",
+               b->url.target, b->url.authority, b->cfg.version, body.n, SLICE_FMT(id));
+    if (b->keys.count != 0) {
+        buf_printf(ret, "Xindao-Timestamp: %" PRIu64 "\r\nXindao-Signature: ", time_s);
+        webhook_sign(&b->keys, time_s, body, ret);
+        buf_append_str(ret, "\r\n");
+    }
+    buf_append_str(ret, "\r\n");
     buf_append(ret, body);
 }
 
@@ -217,7 +221,7 @@ struct backend *backend_create(struct loop *loop, const struct backend_config *c
     bool ok = webhook_url_parse(cfg->url, &b->url, &why) == OK;
     if (!ok)
         fail(reterr, why.code, "backend-url: %.150s", why.text);
-    ok = ok && webhook_keys_read(cfg->secret_file, &b->keys, reterr) == OK;
+    ok = ok && (cfg->secret_file == NULL || webhook_keys_read(cfg->secret_file, &b->keys, reterr) == OK);
     if (ok && b->url.tls)
         ok = (b->tls = tls_client_create(
                   &(struct tls_client_config){.ca = cfg->ca, .ca_name = "backend-ca", .ca_hint = "backend-ca"},
@@ -252,5 +256,5 @@ void backend_destroy(struct backend **bp)
 
 enum err backend_reload(struct backend *b, struct error *reterr)
 {
-    return webhook_keys_read(b->cfg.secret_file, &b->keys, reterr);
+    return b->cfg.secret_file != NULL ? webhook_keys_read(b->cfg.secret_file, &b->keys, reterr) : OK;
 }

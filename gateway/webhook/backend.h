@@ -17,7 +17,7 @@ struct backend;
 
 /* All borrowed while the backend lives. */
 struct backend_config {
-    const char *url, *secret_file, *ca; /* ca may be NULL */
+    const char *url, *secret_file, *ca; /* secret_file: NULL: requests are not signed by headers; ca may be NULL */
     const char *version;                /* for User-Agent */
     uint32_t connections, waiting, timeout_ms;
 };

@@ -226,7 +226,7 @@ export class Cluster {
       if (proxy) options.flags = ['--proxy-protocol', 'optional', ...(options.flags ?? [])];
       await Promise.all(Array.from({ length: gateways }, (_, i) => c.add(`gw${i + 1}`, options)));
       c.gateways.sort((a, b) => a.name.localeCompare(b.name));
-      if (proxy) await c.#startProxy();
+      if (proxy) await c.startProxy();
     } catch (e) {
       await c.stop().catch(() => {});
       throw e;
@@ -240,8 +240,9 @@ export class Cluster {
     return g;
   }
 
-  async #startProxy() {
-    this.proxyPort = await freePort();
+  /** HAProxy in front of the first two gateways. */
+  async startProxy(port) {
+    this.proxyPort = port ?? await freePort();
     const [a, b] = this.gateways;
     this.proxy = new Process('haproxy', 'haproxy', ['-db', '-f', join(ROOT, 'deploy/haproxy.cfg')], {
       env: { LB_BIND: `127.0.0.1:${this.proxyPort}`, LB_MAXCONN: '500', LB_SERVER_1: `127.0.0.1:${a.port}`, LB_SERVER_2: `127.0.0.1:${b.port}` },
