@@ -23,7 +23,7 @@ describe('webhooks', { timeout: 180000 + 4 * OUTAGE_MS }, () => {
   });
   after(async () => { await cluster.stop(); await backend.stop(); });
 
-  const ended = session => until(() => backend.of(session).some(e => e.type === 'disconnect'), { what: `${session} to have disconnected` });
+  const ended = session => until(() => backend.events.some(e => e.session === session && e.type === 'disconnect'), { what: `${session} to have disconnected`, ms: 30000 + 4 * OUTAGE_MS });
 
   it('a session\'s life arrives signed, over TLS, in order, as JSON', async () => {
     const room = unique('chat'), c = await cluster.client(0, 'alice');
