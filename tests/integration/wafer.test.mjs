@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import WebSocket from 'ws';
-import { Cluster, request } from './lib/cluster.mjs';
+import { Cluster } from './lib/cluster.mjs';
 import { Chat, HOST, KEY, Talker, md5, sha1 } from './lib/wafer.mjs';
 import { freePort, sleep, until } from './lib/wait.mjs';
 
