@@ -1,12 +1,14 @@
 // recovery.test.mjs: connection state recovery of socket.io-client 4.8: the cut connection, the other node, the dead node, the ban in between, several rooms at once
 import { after, afterEach, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
+import { Emitter } from '@socket.io/redis-emitter';
+import IORedis from 'ioredis';
 import { Cluster } from './lib/cluster.mjs';
 import { unique } from './lib/client.mjs';
 import { Sockets, ask, events, io2, io4 } from './lib/sockets.mjs';
 import { sleep, until, within, PATIENCE_MS } from './lib/wait.mjs';
 
-const FLAGS = ['--socketio-recovery', 'on', '--resume-window', '60s', '--lease', '2s', '--redis-timeout', '1s', '--socketio-namespace', '/admin',
+const FLAGS = ['--socketio-recovery', 'on', '--socketio-emitter', 'classic', '--resume-window', '60s', '--lease', '2s', '--redis-timeout', '1s', '--socketio-namespace', '/admin',
   '--policy', 'bare-* retain-count=0', '--policy', 'short-* retain-count=3'];
 const BACK = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 50, randomizationFactor: 0 };
 
@@ -55,6 +57,24 @@ describe('connection state recovery', { timeout: 120000 }, () => {
     assert.deepEqual([...got].sort((x, y) => x - y), numbers(1, 50), 'everything once');
     for (const which of [i => odd(i), i => !odd(i)]) assert.deepEqual(got.filter(which), numbers(1, 50).filter(which), 'in order');
     assert.equal((await w.call({ type: 'presence', room: a })).total, 2);
+  });
+
+  it('what emitters say past the log, texts too, takes nobody\'s place away', async () => {
+    const [a, b] = [unique(), unique()], w = await talker(a, b), s = await sockets.connected(io4, 0, '/', BACK), redis = new IORedis(cluster.redis.port, '127.0.0.1'), io = new Emitter(redis);
+    for (const r of [a, b]) await ask(s, 'join', r);
+    for (const i of numbers(1, 6)) await w.publish(i % 2 ? a : b, i, { event: 'n' });
+    await until(() => events(s, 'n').length === 6, { what: 'six' });
+    await until(() => { io.to(a).emit('note', 'a text, no offset'); io.emit('note', 'another'); return events(s, 'note').length > 2; }, { what: 'the emitter' });
+    redis.disconnect();
+    const back = again(s);
+    cut(s);
+    await w.publish(a, 7, { event: 'n' });
+    await w.publish(b, 8, { event: 'n' });
+    await back;
+    assert.equal(s.recovered, true);
+    await until(() => events(s, 'n').length === 8, { what: 'what was missed' });
+    assert.deepEqual([...said(s, 'n')].sort(), numbers(1, 8));
+    assert.ok(said(s, 'note').every(text => text === 'a text, no offset' || text === 'another'));
   });
 
   it('the other node, and a node that is killed', async () => {
