@@ -1,4 +1,4 @@
-// api-random.test.mjs: many requests made up from docs/openapi.yaml, some nearly right, most wrong: whatever comes, no 5xx, no crash, always JSON. SEED=N repeats a run
+// api-random.test.mjs: many requests made up from docs/openapi.yaml, some nearly right, most wrong: whatever comes, no 5xx, no crash, always JSON, and every operation has been done. SEED=N makes up the same requests again
 import { after, before, it } from 'node:test';
 import assert from 'node:assert/strict';
 import { createHash, randomInt } from 'node:crypto';
@@ -6,13 +6,15 @@ import https from 'node:https';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cluster, ROOT } from './lib/cluster.mjs';
+import { operations } from './lib/openapi.mjs';
 
-const ADMIN = 'xdk_random_admin_0123456789abcdef', READER = 'xdk_random_reader_0123456789abcdef', REQUESTS = 1500;
+const ADMIN = 'xdk_random_admin_0123456789abcdef', READER = 'xdk_random_reader_0123456789abcdef', REQUESTS = 2500;
 const seed = Number(process.env.SEED ?? randomInt(2 ** 31));
 const sha256 = key => createHash('sha256').update(key).digest('hex');
 
-/** mulberry32 */
-let state = seed;
+/** mulberry32; each request has a state of its own, so that it is the same whatever came before it. */
+let state = 0;
+const begin = n => { state = (seed + Math.imul(n, 0x9e3779b1)) | 0; };
 function random() {
   state = (state + 0x6d2b79f5) | 0;
   let t = Math.imul(state ^ (state >>> 15), 1 | state);
@@ -20,18 +22,6 @@ function random() {
   return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
 }
 const below = n => Math.floor(random() * n), pick = list => list[below(list.length)], chance = p => random() < p;
-
-function routes() {
-  const found = [];
-  let path;
-  for (const line of readFileSync(join(ROOT, 'docs/openapi.yaml'), 'utf8').split('\n')) {
-    path = line.match(/^ {2}(\/\S*):$/)?.[1] ?? path;
-    const method = line.match(/^ {4}(get|put|post|patch|delete):$/)?.[1];
-    if (method) found.push([method.toUpperCase(), path]);
-    if (line.startsWith('components:')) break;
-  }
-  return found;
-}
 
 const NAMES = () => pick(['lobby', 'alice', 'a', '$all', '$user:alice', '', ' ', '%', '%zz', '%00', '%2F', '%2e%2e', '..', '%ff', '你好', 'x'.repeat(300), '*', '{}', 'null', '-1', session, session]);
 const VALUES = () => pick([null, true, 0, -1, 1e308, 7, 4000, '', 'x', 'lobby', 'alice', session, '\u0000', '\ud800', '😀', 'x'.repeat(200), [], {}, [[]], ['alice', 7], { user: 'alice' }, { users: ['alice', 'bob'] }, { session }, { sessions: [session, ''] },
@@ -62,12 +52,20 @@ function body() {
   return pick(['', '[', '{}', 'null', '"', '{"room":"lobby","data":}', '['.repeat(5000), Buffer.from([0xff, 0xfe, 0]), `{"room":"lobby","data":"${'x'.repeat(60000)}"}`]);
 }
 
+/** A request that the fuzzer begins with, as it is or with one character changed. */
+function seeded(o) {
+  let [line, ...rest] = o.seed.replaceAll('{session}', session).split('\n'), data = rest.join('\n');
+  if (chance(0.3)) data = data.replace(/./g, (c, i, all) => (i === below(all.length) ? pick(['"', '}', '0', '\u0000', '']) : c));
+  else if (chance(0.3)) line = `${line}${pick(['?', '/', '%', '&limit=0', '%ff'])}`;
+  return { method: o.method, path: `/api/v1${line.slice(o.method.length + 1)}`, data: data === '' ? undefined : data };
+}
+
 function target(path) {
-  let t = path.replace(/\{\w+\}/g, () => (chance(0.1) ? NAMES() : encodeURIComponent(NAMES().replace(/%/g, ''))));
+  let t = path.replace('{offset}', () => pick(['1', '2', '0', '-1', 'x', '99999'])).replace(/\{\w+\}/g, () => (chance(0.1) ? NAMES() : encodeURIComponent(NAMES().replace(/%/g, ''))));
   t = t.replace(/[^!-~]/g, c => encodeURIComponent(c));
   if (chance(0.05)) t += pick(['/', '//', '/x', '?']);
   const query = [];
-  while (chance(0.4)) query.push(`${pick(['limit', 'cursor', 'after', 'before', 'room', 'user', 'node', 'reason', 'code', 'reconnect_after', 'token'])}=${chance(0.2) ? pick(['%', '%00', '%ff', '']) : encodeURIComponent(pick(['1', '0', '1000', '1001', '-1', 'x', 'lobby', 'alice', '9007199254740991', '1:0', '0:99999', '18446744073709551616']))}`);
+  while (chance(0.4)) query.push(`${pick(['limit', 'cursor', 'after', 'before', 'room', 'user', 'node', 'reason', 'code', 'reconnect_after', 'token', 'session'])}=${chance(0.2) ? pick(['%', '%00', '%ff', '']) : encodeURIComponent(pick(['1', '0', '1000', '1001', '-1', 'x', 'lobby', 'alice', '9007199254740991', '1:0', '0:99999', '18446744073709551616']))}`);
   return `/api/v1${t}${query.length ? `?${query.join('&')}` : ''}`;
 }
 
@@ -96,22 +94,31 @@ function ask(g, method, path, headers, data) {
 }
 
 it(`answers whatever it is asked (SEED=${seed})`, { timeout: 120000 }, async () => {
-  const all = routes(), statuses = {}, clients = [];
-  assert.ok(all.length > 15);
-  async function one() {
-    if (chance(0.02)) {
-      const c = await pick(gateways).client('alice').catch(() => null); // she may be banned just then
+  const all = operations().map(o => ({ ...o, seed: readFileSync(join(ROOT, 'tests/fuzz/corpus/fuzz_operation', o.id), 'utf8') })), statuses = {}, done = {}, clients = [];
+
+  /** What is made up depends on the seed and n alone, but for the names of sessions: nothing is awaited before it is complete. */
+  function makeUp(n) {
+    begin(n);
+    const o = pick(all), key = random(), g = pick(gateways), newcomer = chance(0.08) && pick(['alice', 'carol']);
+    const headers = key < 0.85 ? { Authorization: `Bearer ${ADMIN}` } : key < 0.95 ? { Authorization: `Bearer ${READER}` } : pick([{}, { Authorization: 'Bearer xdk_' }, { Authorization: 'Basic eA==' }]);
+    if (chance(0.1)) headers['X-Request-Id'] = pick(['abc', 'a b', 'x'.repeat(65), '"', 'a,b']);
+    if (chance(0.4)) return { g, newcomer, headers, o, ...seeded(o) };
+    const method = chance(0.95) ? o.method : pick(['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'HEAD']);
+    return { g, newcomer, headers, o, method, path: target(o.path), data: ['POST', 'PATCH', 'PUT'].includes(method) || chance(0.05) ? body() : undefined };
+  }
+
+  async function one(n) {
+    const { g, newcomer, headers, o, method, path, data } = makeUp(n);
+    if (newcomer) {
+      const c = await g.client(newcomer).catch(() => null); // she may be banned just then
       if (c) {
         clients.push(c);
         session = c.session;
-        await c.call({ type: 'join', room: 'lobby' }).catch(() => {});
+        await ask(g, 'PUT', `/api/v1/sessions/${session}/rooms/lobby`, { Authorization: `Bearer ${ADMIN}` }); // by itself it might not
       }
     }
-    const [method, path] = chance(0.95) ? pick(all) : [pick(['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'HEAD']), pick(all)[1]];
-    const key = random(), headers = key < 0.85 ? { Authorization: `Bearer ${ADMIN}` } : key < 0.95 ? { Authorization: `Bearer ${READER}` } : pick([{}, { Authorization: 'Bearer xdk_' }, { Authorization: 'Basic eA==' }]);
-    if (chance(0.1)) headers['X-Request-Id'] = pick(['abc', 'a b', 'x'.repeat(65), '"', 'a,b']);
-    const sent = target(path), data = ['POST', 'PATCH', 'PUT'].includes(method) || chance(0.05) ? body() : undefined;
-    const r = await ask(pick(gateways), method, sent, headers, data), what = `${method} ${sent} ${String(data).slice(0, 300)}: ${r.status} ${r.text.slice(0, 300)}`;
+    const r = await ask(g, method, path, headers, data), what = `${n}: ${method} ${path} ${String(data).slice(0, 300)}: ${r.status} ${r.text.slice(0, 300)}`;
+    if (r.status === 200 && method === o.method) done[o.id] = (done[o.id] ?? 0) + 1;
     statuses[r.status] = (statuses[r.status] ?? 0) + 1;
     assert.ok(r.status < 500, what);
     assert.match(r.headers['content-type'], /^application\/json/, what);
@@ -122,8 +129,9 @@ it(`answers whatever it is asked (SEED=${seed})`, { timeout: 120000 }, async () 
     assert.match(r.headers['x-request-id'] ?? 'refused-before-routing', /^[!-~]{1,64}$/, what);
   }
   let left = REQUESTS;
-  await Promise.all(Array.from({ length: 8 }, async () => { while (left-- > 0) await one(); }));
+  await Promise.all(Array.from({ length: 8 }, async () => { while (left > 0) await one(left--); }));
   for (const status of [200, 400, 401, 403, 404]) assert.ok(statuses[status] > 0, `no ${status} among ${JSON.stringify(statuses)}`);
+  for (const o of all) assert.ok(done[o.id] > 0, `${o.id} has never been done: ${JSON.stringify(done)}`);
   for (const g of gateways) assert.equal((await g.get('/readyz')).status, 200);
   for (const c of clients) c.ws.terminate();
 });
