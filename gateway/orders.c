@@ -68,6 +68,8 @@ static uint64_t touches(const struct action *a)
 {
     const struct api_message *m = &a->message;
     uint64_t bits = 0;
+    if (a->kind == ACTION_EMIT)
+        return UINT64_MAX; /* to any rooms */
     if (m->room.n != 0)
         bits |= bit_of(SLICE_NONE, m->room);
     for (size_t i = 0; i < m->target_count; i++)

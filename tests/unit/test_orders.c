@@ -113,6 +113,21 @@ static void who_shares_a_name_waits_and_nobody_else(void **state)
     finish();
 }
 
+static void an_emit_waits_for_all_before_it(void **state)
+{
+    static const char *const commands[] = {"do publish room lobby data 1", "do emit event say data 1",
+                                           "do publish room b data 1"};
+    (void)state;
+    begin();
+    t.core.no_messages = true;
+    give(commands, ARRAY_LEN(commands));
+    expect_results("");
+    t.core.no_messages = false;
+    loop_fake_advance(&t.core.loop, 1000);
+    expect_results("1-0 ok, 2-0 ok, 3-0 ok, ");
+    finish();
+}
+
 static void stopping_waits_for_what_is_under_way(void **state)
 {
     static const char *const commands[] = {"do publish room a data 1", "do publish room a data 2"};
@@ -171,6 +186,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_shares_a_name_waits_and_nobody_else),
+        cmocka_unit_test(an_emit_waits_for_all_before_it),
         cmocka_unit_test(stopping_waits_for_what_is_under_way),
         cmocka_unit_test(whatever_is_under_way_it_can_be_destroyed),
         cmocka_unit_test(what_is_another_nodes_is_let_go),
