@@ -419,6 +419,8 @@ struct broker_ops {
     void (*control)(struct broker *b, const struct control_message *m, broker_done *done, void *arg);
     void (*control_answer)(struct broker *b, const struct control_message *m);
     void (*control_end)(struct broker *b, struct slice sid);
+    /* From now on this node hears controls for sid although no session of its has that name; until control_end. */
+    void (*control_listen)(struct broker *b, struct slice sid);
 
     /* where: which nodes have these sessions open; empty: none. control_to: a control for whatever sessions that node (m->node) has, of which m->sid is one; completes as control, and
      * ERR_UNAVAILABLE when that node does not listen. For its answer, and the control_end, all is as with control. */

@@ -468,6 +468,7 @@ static const struct broker_ops memory_ops = {
     .where = memory_where,
     .control_answer = memory_control_answer,
     .control_end = memory_control_end,
+    .control_listen = memory_control_listen,
     .session_end = memory_session_end_away,
     .away_join = memory_away_join,
     .away_leave = memory_away_leave,

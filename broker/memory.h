@@ -270,6 +270,7 @@ void memory_control_to(struct broker *b, const struct control_message *m, broker
 void memory_control_answer(struct broker *b, const struct control_message *m);
 void memory_emit(struct broker *b, const struct emit_message *m, broker_done *done, void *arg);
 void memory_control_end(struct broker *b, struct slice sid);
+void memory_control_listen(struct broker *b, struct slice sid);
 void memory_session_end_away(struct broker *b, struct slice sid, enum exit_reason reason, broker_done *done, void *arg);
 void memory_away_join(struct broker *b, struct slice sid, struct slice room, uint32_t rooms_max, broker_done *done,
                       void *arg);

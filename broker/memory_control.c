@@ -91,6 +91,12 @@ void memory_emit(struct broker *b, const struct emit_message *m, broker_done *do
     memory_request(b, run_emit, &p, done, arg)->tell = m->answered;
 }
 
+void memory_control_listen(struct broker *b, struct slice sid)
+{
+    (void)b;
+    (void)sid;
+}
+
 void memory_control_end(struct broker *b, struct slice sid)
 {
     (void)b;

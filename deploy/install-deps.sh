@@ -7,7 +7,7 @@ set -euo pipefail
 
 # "package" is satisfied by that package; "package:command" also by a command of that name from anywhere (a Node.js that is not Debian's, say).
 build_packages=(gcc libc6-dev cmake ninja-build pkg-config libev-dev libhiredis-dev libjansson-dev libprotobuf-c-dev
-    protobuf-c-compiler libssl-dev libhttp-parser-dev uthash-dev)
+    protobuf-c-compiler libssl-dev libhttp-parser-dev uthash-dev zlib1g-dev)
 unit_packages=("${build_packages[@]}" libcmocka-dev libjwt-dev redis-server)
 valkey_packages=(valkey-server) # Debian 13 only
 run_packages=(redis-server haproxy openssl curl iproute2 procps)

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/slice.h"
 
+enum sio_transports { SIO_TRANSPORTS_ALL, SIO_TRANSPORTS_WEBSOCKET, SIO_TRANSPORTS_POLLING };
 enum emitter_mode { EMITTER_OFF, EMITTER_CLASSIC };
 enum auth_mode { AUTH_OPEN, AUTH_JWT, AUTH_BACKEND };
 enum expiry_rule { EXPIRY_DISCONNECT, EXPIRY_IGNORE };
@@ -38,6 +39,7 @@ struct config {
     bool insecure, api_insecure, wechat_login, demo, events, commands, socketio, socketio_recovery;
     enum auth_mode auth;
     enum emitter_mode socketio_emitter;
+    enum sio_transports socketio_transports;
     enum expiry_rule jwt_expiry;
     enum slow_rule slow_consumer;
     enum proxy_mode proxy_protocol;
@@ -53,7 +55,7 @@ struct config {
     uint32_t user_rate, user_burst, ip_rate, ip_burst; /* the same of one user, one address, in the whole cluster */
     uint32_t handshake_timeout_s, heartbeat_s, resume_window_s, drain_time_s, jwt_leeway_s, jwt_notice_s,
         revocation_time_s;
-    uint32_t socketio_ping_interval_ms, socketio_ping_timeout_ms, socketio_connect_timeout_ms;
+    uint32_t socketio_ping_interval_ms, socketio_ping_timeout_ms, socketio_connect_timeout_ms, socketio_gzip_threshold;
     uint32_t tail_bytes, tail_total_bytes;
     uint32_t backend_timeout_ms, backend_concurrency;
     uint32_t wechat_timeout_ms, wechat_concurrency;

@@ -24,6 +24,8 @@
     (offsetof(struct config, member) / (sizeof(((struct config *)0)->member) == sizeof(unsigned) ? 1 : 0))
 
 static const char *const auth_words[] = {[AUTH_OPEN] = "open", [AUTH_JWT] = "jwt", [AUTH_BACKEND] = "backend", NULL};
+static const char *const transport_words[] = {
+    [SIO_TRANSPORTS_ALL] = "all", [SIO_TRANSPORTS_WEBSOCKET] = "websocket", [SIO_TRANSPORTS_POLLING] = "polling", NULL};
 static const char *const emitter_words[] = {[EMITTER_OFF] = "off", [EMITTER_CLASSIC] = "classic", NULL};
 static const char *const expiry_words[] = {[EXPIRY_DISCONNECT] = "disconnect", [EXPIRY_IGNORE] = "ignore", NULL};
 static const char *const slow_words[] = {
@@ -91,6 +93,8 @@ static const struct config_option backends[] = {
 static const struct config_option socketio[] = {
     BOOL("socketio", socketio, "on", RELOAD, "serve Socket.IO clients"),
     LIST("socketio-path", socketio_paths, "/socket.io/", RELOAD, "PATH", "where Socket.IO clients connect; repeatable"),
+    WORD("socketio-transports", socketio_transports, transport_words, "all", RELOAD, "all|websocket|polling", "how Socket.IO clients may connect"),
+    SIZE("socketio-gzip-threshold", socketio_gzip_threshold, "1k", 0, 64 * MIB, RELOAD, "answers of the long-polling transport from this size on are compressed; 0: none"),
     LIST("socketio-namespace", socketio_namespaces, NULL, RELOAD, "PATTERN", "namespaces there are, besides /; repeatable"),
     LIST("socketio-event", socketio_events, NULL, RELOAD, "\"PATTERN KEY=VALUE ...\"", "what events of Socket.IO clients mean; repeatable, the first match wins"),
     BOOL("socketio-recovery", socketio_recovery, "off", RESTART, "Socket.IO clients 4.6+ may take up their sessions again; their handlers see offsets as last arguments"),

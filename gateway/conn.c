@@ -10,6 +10,7 @@
 #include "gateway/gateway.h"
 #include "gateway/greeting.h"
 #include "gateway/metrics.h"
+#include "gateway/probe.h"
 #include "gateway/report.h"
 #include "gateway/session.h"
 #include "gateway/trail.h"
@@ -41,6 +42,22 @@ void conn_carry(struct conn *c, struct engine *e)
     c->state = CONN_OPEN;
     c->keep = false;
     wheel_unset(&c->timer);
+}
+
+void conn_probe(struct conn *c, struct probe *p)
+{
+    c->probe = p;
+    c->state = CONN_OPEN;
+    c->keep = false;
+    wheel_unset(&c->timer);
+}
+
+void conn_inherit(struct conn *c, struct conn *from)
+{
+    outq_move(&c->out, &from->out);
+    c->parser.max_message = from->parser.max_message;
+    c->pinged = from->pinged;
+    conn_pause(c, from->paused);
 }
 
 void conn_be_channel(struct conn *c, struct channel *ch)
@@ -290,6 +307,7 @@ void conn_gone(struct conn *c, const char *why)
     ws_parser_fini(&c->parser);
     greeting_end(&c->greeting);
     arrival_cancel(c->arrival);
+    probe_end(&c->probe);
     engine_end(&c->engine, why);
     if (c->session != NULL)
         session_conn_gone(c->session, why);
@@ -351,6 +369,8 @@ static bool on_message(void *owner, enum ws_opcode opcode, struct slice payload)
         metrics->messages_in++;
         if (c->engine != NULL) {
             engine_message(c->engine, payload, opcode == WS_BINARY);
+        } else if (c->probe != NULL) {
+            probe_message(c->probe, payload, opcode == WS_BINARY);
         } else if (c->greeting != NULL) {
             greeting_frame(c, payload, opcode == WS_BINARY);
         } else if (!c->protocol->heartbeat(payload, opcode == WS_BINARY, &answer)) {

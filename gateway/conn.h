@@ -16,6 +16,7 @@ struct arrival;
 struct channel;
 struct engine;
 struct greeting;
+struct probe;
 struct session;
 
 /* OPENING: the client has not been welcomed; what rooms send it is held back, what it sends waits. */
@@ -43,6 +44,7 @@ struct conn {
     char ip[CONN_IP_MAX];
     struct engine *
         engine; /* owned: it carries the namespaces of a Socket.IO client, and has no session itself; NULL: it does not */
+    struct probe *probe;     /* owned: it may take over an engine; NULL: it does not want to */
     struct channel *channel; /* it is one of those: its transport is the channel; NULL: it is a WebSocket */
 };
 
@@ -85,6 +87,10 @@ void conn_frame(struct conn *c, enum ws_opcode opcode, struct slice payload);
 
 /* Right after conn_create(): its messages are e's, its heartbeat too. */
 void conn_carry(struct conn *c, struct engine *e);
+/* Right after conn_create(): it is to take over an engine. */
+void conn_probe(struct conn *c, struct probe *p);
+/* It does: has to say what waits in `from`, and goes on as that was. */
+void conn_inherit(struct conn *c, struct conn *from);
 /* Right after conn_create(): what becomes of it is ch's. */
 void conn_be_channel(struct conn *c, struct channel *ch);
 

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "gateway/conn.h"
+#include "gateway/forward.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
 #include "gateway/push.h"
@@ -391,7 +392,9 @@ static void on_command(struct gateway *g, const struct envelope *e)
 
 void control_envelope(struct gateway *g, const struct envelope *e)
 {
-    if (e->kind == ENVELOPE_CONTROL && !push_command(g, e))
+    if (forward_is(e))
+        forward_envelope(g, e);
+    else if (e->kind == ENVELOPE_CONTROL && !push_command(g, e))
         on_command(g, e);
     else if (e->kind == ENVELOPE_CONTROLLED && !push_answer(g, e))
         on_answer(g, e);

@@ -142,7 +142,7 @@ static enum err read_path(struct slice path, char buffer[NAME_MAX_USER], struct 
     return OK;
 }
 
-static enum err check_origin(const struct gateway *g, const struct http_request *r, struct error *reterr)
+enum err door_origin(const struct gateway *g, const struct http_request *r, struct error *reterr)
 {
     if (origin_allowed(g->cfg, r->origin))
         return OK;
@@ -162,7 +162,7 @@ enum err gateway_upgrade(struct gateway *g, const struct http_request *r, struct
     bool engine = engine_path(g, r->path), tunnel = tunnel_path(g, r->path);
     enum err err = engine || tunnel ? OK : read_path(r->path, buffer, &id, reterr);
     if (err == OK)
-        err = check_origin(g, r, reterr);
+        err = door_origin(g, r, reterr);
     if (err == OK && g->draining)
         err = fail(reterr, ERR_DRAINING, "this node is going away; connect again");
     if (err == OK && engine)

@@ -17,6 +17,9 @@ unsigned door_token(const struct http_request *r, struct slice *ret);
 /* Counts and logs a refusal that is not auth_jwt_check()'s own, and says it. Returns ERR_UNAUTHORIZED. */
 enum err door_refuse(enum auth_refusal why, struct slice ip, struct error *reterr);
 
+/* May pages of this origin come in? If not it is counted and logged. */
+enum err door_origin(const struct gateway *g, const struct http_request *r, struct error *reterr);
+
 /* For the HTTP API: with --auth jwt a token must come in the query or the Authorization header. *ret_none: there are no tokens in this mode; otherwise
  * the caller owns *ret on OK. */
 enum err door_http(struct gateway *g, const struct http_request *r, bool *ret_none, struct auth_claims *ret,

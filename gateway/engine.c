@@ -11,6 +11,8 @@
 #include "gateway/door.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
+#include "gateway/polling.h"
+#include "gateway/probe.h"
 #include "gateway/uri.h"
 
 #define STRANGERS_MESSAGE (AUTH_TOKEN_MAX + 1024u) /* with --auth jwt, until a namespace is connected */
@@ -39,12 +41,19 @@ bool engine_path(const struct gateway *g, struct slice path)
 
 /* --- ending --- */
 
-static void protocol_error(struct engine *e, const struct error *error)
+static void drop(struct engine *e, const char *why)
+{
+    if (e->polling != NULL)
+        polling_drop(e->polling, why);
+}
+
+void engine_refuse(struct engine *e, const struct error *error)
 {
     metrics->drops[DROP_SOCKETIO]++;
     LOG_PEER(INFO, "bad socket.io input", "engine=%.6s peer=%s why=%s", e->sid, e->conn->ip,
              log_q(slice_str(error->text)));
     conn_close(e->conn, err_close_code(error->code), slice_str(err_name(error->code)));
+    drop(e, "closed");
 }
 
 void engine_end(struct engine **ep, const char *why)
@@ -57,6 +66,8 @@ void engine_end(struct engine **ep, const char *why)
     }
     entrance_end(e);
     list_del(&e->link);
+    engine_unlist(e);
+    probe_forsake(e->probe);
     timer_stop(&e->heartbeat);
     timer_stop(&e->patience);
     task_cancel(&e->work);
@@ -93,6 +104,7 @@ static void went_silent(struct engine *e)
 {
     metrics->drops[DROP_IDLE]++;
     conn_close(e->conn, 1001, SLICE("idle"));
+    drop(e, "timeout");
 }
 
 /* Revision 4: we ping. conn->pinged is cleared by anything that arrives. */
@@ -146,6 +158,7 @@ static void on_patience(struct timer *t)
         return;
     metrics->drops[DROP_HANDSHAKE_TIMEOUT]++;
     conn_close(e->conn, 1008, slice_str(err_name(ERR_TIMEOUT)));
+    drop(e, "timeout");
 }
 
 /* --- receiving --- */
@@ -158,7 +171,7 @@ static void take_message(struct engine *e, struct slice data, bool binary)
     e->assembly.max_bytes = e->gw->cfg->max_message_size;
     if (sio_assemble(&e->assembly, data, binary, &complete, &p, &error) != OK ||
         (complete && !namespace_packet(e, &p, &error)))
-        protocol_error(e, &error);
+        engine_refuse(e, &error);
 }
 
 static void take_ping(struct engine *e, struct slice data)
@@ -167,7 +180,7 @@ static void take_ping(struct engine *e, struct slice data)
     metrics->heartbeats++;
     if (e->revision == EIO_4) {
         (void)fail(&error, ERR_BAD_REQUEST, "a ping of a client that speaks Engine.IO 4: there the server pings");
-        protocol_error(e, &error);
+        engine_refuse(e, &error);
         return;
     }
     say(e, slice_eq(data, SLICE("probe")) ? SLICE("3probe") : SLICE("3"));
@@ -180,7 +193,14 @@ static void take_pong(struct engine *e)
     if (e->revision == EIO_4)
         return;
     (void)fail(&error, ERR_BAD_REQUEST, "a pong of a client that speaks Engine.IO 3: there the client pings");
-    protocol_error(e, &error);
+    engine_refuse(e, &error);
+}
+
+static void take_close(struct engine *e)
+{
+    if (e->polling != NULL)
+        polling_left(e->polling);
+    conn_close(e->conn, 1000, SLICE_NONE);
 }
 
 static void take_packet(struct engine *e, struct slice payload, bool binary)
@@ -188,14 +208,14 @@ static void take_packet(struct engine *e, struct slice payload, bool binary)
     struct eio_packet p;
     struct error error = {0};
     if (eio_parse(e->revision, payload, binary, &p, &error) != OK) {
-        protocol_error(e, &error);
+        engine_refuse(e, &error);
         return;
     }
     switch (p.type) {
     case EIO_PING: take_ping(e, p.data); break;
     case EIO_PONG: take_pong(e); break;
     case EIO_MESSAGE: take_message(e, p.data, p.binary); break;
-    case EIO_CLOSE: conn_close(e->conn, 1000, SLICE_NONE); break;
+    case EIO_CLOSE: take_close(e); break;
     case EIO_OPEN:
     case EIO_UPGRADE:
     case EIO_NOOP:
@@ -218,7 +238,7 @@ static void hold(struct engine *e, struct slice payload, bool binary)
     if (e->held.n + payload.n > (size_t)HELD_MESSAGES * e->gw->cfg->max_message_size) {
         struct error error;
         (void)fail(&error, ERR_TOO_LARGE, "%zu bytes while a namespace is being connected", e->held.n + payload.n);
-        protocol_error(e, &error);
+        engine_refuse(e, &error);
         return;
     }
     buf_append(&e->held, (struct slice){(const char *)&h, sizeof h});
@@ -244,14 +264,21 @@ static void take_held(struct engine *e)
 static void open_now(struct engine *e)
 {
     const struct config *cfg = e->gw->cfg;
-    struct buf b = BUF_INIT;
+    struct buf b = BUF_INIT, name = BUF_INIT;
     e->opened = true;
-    eio_open_append(&b, &(struct eio_open){.sid = slice_str(e->sid),
-                                           .ping_interval_ms = cfg->socketio_ping_interval_ms,
-                                           .ping_timeout_ms = cfg->socketio_ping_timeout_ms,
-                                           .max_payload = cfg->max_message_size});
+    if (e->polling != NULL)
+        polling_name_append(e->polling, &name);
+    else
+        buf_append_str(&name, e->sid);
+    eio_open_append(
+        &b, &(struct eio_open){.sid = buf_slice(&name),
+                               .ping_interval_ms = cfg->socketio_ping_interval_ms,
+                               .ping_timeout_ms = cfg->socketio_ping_timeout_ms,
+                               .max_payload = cfg->max_message_size,
+                               .upgrade = e->polling != NULL && cfg->socketio_transports == SIO_TRANSPORTS_ALL});
     conn_append(e->conn, buf_slice(&b));
     buf_fini(&b);
+    buf_fini(&name);
     if (e->revision == EIO_3) {
         timer_start(&e->heartbeat, (uint64_t)cfg->socketio_ping_interval_ms + cfg->socketio_ping_timeout_ms);
         namespace_connect(e, SLICE("/"), SLICE_NONE, SLICE_NONE);
@@ -310,29 +337,26 @@ static char *copy(struct slice s)
     return s.n != 0 ? xstrndup(s.p, s.n) : NULL;
 }
 
-static enum err check_request(const struct http_request *r, struct error *reterr)
+static enum err check_request(struct gateway *g, const struct http_request *r, struct slice *ret_token,
+                              struct error *reterr)
 {
-    bool found;
-    if (!slice_eq(uri_query(r->query, "transport", &found), SLICE("websocket")))
-        return fail(reterr, ERR_BAD_REQUEST, "the query of this WebSocket must say transport=websocket");
-    (void)uri_query(r->query, "sid", &found);
-    if (found)
-        return fail(reterr, ERR_BAD_REQUEST, "there is no session to upgrade: long-polling is not offered here");
+    *ret_token = SLICE_NONE;
+    if (g->cfg->auth == AUTH_BACKEND) /* nobody comes in unasked for */
+        return fail(reterr, ERR_UNSUPPORTED, "Socket.IO is not offered with auth backend; use auth jwt");
+    if (g->cfg->auth == AUTH_JWT && door_token(r, ret_token) > 1)
+        return door_refuse(AUTH_AMBIGUOUS, r->ip, reterr);
+    if (ret_token->n > AUTH_TOKEN_MAX)
+        return fail(reterr, ERR_TOO_LARGE, "a token of %zu bytes, at most %d allowed", ret_token->n,
+                    (int)AUTH_TOKEN_MAX);
     return OK;
 }
 
-enum err engine_upgrade(struct gateway *g, const struct http_request *r, struct transport *t, struct conn **ret,
-                        struct error *reterr)
+enum err engine_open(struct gateway *g, const struct http_request *r, struct transport *t, struct engine **ret,
+                     struct error *reterr)
 {
-    struct slice token = SLICE_NONE;
+    struct slice token;
     bool found;
-    enum err err = check_request(r, reterr);
-    if (err == OK && g->cfg->auth == AUTH_BACKEND) /* nobody comes in unasked for */
-        err = fail(reterr, ERR_UNSUPPORTED, "Socket.IO is not offered with auth backend; use auth jwt");
-    if (err == OK && g->cfg->auth == AUTH_JWT && door_token(r, &token) > 1)
-        err = door_refuse(AUTH_AMBIGUOUS, r->ip, reterr);
-    if (err == OK && token.n > AUTH_TOKEN_MAX)
-        err = fail(reterr, ERR_TOO_LARGE, "a token of %zu bytes, at most %d allowed", token.n, (int)AUTH_TOKEN_MAX);
+    enum err err = check_request(g, r, &token, reterr);
     if (err != OK)
         return err;
     struct engine *e = xcalloc(1, sizeof *e);
@@ -359,18 +383,83 @@ enum err engine_upgrade(struct gateway *g, const struct http_request *r, struct 
         e->conn->parser.max_message = STRANGERS_MESSAGE;
     metrics->engines++;
     loop_idle(g->loop, &e->work, 0); /* the response to the handshake goes first */
-    *ret = e->conn;
+    *ret = e;
     return OK;
 }
 
-/* What the official server answers when it offers no polling. */
-void engine_http(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+/* Of a connection by long-polling. If it has been upgraded already, or is about to be, there is nothing to take over. */
+static enum err upgrade(struct engine *e, const struct http_request *r, struct transport *t, struct conn **ret,
+                        struct error *reterr)
+{
+    if (e == NULL)
+        return fail(reterr, ERR_BAD_REQUEST, "there is no session of this sid to be upgraded");
+    *ret = conn_create(e->gw, t, NULL, r->ip);
+    probe_begin(*ret, e->polling != NULL && e->probe == NULL ? e : NULL);
+    return OK;
+}
+
+enum err engine_upgrade(struct gateway *g, const struct http_request *r, struct transport *t, struct conn **ret,
+                        struct error *reterr)
 {
     bool found;
-    struct buf body = BUF_INIT;
-    (void)g;
-    bool websocket = slice_eq(uri_query(r->query, "transport", &found), SLICE("websocket"));
-    eio_refusal_append(&body, websocket ? EIO_BAD_REQUEST : EIO_UNKNOWN_TRANSPORT);
-    x->respond(x, &(struct http_response){.status = 400, .content_type = "application/json", .body = buf_slice(&body)});
-    buf_fini(&body);
+    struct engine *e;
+    if (!slice_eq(uri_query(r->query, "transport", &found), SLICE("websocket")))
+        return fail(reterr, ERR_BAD_REQUEST, "the query of this WebSocket must say transport=websocket");
+    if (g->cfg->socketio_transports == SIO_TRANSPORTS_POLLING)
+        return fail(reterr, ERR_BAD_REQUEST, "WebSockets are not offered here: --socketio-transports");
+    struct slice sid = uri_query(r->query, "sid", &found);
+    if (found)
+        return upgrade(engine_find(g, sid), r, t, ret, reterr);
+    enum err err = engine_open(g, r, t, &e, reterr);
+    if (err == OK)
+        *ret = e->conn;
+    return err;
+}
+
+/* --- long-polling, and from there to a WebSocket --- */
+
+/* Of another node is what says so (polling.h). */
+struct engine *engine_find(const struct gateway *g, struct slice sid)
+{
+    struct engine *e;
+    if (sid.n > SID_LEN) {
+        if (sid.p[SID_LEN] != '.' || !slice_eq(slice_from(sid, SID_LEN + 1), slice_str(g->node)))
+            return NULL;
+        sid.n = SID_LEN;
+    }
+    HASH_FIND(hh, g->engines_by_sid, sid.p, sid.n, e);
+    return e;
+}
+
+void engine_list(struct engine *e)
+{
+    e->listed = true;
+    HASH_ADD_KEYPTR(hh, e->gw->engines_by_sid, e->sid, SID_LEN, e);
+}
+
+void engine_unlist(struct engine *e)
+{
+    if (!e->listed)
+        return;
+    e->listed = false;
+    HASH_DELETE(hh, e->gw->engines_by_sid, e);
+}
+
+void engine_unprobed(struct engine *e)
+{
+    e->probe = NULL;
+    if (e->polling != NULL)
+        polling_hurry(e->polling, false);
+}
+
+void engine_move(struct engine *e, struct conn *c)
+{
+    struct conn *old = e->conn;
+    old->engine = NULL;
+    conn_carry(c, e);
+    e->conn = c;
+    conn_inherit(c, old);
+    polling_release(&e->polling, old);
+    metrics->engine_upgrades++;
+    conn_writable(c);
 }

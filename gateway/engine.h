@@ -1,4 +1,4 @@
-/* gateway/engine.h: one Engine.IO connection: a WebSocket (struct conn) that carries the namespaces of a Socket.IO client.
+/* gateway/engine.h: one Engine.IO connection: a WebSocket, or what stands for one (polling.h), that carries the namespaces of a Socket.IO client.
  *
  * Each namespace that is connected is a session like any other, with a struct conn of its own whose transport is the channel: rooms, queues and commands know no
  * difference. What channels write goes to the WebSocket as it is, whole messages at a time; what does not fit waits in the queue of the channel's own conn. */
@@ -15,6 +15,8 @@
 
 struct conn;
 struct gateway;
+struct polling;
+struct probe;
 
 /* Clients of one revision in one namespace: they share encoded bytes. Lives as long as it has channels. */
 struct namespace
@@ -47,7 +49,10 @@ struct channel {
 struct engine {
     struct link link; /* gateway->engines */
     struct gateway *gw;
-    struct conn *conn; /* the WebSocket, which owns it */
+    struct conn *conn;       /* the WebSocket, or what is written to by long-polling; owns it */
+    UT_hash_handle hh;       /* gateway->engines_by_sid */
+    struct polling *polling; /* NULL: it is a WebSocket */
+    struct probe *probe;     /* a WebSocket that may take it over; NULL: none */
     enum eio_revision revision;
     char sid[SID_LEN + 1];
     struct timer heartbeat, patience; /* patience: for the first CONNECT */
@@ -59,7 +64,7 @@ struct engine {
     struct buf held; /* messages that came while a namespace was being connected */
     struct bucket rate;
     uint64_t pinged_ms;
-    bool opened, pinging, sid_used;
+    bool opened, pinging, sid_used, listed;
     char *agent, *origin, *token, *user; /* of the request; NULL: none */
     char *referer, *code, *appid;        /* the same */
     struct entrance *entrance;           /* a namespace waits for WeChat to say who its client is; NULL: none */
@@ -70,10 +75,26 @@ bool engine_path(const struct gateway *g, struct slice path);
 /* A WebSocket handshake for one of them, from an allowed origin. Like gateway_upgrade(). */
 enum err engine_upgrade(struct gateway *g, const struct http_request *r, struct transport *t, struct conn **ret,
                         struct error *reterr);
-/* Any other request for one of them. */
+/* Any other request for one of them (polling_http.c). */
 void engine_http(struct gateway *g, const struct http_request *r, struct http_exchange *x);
 /* This node is going away: so are connections without a session. Those with sessions go when it is the session's turn. */
 void engines_drain(struct gateway *g);
+
+/* --- for polling.c and probe.c --- */
+
+/* A new connection, whose conn is what t carries. */
+enum err engine_open(struct gateway *g, const struct http_request *r, struct transport *t, struct engine **ret,
+                     struct error *reterr);
+/* By sid: while there may be requests for it. */
+struct engine *engine_find(const struct gateway *g, struct slice sid);
+void engine_list(struct engine *e);
+void engine_unlist(struct engine *e); /* harmless when it is not */
+/* Its client has broken a rule: closes it. */
+void engine_refuse(struct engine *e, const struct error *error);
+/* c, a WebSocket, carries it from now on; nothing that waits is lost. */
+void engine_move(struct engine *e, struct conn *c);
+/* No WebSocket wants to take it over any more. */
+void engine_unprobed(struct engine *e);
 
 /* --- for conn.c --- */
 

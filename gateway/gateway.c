@@ -1,5 +1,6 @@
 /* gateway/gateway.c: one node: ties sessions, rooms, broker and policy together; ticks, retries, drains. */
 #include "gateway/gateway.h"
+#include "gateway/forward.h"
 
 #include <assert.h>
 
@@ -22,6 +23,7 @@
 #include "gateway/metrics.h"
 #include "gateway/mina.h"
 #include "gateway/orders.h"
+#include "gateway/polling.h"
 #include "gateway/report.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
@@ -327,6 +329,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     list_init(&g->rechecks);
     list_init(&g->audits);
     list_init(&g->engines);
+    list_init(&g->pollings);
     (void)snprintf(g->node, sizeof g->node, "%s", node);
     wheel_init(&g->wheel, TICK_MS, loop_now_ms(loop));
     timer_init(&g->tick, loop, on_tick);
@@ -405,6 +408,7 @@ void gateway_destroy(struct gateway **gp)
     if (g == NULL)
         return;
     g->drained = NULL;
+    pollings_abandon(g);
     delivery_abandon(g->delivery);
     orders_abandon(g->orders);
     struct broker *broker = TAKE(g->broker); /* a gateway without broker asks for nothing more */
@@ -412,6 +416,7 @@ void gateway_destroy(struct gateway **gp)
     backend_destroy(&g->backend);            /* the same */
     mina_close(g);                           /* and this */
     control_fini(g);
+    forwards_fini(g);
     act_fini(g); /* what waits to be tried again */
     broadcasts_fini(g);
     acks_fini(g);

@@ -52,8 +52,15 @@ struct gateway {
 
     struct limits *limits;
     struct starts starts;
-    struct link greetings;        /* connections that have still to say who they are */
-    struct link engines;          /* connections of Socket.IO clients */
+    struct link greetings;                     /* connections that have still to say who they are */
+    struct link engines;                       /* connections of Socket.IO clients */
+    struct engine *engines_by_sid;             /* those that began by long-polling */
+    struct link pollings;                      /* those that still are */
+    struct polling_address *polling_addresses; /* polling.c */
+    uint32_t polling_count;
+    struct forward *forwards; /* requests that were handed to other nodes, by id */
+    struct guest *guests;     /* and those that came from there */
+    uint64_t last_forward;
     struct namespace *namespaces; /* those that have somebody on this node */
     struct sio_rules *sio_rules;
     struct emitter *emitter; /* NULL: it is off */

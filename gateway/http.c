@@ -91,7 +91,9 @@ static const struct {
 
 size_t gateway_http_body_max(const struct gateway *g, const struct http_request *r)
 {
-    return slice_starts(r->path, SLICE("/api/v1/")) ? api_body_max(g, r) : 0;
+    if (slice_starts(r->path, SLICE("/api/v1/")))
+        return api_body_max(g, r);
+    return engine_path(g, r->path) ? g->cfg->max_message_size : 0;
 }
 
 bool gateway_http_overlaps(const struct http_request *r)

@@ -19,6 +19,10 @@
 #define METRIC_MAP(X)                                                                        \
     X(connections,          "gauge",   "open connections (any protocol)")                    \
     X(engines,              "gauge",   "open connections of Socket.IO clients")              \
+    X(polls,                "counter", "requests of the long-polling transport")             \
+    X(polls_forwarded,      "counter", "those that were handed to the node of their session") \
+    X(polls_served,         "counter", "those that other nodes have handed to this one")     \
+    X(engine_upgrades,      "counter", "connections that went from long-polling to a WebSocket") \
     X(sessions,             "gauge",   "sessions of this node")                              \
     X(rooms,                "gauge",   "rooms with a member on this node")                   \
     X(memberships,          "gauge",   "memberships of sessions of this node")               \

@@ -59,6 +59,14 @@ void outq_push_front(struct outq *q, struct msg *m)
     *at(q, first) = m;
 }
 
+void outq_move(struct outq *q, struct outq *from)
+{
+    for (uint32_t i = 0; i < from->count; i++)
+        outq_push(q, *at(from, i));
+    from->count = 0;
+    outq_fini(from);
+}
+
 struct slice outq_front(const struct outq *q)
 {
     if (q->count == 0)

@@ -19,6 +19,8 @@ void outq_fini(struct outq *q);
 void outq_push(struct outq *q, struct msg *m);
 /* Takes over one reference; in front of everything that has not begun. */
 void outq_push_front(struct outq *q, struct msg *m);
+/* All of `from`, of which nothing has been sent, behind what is there. */
+void outq_move(struct outq *q, struct outq *from);
 /* What to send next, empty when there is nothing. */
 struct slice outq_front(const struct outq *q);
 /* n bytes of the front were taken; the entry goes when it is finished, else it stays pinned (n may be 0: the transport has seen it). */

@@ -48,12 +48,17 @@ struct http_response {
     const char *content_type; /* NULL: application/json; charset=utf-8 */
     const char *headers;      /* extra complete header lines with CRLF, or NULL */
     struct slice body;        /* copied */
+    bool compress;            /* worth it, if the client takes gzip */
 };
 
 /* A request that waits for its response, which may come later than the call that delivered it. The core answers exactly once; gateway/net copes
  * with the client being gone by then. */
 struct http_exchange {
     void (*respond)(struct http_exchange *x, const struct http_response *r);
+    /* Set by the core, before the call that delivered the request returns, if it wants to keep it waiting for as long as it likes: called from the loop when the
+     * client has gone away. x is then invalid, and not to be answered. */
+    void (*gone)(struct http_exchange *x);
+    void *owner; /* the core's */
 };
 
 /* --- what gateway/net calls (implemented in gateway/gateway.c and gateway/conn.c) --- */

@@ -142,6 +142,12 @@ void redis_control_to(struct broker *b, const struct control_message *m, broker_
     control(redis_of(b), m, m->node, done, arg);
 }
 
+void redis_control_listen(struct broker *b, struct slice sid)
+{
+    struct redis *r = redis_of(b);
+    inbox_hold(r, session_slot(r, sid));
+}
+
 void redis_control_end(struct broker *b, struct slice sid)
 {
     struct redis *r = redis_of(b);

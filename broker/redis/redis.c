@@ -205,6 +205,7 @@ static const struct broker_ops redis_ops = {
     .where = redis_where,
     .control_answer = redis_control_answer,
     .control_end = redis_control_end,
+    .control_listen = redis_control_listen,
     .session_end = redis_session_end,
     .away_join = redis_away_join,
     .away_leave = redis_away_leave,

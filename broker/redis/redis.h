@@ -318,6 +318,7 @@ void redis_control(struct broker *b, const struct control_message *m, broker_don
 void redis_control_to(struct broker *b, const struct control_message *m, broker_done *done, void *arg);
 void redis_control_answer(struct broker *b, const struct control_message *m);
 void redis_control_end(struct broker *b, struct slice sid);
+void redis_control_listen(struct broker *b, struct slice sid);
 void redis_session_end(struct broker *b, struct slice sid, enum exit_reason reason, broker_done *done, void *arg);
 void redis_away_join(struct broker *b, struct slice sid, struct slice room, uint32_t rooms_max, broker_done *done,
                      void *arg);

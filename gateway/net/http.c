@@ -9,7 +9,8 @@
 #include "gateway/net/response.h"
 #include "gateway/net/upgrade.h"
 
-#define UNDER_WAY_MAX 32    /* requests of one connection that the core has at once */
+#define UNDER_WAY_MAX 32 /* requests of one connection that the core has at once */
+#define NEVER         UINT64_MAX
 #define BACKLOG_MAX   65536 /* bytes of answers; before they are sent nothing more is read */
 
 /* A request that the core was asked; lives until the core answers, the client's connection or not. */
@@ -18,7 +19,7 @@ struct exchange {
     struct http *http; /* NULL: nobody waits any more */
     struct link link;  /* in http->waiting */
     uint64_t end_ms;
-    bool overlaps, keep_alive, http_1_0, head;
+    bool overlaps, keep_alive, http_1_0, head, gzip;
     bool answered; /* in `response`, because an older request is not */
     struct buf response;
 };
@@ -86,7 +87,10 @@ void http_destroy(struct http **hh)
         return;
     while (!list_empty(&h->waiting)) {
         struct exchange *e = list_first(&h->waiting, struct exchange, link);
-        if (e->answered) {
+        bool waits = e->base.gone != NULL && !e->answered;
+        if (waits)
+            e->base.gone(&e->base);
+        if (waits || e->answered) {
             leave(e);
             continue;
         }
@@ -135,6 +139,7 @@ static void settle(struct exchange *e, const struct http_response *r)
         .keep_alive = e->keep_alive && !(last && s->net->draining),
         .http_1_0 = e->http_1_0,
         .head = e->head,
+        .gzip = e->gzip,
         .wall_ms = loop_wall_ms(s->net->loop),
     };
     h->used = true;
@@ -173,7 +178,8 @@ static struct exchange *enter(struct http *h, bool overlaps)
                            .overlaps = overlaps,
                            .keep_alive = q->keep_alive && q->complete && !h->close_after,
                            .http_1_0 = q->parser.http_major == 1 && q->parser.http_minor == 0,
-                           .head = q->parser.method == HTTP_HEAD};
+                           .head = q->parser.method == HTTP_HEAD,
+                           .gzip = request_list_has(request_header(q, HEADER_ACCEPT_ENCODING), "gzip")};
     list_init(&e->link);
     list_append(&h->waiting, &e->link);
     h->under_way++;
@@ -201,9 +207,17 @@ static void refuse(struct http *h, enum drop_reason reason, int status, const st
 
 /* --- asking the core --- */
 
+/* Does the core keep the newest request waiting for as long as it likes? */
+static bool patient(const struct http *h)
+{
+    return !list_empty(&h->waiting) && list_entry(h->waiting.prev, struct exchange, link)->base.gone != NULL;
+}
+
 /* Must the next request wait? */
 static bool must_wait(const struct http *h)
 {
+    if (patient(h) && !h->ready)
+        return false; /* or we would not hear of it when the client goes */
     if (h->close_after || h->ready || h->sending || h->under_way >= UNDER_WAY_MAX || backlog(h) >= BACKLOG_MAX)
         return true;
     return !list_empty(&h->waiting) && !list_entry(h->waiting.prev, struct exchange, link)->overlaps;
@@ -216,6 +230,11 @@ static void ask(struct http *h, const struct http_request *q, bool overlaps)
     if (h->under_way == 1)
         socket_deadline(s, HTTP_ANSWER_MS);
     gateway_http(s->net->gateway, q, &e->base);
+    if (h->waiting.prev == &e->link && e->base.gone != NULL && !e->answered) {
+        e->end_ms = NEVER;
+        if (h->under_way == 1)
+            wheel_unset(&s->deadline);
+    }
     request_reset(&h->request);
     socket_pause(s, must_wait(h));
 }
@@ -330,7 +349,10 @@ static void set_deadline(struct http *h)
         return;
     }
     const struct exchange *e = list_first(&h->waiting, struct exchange, link);
-    socket_deadline(s, e->end_ms > now ? e->end_ms - now : 0);
+    if (e->end_ms == NEVER)
+        wheel_unset(&s->deadline);
+    else
+        socket_deadline(s, e->end_ms > now ? e->end_ms - now : 0);
 }
 
 /* False when the connection has been upgraded: what followed the request is the core's. */
@@ -398,6 +420,8 @@ bool http_no_more(struct http *h)
 {
     if (list_empty(&h->waiting) && backlog(h) == 0)
         return false;
+    if (!list_empty(&h->waiting) && list_first(&h->waiting, struct exchange, link)->end_ms == NEVER)
+        return false; /* the core wants to know that nobody waits */
     h->close_after = true;
     socket_pause(h->socket, true);
     return true;

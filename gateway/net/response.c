@@ -6,6 +6,12 @@
 #include <time.h>
 
 #include <http_parser.h>
+#define ZLIB_CONST
+#include <zlib.h>
+
+#define GZIP_LEVEL  1         /* answers to polls are made while others wait */
+#define GZIP_WINDOW (16 + 15) /* 16: with the header of gzip */
+#define GZIP_MEMORY 8
 
 /* The Date header; made anew once per second. */
 static const char *date(uint64_t wall_ms)
@@ -25,7 +31,25 @@ static const char *date(uint64_t wall_ms)
     return text;
 }
 
-void response_append(struct buf *ret, const struct http_response *r, const struct response_context *c)
+/* False: it stays as it is. */
+static bool compress_body(struct slice body, struct buf *ret)
+{
+    z_stream z = {0};
+    if (body.n > UINT32_MAX ||
+        deflateInit2(&z, GZIP_LEVEL, Z_DEFLATED, GZIP_WINDOW, GZIP_MEMORY, Z_DEFAULT_STRATEGY) != Z_OK)
+        return false;
+    uLong bound = deflateBound(&z, (uLong)body.n);
+    z.next_in = (const Bytef *)body.p;
+    z.avail_in = (uInt)body.n;
+    z.next_out = (Bytef *)buf_reserve(ret, bound);
+    z.avail_out = (uInt)bound;
+    bool done = deflate(&z, Z_FINISH) == Z_STREAM_END && z.total_out < body.n;
+    ret->n = z.total_out;
+    (void)deflateEnd(&z);
+    return done;
+}
+
+static void append(struct buf *ret, const struct http_response *r, const struct response_context *c, bool gzip)
 {
     buf_append_str(ret, "HTTP/1.1 ");
     buf_append_u64(ret, (uint64_t)r->status);
@@ -40,6 +64,8 @@ void response_append(struct buf *ret, const struct http_response *r, const struc
     buf_append_str(ret, "\r\nX-Content-Type-Options: nosniff\r\n");
     if (r->headers == NULL || strcasestr(r->headers, "cache-control:") == NULL)
         buf_append_str(ret, "Cache-Control: no-store\r\n");
+    if (r->compress)
+        buf_append_str(ret, gzip ? "Vary: Accept-Encoding\r\nContent-Encoding: gzip\r\n" : "Vary: Accept-Encoding\r\n");
     if (r->headers != NULL)
         buf_append_str(ret, r->headers);
     if (!c->keep_alive)
@@ -49,6 +75,17 @@ void response_append(struct buf *ret, const struct http_response *r, const struc
     buf_append_str(ret, "\r\n");
     if (!c->head)
         buf_append(ret, r->body);
+}
+
+void response_append(struct buf *ret, const struct http_response *r, const struct response_context *c)
+{
+    struct buf body = BUF_INIT;
+    struct http_response small = *r;
+    bool gzip = c->gzip && compress_body(r->body, &body);
+    if (gzip)
+        small.body = buf_slice(&body);
+    append(ret, &small, c, gzip);
+    buf_fini(&body);
 }
 
 void response_error_body(struct buf *ret, const struct error *e)

@@ -8,6 +8,7 @@
 struct response_context {
     bool keep_alive, http_1_0;
     bool head; /* leave the body out */
+    bool gzip; /* the client takes it */
     uint64_t wall_ms;
 };
 

@@ -39,7 +39,10 @@ void eio_open_append(struct buf *ret, const struct eio_open *o)
     struct frame f = frame_begin(ret, 128);
     buf_append(ret, SLICE("0{\"sid\":"));
     json_quote(ret, o->sid);
-    buf_append(ret, SLICE(",\"upgrades\":[],\"pingInterval\":"));
+    buf_append(ret, SLICE(",\"upgrades\":["));
+    if (o->upgrade)
+        buf_append(ret, SLICE("\"websocket\""));
+    buf_append(ret, SLICE("],\"pingInterval\":"));
     buf_append_u64(ret, o->ping_interval_ms);
     buf_append(ret, SLICE(",\"pingTimeout\":"));
     buf_append_u64(ret, o->ping_timeout_ms);
@@ -59,5 +62,12 @@ void eio_refusal_append(struct buf *ret, enum eio_refusal why)
         [EIO_FORBIDDEN] = "Forbidden",
         [EIO_UNSUPPORTED_VERSION] = "Unsupported protocol version",
     };
-    buf_printf(ret, "{\"code\":%d,\"message\":\"%s\"}", (int)why, texts[why]);
+    eio_refused_append(ret, why, slice_str(texts[why]));
+}
+
+void eio_refused_append(struct buf *ret, enum eio_refusal why, struct slice sentence)
+{
+    buf_printf(ret, "{\"code\":%d,\"message\":", (int)why);
+    json_quote(ret, sentence);
+    buf_append_char(ret, '}');
 }

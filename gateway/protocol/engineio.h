@@ -1,4 +1,4 @@
-/* gateway/protocol/engineio.h: Engine.IO 3 and 4 over the WebSocket transport: the packets below Socket.IO. Pure bytes.
+/* gateway/protocol/engineio.h: Engine.IO 3 and 4: the packets below Socket.IO, as the WebSocket transport has them. Pure bytes.
  *
  * A packet is a WebSocket text message: one digit, its type, then its data. Binary messages are the data of a MESSAGE; revision 3 puts a byte with the type in front. */
 #ifndef XD_ENGINEIO_H
@@ -33,6 +33,7 @@ enum eio_refusal {
 struct eio_open {
     struct slice sid;
     uint32_t ping_interval_ms, ping_timeout_ms, max_payload;
+    bool upgrade; /* to a WebSocket */
 };
 
 /* Any EIO but 4 means revision 3, as the official server has it. */
@@ -47,5 +48,7 @@ void eio_open_append(struct buf *ret, const struct eio_open *o);
 
 /* {"code":0,"message":"Transport unknown"} */
 void eio_refusal_append(struct buf *ret, enum eio_refusal why);
+/* The same with a sentence of our own. */
+void eio_refused_append(struct buf *ret, enum eio_refusal why, struct slice sentence);
 
 #endif

@@ -94,6 +94,24 @@ bool ws_close_parse(struct slice payload, int *ret_code, struct slice *ret_reaso
     return true;
 }
 
+bool ws_frame_take(struct slice *frames, enum ws_opcode *ret_opcode, struct slice *ret_payload)
+{
+    if (frames->n < 2)
+        return false;
+    uint64_t n = (uint8_t)frames->p[1] & LENGTH;
+    size_t header = n < LENGTH_16 ? 2 : n == LENGTH_16 ? 4 : 10;
+    if (frames->n < header)
+        return false;
+    if (header > 2)
+        n = get_be(frames->p + 2, header - 2);
+    if (n > frames->n - header)
+        return false;
+    *ret_opcode = (enum ws_opcode)((uint8_t)frames->p[0] & OPCODE);
+    *ret_payload = (struct slice){frames->p + header, (size_t)n};
+    *frames = slice_from(*frames, header + (size_t)n);
+    return true;
+}
+
 void ws_parser_init(struct ws_parser *w, uint32_t max_message)
 {
     *w = (struct ws_parser){.max_message = max_message};

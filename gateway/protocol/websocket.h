@@ -21,6 +21,9 @@ void ws_frame_append(struct buf *ret, enum ws_opcode opcode, struct slice payloa
 /* Appends a close frame; reason is cut to 123 bytes, at the end of a character. */
 void ws_close_append(struct buf *ret, int code, struct slice reason);
 
+/* Takes the first of complete unmasked frames, as they were appended above; false when none is left. */
+bool ws_frame_take(struct slice *frames, enum ws_opcode *ret_opcode, struct slice *ret_payload);
+
 /* Takes a stream apart into complete messages. Incoming bytes are unmasked in place. A message that lies whole in the input is handed out
  * without a copy; others are collected in `partial`, at most max_message bytes, and that memory is given back afterwards. */
 struct ws_parser {

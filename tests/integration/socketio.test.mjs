@@ -138,7 +138,7 @@ describe('Socket.IO over WebSocket', { timeout: 120000 }, () => {
     assert.equal((await cluster.redis.hash(`xd:session:{${t.id}}`)).protocol, 'socketio.v4');
     const m = await cluster.gateways[0].metrics();
     assert.equal(m.sum('xindao_engines'), 2);
-    const r = await cluster.gateways[0].get('/socket.io/?EIO=4&transport=polling');
+    const r = await cluster.gateways[0].get('/socket.io/?EIO=4&transport=tesla');
     assert.deepEqual([r.status, r.json], [400, { code: 0, message: 'Transport unknown' }]);
     sockets.close();
     await until(async () => (await cluster.gateways[0].metrics()).sum('xindao_engines') === 0, { what: 'the connections to go' });

@@ -38,6 +38,7 @@ foreign_rules='
 ev.h                | gateway/net/*
 openssl/*           | base/tls_client.c gateway/net/* gateway/auth/* gateway/doctor/* gateway/webhook/keys.c gateway/webhook/signature.c gateway/wechat/userdata.c
 http_parser.h       | gateway/net/*
+zlib.h              | gateway/net/response.c
 hiredis/*           | broker/redis/*
 *.pb-c.h            | proto/envelope.c
 jansson.h           | gateway/config*.c gateway/api*.c gateway/gift.c gateway/tenants.c gateway/auth/jwks.c gateway/wechat/apps.c

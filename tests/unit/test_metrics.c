@@ -104,7 +104,7 @@ static void check_sample(const char *line, const struct family *f)
 /* Every line is HELP, then TYPE of the same new family, or a sample of the family before. Returns the number of families. */
 static size_t check_format(void)
 {
-    static struct family seen[128];
+    static struct family seen[512];
     size_t count = 0;
     bool typed = true;
     assert_int_equal(text.p[text.n - 1], '\n');

@@ -413,7 +413,7 @@ static void open_packet(void **state)
 {
     (void)state;
     buf_clear(&out);
-    eio_open_append(&out, &(struct eio_open){SLICE("abc"), 300, 200, 1000000});
+    eio_open_append(&out, &(struct eio_open){SLICE("abc"), 300, 200, 1000000, false});
     assert_slices_eq(slice_from(buf_slice(&out), 2), SLICE("0{\"sid\":\"abc\",\"upgrades\":[],\"pingInterval\":300,"
                                                            "\"pingTimeout\":200,\"maxPayload\":1000000}"));
     buf_clear(&out);

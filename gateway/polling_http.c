@@ -1,0 +1,241 @@
+/* gateway/polling_http.c: requests of the long-polling transport: who may ask from where, what is wrong with a request, and what answers look like over HTTP. */
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "gateway/api.h"
+#include "gateway/door.h"
+#include "gateway/engine.h"
+#include "gateway/forward.h"
+#include "gateway/gateway.h"
+#include "gateway/metrics.h"
+#include "gateway/polling.h"
+#include "gateway/protocol/engineio_payload.h"
+#include "gateway/uri.h"
+
+/* A GET or POST that a session has not answered yet. */
+struct waiting {
+    struct poll poll;
+    struct gateway *gw;
+    struct http_exchange *exchange;
+    struct polling *polling; /* that is to answer; NULL while it is being opened */
+    struct forward *forward; /* or this is */
+    bool get, jsonp;
+    struct slice index, origin; /* copies, behind the struct */
+};
+
+/* --- answers --- */
+
+/* For pages of other origins: those that are allowed get their own name back, because clients 2.x ask with credentials. */
+static void cors_append(struct buf *ret, struct slice origin)
+{
+    if (origin.n == 0)
+        return;
+    buf_append(ret, SLICE("Access-Control-Allow-Origin: "));
+    buf_append(ret, origin);
+    buf_append(ret, SLICE("\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n"));
+}
+
+static void respond(struct http_exchange *x, struct slice origin, struct http_response r)
+{
+    struct buf headers = BUF_INIT;
+    if (r.headers != NULL)
+        buf_append_str(&headers, r.headers);
+    cors_append(&headers, origin);
+    buf_append_char(&headers, '\0');
+    r.headers = headers.p;
+    x->respond(x, &r);
+    buf_fini(&headers);
+}
+
+static void respond_refusal(struct http_exchange *x, struct slice origin, enum eio_refusal why)
+{
+    struct buf body = BUF_INIT;
+    eio_refusal_append(&body, why);
+    respond(x, origin,
+            (struct http_response){.status = why == EIO_FORBIDDEN ? 403 : 400,
+                                   .content_type = "application/json",
+                                   .body = buf_slice(&body)});
+    buf_fini(&body);
+}
+
+static void respond_packets(const struct waiting *w, const struct poll_answer *a)
+{
+    uint32_t threshold = w->gw->cfg->socketio_gzip_threshold;
+    struct buf script = BUF_INIT;
+    struct http_response r = {.status = 200, .body = a->body};
+    if (w->jsonp) {
+        eio_jsonp_append(&script, w->index, a->body);
+        r.body = buf_slice(&script);
+    }
+    r.content_type = a->bytes   ? "application/octet-stream"
+                     : w->jsonp ? "text/javascript; charset=UTF-8"
+                                : "text/plain; charset=UTF-8";
+    r.compress = threshold != 0 && r.body.n >= threshold;
+    respond(w->exchange, w->origin, r);
+    buf_fini(&script);
+}
+
+static void on_answer(struct poll *p, const struct poll_answer *a)
+{
+    struct waiting *w = container_of(p, struct waiting, poll);
+    if (a->status == 400)
+        respond_refusal(w->exchange, w->origin, a->reason);
+    else if (a->status != 200)
+        respond(w->exchange, w->origin, (struct http_response){.status = a->status, .content_type = "text/plain"});
+    else if (w->get)
+        respond_packets(w, a);
+    else
+        respond(w->exchange, w->origin,
+                (struct http_response){.status = 200, .content_type = "text/html", .body = a->body});
+    free(w);
+}
+
+static void on_gone(struct http_exchange *x)
+{
+    struct waiting *w = x->owner;
+    if (w->forward != NULL)
+        forward_cancel(w->forward);
+    else
+        polling_vanished(w->polling, &w->poll);
+    free(w);
+}
+
+/* --- requests --- */
+
+static struct slice put(char **at, struct slice s)
+{
+    struct slice copy = {*at, s.n};
+    if (s.n != 0)
+        memcpy(*at, s.p, s.n);
+    *at += s.n;
+    return copy;
+}
+
+static struct waiting *wait_for(struct gateway *g, const struct http_request *r, struct http_exchange *x, bool get)
+{
+    bool jsonp;
+    struct slice index = uri_query(r->query, "j", &jsonp);
+    struct waiting *w = xmalloc(sizeof *w + index.n + r->origin.n);
+    char *at = (char *)(w + 1);
+    *w = (struct waiting){.poll.answer = on_answer, .gw = g, .exchange = x, .get = get, .jsonp = jsonp};
+    w->index = put(&at, index);
+    w->origin = put(&at, r->origin);
+    x->owner = w;
+    x->gone = on_gone;
+    return w;
+}
+
+static void open_session(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+{
+    bool base64;
+    struct error error = {0};
+    struct polling *po;
+    if (g->draining) {
+        respond(x, r->origin, (struct http_response){.status = 503, .content_type = "text/plain"});
+        return;
+    }
+    struct waiting *w = wait_for(g, r, x, true);
+    (void)uri_query(r->query, "b64", &base64);
+    enum err err = polling_open(g, r, &w->poll, base64 || w->jsonp, &po, &error);
+    if (err == OK) {
+        w->polling = po;
+        return;
+    }
+    free(w);
+    x->gone = NULL;
+    struct buf body = BUF_INIT;
+    eio_refused_append(&body, EIO_FORBIDDEN, slice_str(error.text));
+    metrics->errors[err]++;
+    respond(x, r->origin,
+            (struct http_response){.status = 403, .content_type = "application/json", .body = buf_slice(&body)});
+    buf_fini(&body);
+}
+
+static void refuse(struct waiting *w, enum eio_refusal why)
+{
+    on_answer(&w->poll, &(struct poll_answer){.status = 400, .reason = why});
+}
+
+/* po NULL: no session of this node; perhaps of another. */
+static void get(struct gateway *g, struct polling *po, struct slice sid, struct waiting *w)
+{
+    if (po != NULL)
+        polling_get(po, &w->poll, w->jsonp);
+    else if ((w->forward = forward_get(g, sid, w->jsonp, &w->poll)) == NULL)
+        refuse(w, EIO_UNKNOWN_SID);
+}
+
+static void post(struct gateway *g, struct polling *po, struct slice sid, struct waiting *w,
+                 const struct http_request *r)
+{
+    struct buf payload = BUF_INIT;
+    bool bytes = !w->jsonp && slice_starts(r->content_type, SLICE("application/octet-stream"));
+    if (w->jsonp && !eio_jsonp_take(r->body, &payload)) {
+        refuse(w, EIO_BAD_REQUEST);
+    } else {
+        struct slice body = w->jsonp ? buf_slice(&payload) : r->body;
+        if (po != NULL)
+            polling_post(po, &w->poll, bytes, body);
+        else if ((w->forward = forward_post(g, sid, bytes, body, &w->poll)) == NULL)
+            refuse(w, EIO_UNKNOWN_SID);
+    }
+    buf_fini(&payload);
+}
+
+static void poll_session(struct gateway *g, const struct http_request *r, struct slice sid, struct http_exchange *x)
+{
+    bool is_get = slice_eq(r->method, SLICE("GET"));
+    struct polling *po = polling_find(g, sid);
+    if ((!is_get && !slice_eq(r->method, SLICE("POST"))) || (po == NULL && engine_find(g, sid) != NULL)) {
+        respond_refusal(x, r->origin, EIO_BAD_REQUEST);
+        return;
+    }
+    struct waiting *w = wait_for(g, r, x, is_get);
+    w->polling = po;
+    if (is_get)
+        get(g, po, sid, w);
+    else
+        post(g, po, sid, w, r);
+}
+
+/* What a browser asks before it lets a page send something that is no plain form. */
+static void preflight(const struct http_request *r, struct http_exchange *x)
+{
+    respond(x, r->origin,
+            (struct http_response){.status = 204,
+                                   .content_type = "text/plain",
+                                   .headers = "Access-Control-Allow-Methods: GET, POST\r\n"
+                                              "Access-Control-Allow-Headers: Content-Type, Authorization\r\n"
+                                              "Access-Control-Max-Age: 600\r\n"});
+}
+
+void engine_http(struct gateway *g, const struct http_request *r, struct http_exchange *x)
+{
+    bool found;
+    struct error error;
+    struct slice transport = uri_query(r->query, "transport", &found);
+    if (door_origin(g, r, &error) != OK) {
+        respond_refusal(x, SLICE_NONE, EIO_FORBIDDEN);
+        return;
+    }
+    if (slice_eq(r->method, SLICE("OPTIONS"))) {
+        preflight(r, x);
+        return;
+    }
+    metrics->polls++;
+    if (slice_eq(transport, SLICE("websocket")) && g->cfg->socketio_transports != SIO_TRANSPORTS_POLLING) {
+        respond_refusal(x, r->origin, EIO_BAD_REQUEST);
+        return;
+    }
+    if (!slice_eq(transport, SLICE("polling")) || g->cfg->socketio_transports == SIO_TRANSPORTS_WEBSOCKET) {
+        respond_refusal(x, r->origin, EIO_UNKNOWN_TRANSPORT);
+        return;
+    }
+    struct slice sid = uri_query(r->query, "sid", &found);
+    if (found)
+        poll_session(g, r, sid, x);
+    else if (slice_eq(r->method, SLICE("GET")))
+        open_session(g, r, x);
+    else
+        respond_refusal(x, r->origin, EIO_BAD_METHOD);
+}
