@@ -1,5 +1,8 @@
 /* gateway/resume.c: a client that was here before takes up its session again, on whichever node it has reached. */
 #include "gateway/resume.h"
+
+#include <stdio.h>
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "gateway/conn.h"
@@ -207,4 +210,15 @@ enum err resume_run(struct session *s, const struct command *c, struct error *re
     s->resuming = true;
     start_begin(&s->gw->starts, &r->start, true);
     return OK;
+}
+
+void session_token_hash(const struct session *s, struct slice token, char ret[SECRET_HASH_LEN + 1])
+{
+    char text[TOKEN_LEN + 1 + NAME_MAX_USER];
+    if (s->grant == NULL) {
+        secret_hash(token, ret);
+        return;
+    }
+    int n = snprintf(text, sizeof text, "%.*s %.*s", SLICE_FMT(token), SLICE_FMT(s->user));
+    secret_hash((struct slice){text, (size_t)n}, ret);
 }

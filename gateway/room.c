@@ -508,3 +508,16 @@ void room_link_up(struct room *r)
             member_start(m);
     }
 }
+
+struct member *session_member(const struct session *s, struct slice room)
+{
+    const struct room *r = room_find(s->gw, room);
+    if (r == NULL)
+        return NULL;
+    list_for_each (it, &s->members) {
+        struct member *m = list_entry(it, struct member, in_session);
+        if (m->room == r)
+            return m;
+    }
+    return NULL;
+}

@@ -196,17 +196,6 @@ static void on_put(void *arg, const struct broker_result *r)
     session_unref(s);
 }
 
-void session_token_hash(const struct session *s, struct slice token, char ret[SECRET_HASH_LEN + 1])
-{
-    char text[TOKEN_LEN + 1 + NAME_MAX_USER];
-    if (s->grant == NULL) {
-        secret_hash(token, ret);
-        return;
-    }
-    int n = snprintf(text, sizeof text, "%.*s %.*s", SLICE_FMT(token), SLICE_FMT(s->user));
-    secret_hash((struct slice){text, (size_t)n}, ret);
-}
-
 static struct slice attributes(const struct session *s)
 {
     if (s->grant == NULL)
@@ -449,19 +438,6 @@ void session_frame(struct session *s, struct slice frame, bool binary)
     arena_reset(&arena);
     if (undecided)
         command_join_granted(s); /* unless the frame was the resume that was announced */
-}
-
-struct member *session_member(const struct session *s, struct slice room)
-{
-    const struct room *r = room_find(s->gw, room);
-    if (r == NULL)
-        return NULL;
-    list_for_each (it, &s->members) {
-        struct member *m = list_entry(it, struct member, in_session);
-        if (m->room == r)
-            return m;
-    }
-    return NULL;
 }
 
 /* --- the end --- */
