@@ -341,9 +341,7 @@ static enum err check_request(struct gateway *g, const struct http_request *r, s
                               struct error *reterr)
 {
     *ret_token = SLICE_NONE;
-    if (g->cfg->auth == AUTH_BACKEND) /* nobody comes in unasked for */
-        return fail(reterr, ERR_UNSUPPORTED, "Socket.IO is not offered with auth backend; use auth jwt");
-    if (g->cfg->auth == AUTH_JWT && door_token(r, ret_token) > 1)
+    if (g->cfg->auth != AUTH_OPEN && door_token(r, ret_token) > 1)
         return door_refuse(AUTH_AMBIGUOUS, r->ip, reterr);
     if (ret_token->n > AUTH_TOKEN_MAX)
         return fail(reterr, ERR_TOO_LARGE, "a token of %zu bytes, at most %d allowed", ret_token->n,
@@ -379,7 +377,7 @@ enum err engine_open(struct gateway *g, const struct http_request *r, struct tra
     list_append(&g->engines, &e->link);
     e->conn = conn_create(g, t, NULL, r->ip);
     conn_carry(e->conn, e);
-    if (g->cfg->auth == AUTH_JWT && e->conn->parser.max_message > STRANGERS_MESSAGE)
+    if (g->cfg->auth != AUTH_OPEN && e->conn->parser.max_message > STRANGERS_MESSAGE)
         e->conn->parser.max_message = STRANGERS_MESSAGE;
     metrics->engines++;
     loop_idle(g->loop, &e->work, 0); /* the response to the handshake goes first */

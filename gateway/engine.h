@@ -67,7 +67,7 @@ struct engine {
     bool opened, pinging, sid_used, listed;
     char *agent, *origin, *token, *user; /* of the request; NULL: none */
     char *referer, *code, *appid;        /* the same */
-    struct entrance *entrance;           /* a namespace waits for WeChat to say who its client is; NULL: none */
+    struct entrance *entrance; /* a namespace waits for WeChat, or the backend, to say who its client is; NULL: none */
 };
 
 /* Is this one of the configured paths? */
@@ -123,8 +123,12 @@ void channel_close_connection(const struct channel *ch);
 /* The name of the room that all sessions of the namespace are in. */
 void channel_room_append(const struct channel *ch, struct buf *ret);
 
-/* --- namespaces.c, for engine.c --- */
+/* --- namespaces.c and entrance.c, for engine.c and each other --- */
 
+/* A session's channel, still without a session. */
+struct channel *channel_create(struct engine *e, struct slice nsp);
+/* Do sessions there outlive their connection? */
+bool namespace_recovers(const struct gateway *g, enum eio_revision revision);
 /* Connects a namespace, or tells the client why not. auth: the payload of the CONNECT, or empty; query: clients 2.x. */
 void namespace_connect(struct engine *e, struct slice nsp, struct slice auth, struct slice query);
 /* A complete packet of the client. False: it must end the connection, *reterr says why. */

@@ -15,8 +15,9 @@
 #include "gateway/session.h"
 
 struct knock {
-    struct conn *conn; /* NULL: gone */
     struct gateway *gw;
+    knock_done *done; /* NULL: nobody waits any more */
+    void *arg;
     char id[QUESTION_ID_MAX];
 };
 
@@ -26,7 +27,6 @@ static void let_in(struct conn *c, struct auth_claims *claims)
     const struct http_request r = {.user_agent = slice_str(y->agent),
                                    .origin = slice_str(y->origin),
                                    .query = y->resume ? SLICE("resume") : SLICE_NONE};
-    claims->issued_s = loop_wall_ms(c->gw->loop) / 1000; /* so what is revoked of a user ends at this moment */
     struct grant *grant = grant_create(claims);
     metrics->auth_accepted++;
     conn_greeted(c);
@@ -50,53 +50,78 @@ static void turn_away(struct conn *c, enum err err, struct slice why, uint32_t r
 static void on_answer(void *arg, const struct backend_result *result)
 {
     struct knock *k = arg;
-    struct conn *c = k->conn;
     struct answer a;
     struct error error = {0};
     struct auth_claims claims = {0};
-    uint32_t retry_ms = result->retry_ms != 0 ? result->retry_ms : 1000;
     enum err err = answer_read(result, &a, &error);
     actions_of_answer(k->gw, a.members[ANSWER_ACTIONS], &(struct actions_of){.id = slice_str(k->id)});
-    if (c != NULL) {
-        c->greeting->knock = NULL;
+    if (k->done != NULL) {
         if (err == OK)
             err = auth_answer_read(result->body, loop_wall_ms(k->gw->loop) / 1000, &claims, &error);
-        conn_pause(c, false); /* a session pauses it again until its welcome; a closing connection reads to its end */
-        if (c->state > CONN_OPEN)
-            auth_claims_fini(&claims);
-        else if (err == OK)
-            let_in(c, &claims);
-        else
-            turn_away(c, err, err == ERR_REFUSED ? slice_str(a.reason) : slice_str(error.text), retry_ms);
+        if (err == OK)
+            claims.issued_s = loop_wall_ms(k->gw->loop) / 1000; /* so what is revoked of a user ends at this moment */
+        k->done(k->arg, &(struct knock_result){.err = err,
+                                               .why = err == ERR_REFUSED ? slice_str(a.reason) : slice_str(error.text),
+                                               .retry_ms = result->retry_ms != 0 ? result->retry_ms : 1000,
+                                               .claims = &claims});
+        auth_claims_fini(&claims);
     }
     free(k);
 }
 
-void knock_begin(struct conn *c, const struct http_request *r, struct slice name, struct slice token)
+struct knock *knock_ask(struct gateway *g, const struct knock_question *what, knock_done *done, void *arg)
 {
     struct knock *k = xcalloc(1, sizeof *k);
     struct question q;
-    k->conn = c;
-    k->gw = c->gw;
-    c->greeting->knock = k;
-    conn_pause(c, true);
-    question_begin(&q, c->gw, "connect", NULL);
-    question_text(&q, "name", name);
-    question_text(&q, "token", token);
-    question_text(&q, "query", r->query);
-    question_text(&q, "ip", slice_str(c->ip));
-    question_text(&q, "agent", r->user_agent);
-    question_text(&q, "origin", r->origin);
-    question_text(&q, "protocol", slice_str(c->protocol->name));
+    *k = (struct knock){.gw = g, .done = done, .arg = arg};
+    question_begin(&q, g, "connect", NULL);
+    question_text(&q, "name", what->name);
+    question_text(&q, "token", what->token);
+    question_text(&q, "query", what->query);
+    question_text(&q, "namespace", what->nsp);
+    if (what->auth.n != 0)
+        question_data(&q, what->auth, DATA_JSON);
+    question_text(&q, "ip", what->ip);
+    question_text(&q, "agent", what->agent);
+    question_text(&q, "origin", what->origin);
+    question_text(&q, "protocol", what->protocol);
     question_end(&q);
     metrics->backend_calls++;
     memcpy(k->id, q.id, sizeof k->id);
-    backend_post(c->gw->backend, slice_str(k->id), buf_slice(&q.body), on_answer, k);
+    backend_post(g->backend, slice_str(k->id), buf_slice(&q.body), on_answer, k);
     buf_fini(&q.body);
+    return k;
+}
+
+static void on_known(void *arg, const struct knock_result *r)
+{
+    struct conn *c = arg;
+    c->greeting->knock = NULL;
+    conn_pause(c, false); /* a session pauses it again until its welcome; a closing connection reads to its end */
+    if (c->state > CONN_OPEN)
+        return;
+    if (r->err == OK)
+        let_in(c, r->claims);
+    else
+        turn_away(c, r->err, r->why, r->retry_ms);
+}
+
+void knock_begin(struct conn *c, const struct http_request *r, struct slice name, struct slice token)
+{
+    conn_pause(c, true);
+    c->greeting->knock = knock_ask(c->gw,
+                                   &(struct knock_question){.name = name,
+                                                            .token = token,
+                                                            .query = r->query,
+                                                            .ip = slice_str(c->ip),
+                                                            .agent = r->user_agent,
+                                                            .origin = r->origin,
+                                                            .protocol = slice_str(c->protocol->name)},
+                                   on_known, c);
 }
 
 void knock_cancel(struct knock *k)
 {
     if (k != NULL)
-        k->conn = NULL;
+        k->done = NULL;
 }

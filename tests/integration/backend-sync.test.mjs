@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import { Cluster, Process, ROOT } from './lib/cluster.mjs';
 import { Backend, KEY } from './lib/backend.mjs';
 import { unique } from './lib/client.mjs';
-import { freePort, sleep, until } from './lib/wait.mjs';
+import { Sockets, io2, io4 } from './lib/sockets.mjs';
+import { freePort, sleep, until, within, PATIENCE_MS } from './lib/wait.mjs';
 
-const FLAGS = ['--auth', 'backend', '--backend-timeout', '600ms', '--policy', 'mod* publish=backend events=message', '--policy', 'vip* join=token', '--resume-window', '30s'];
+const FLAGS = ['--socketio-namespace', '/*', '--auth', 'backend', '--backend-timeout', '600ms', '--policy', 'mod* publish=backend events=message', '--policy', 'vip* join=token', '--resume-window', '30s'];
 
 describe('the backend decides', { timeout: 120000 }, () => {
   let cluster, backend, g, connects;
@@ -45,6 +46,23 @@ describe('the backend decides', { timeout: 120000 }, () => {
     const bearer = await g.client(undefined, { path: '/ws', headers: { Authorization: 'Bearer T2' } });
     assert.equal(bearer.welcome.user, 'user-T2');
     await bearer.close();
+  });
+
+  it('it is asked about every namespace of Socket.IO clients, and they hear why not', async () => {
+    const sockets = new Sockets(cluster), asked = [];
+    answers({ connect: e => { asked.push(e); return e.namespace === '/' ? { json: { user: `user-${e.token}`, rooms: ['hall'] } } : e.data?.n === 5 ? { status: 500 } : { status: 403, json: { reason: 'not here' } }; } });
+    const s = await sockets.connected(io4, 0, '/', { auth: { token: 'T4', more: { a: 1 } } });
+    assert.equal((await cluster.redis.hash(`xd:session:{${s.id}}`)).user, 'user-T4');
+    const admin = s.io.socket('/admin', { auth: {} });
+    const why = await within(new Promise(yes => { admin.once('connect_error', yes); }), PATIENCE_MS, 'a refusal');
+    assert.deepEqual([why.message, why.data.code], ['not here', 'refused']);
+    assert.deepEqual(asked.map(e => [e.namespace, e.token, e.data, e.protocol]), [['/', 'T4', { token: 'T4', more: { a: 1 } }, 'socketio.v5'], ['/admin', undefined, {}, 'socketio.v5']]);
+    const old = await sockets.connected(io2, 0, '/', { query: { token: 'T2' } });
+    assert.deepEqual([asked.at(-1).token, asked.at(-1).protocol, old.connected], ['T2', 'socketio.v4', true]);
+    s.io.socket('/broken', { auth: { n: 5 } });
+    await until(() => s.ends.length === 1, { what: 'the connection to be closed: it may be tried again' });
+    assert.equal(s.ends[0], 'transport close');
+    sockets.close();
   });
 
   it('nobody in particular, and no answer at all to speak of', async () => {

@@ -104,7 +104,6 @@ describe('connection state recovery', { timeout: 120000 }, () => {
   it('before the first event, and in two namespaces at once', async () => {
     const s = await sockets.connected(io4, 0, '/', BACK), admin = s.io.socket('/admin', { auth: { user: 'u' } });
     sockets.open.push(admin);
-    admin.connect();
     await again(admin);
     const ids = [s.id, admin.id], back = Promise.all([again(s), again(admin)]);
     cut(s);
