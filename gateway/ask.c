@@ -14,12 +14,13 @@
 
 #define EVENT_ARENA 1024u /* an event name with escapes */
 
-/* One publish; the call of a client needs no more than its request. */
+/* A publish, or a call. What a client says is asked one after another: it arrives in the order in which it was said. */
 struct ask {
     struct link link; /* session->asks; the first one is being asked about */
     struct request *request;
     struct question question;
-    struct slice room;
+    bool call;
+    struct slice room;      /* of a publish, as is what follows */
     struct command command; /* slices point into bytes */
     char bytes[];
 };
@@ -41,13 +42,6 @@ static void tell_failure(struct request **r, enum err err, const struct answer *
     tell_error(r, err, why, err == ERR_REFUSED ? 0 : result->retry_ms);
 }
 
-/* --- calls --- */
-
-struct call {
-    struct request *request;
-    char id[QUESTION_ID_MAX];
-};
-
 /* What else the backend wants done does not depend on the client: it may be gone. */
 static void act_on(const struct answer *a, const struct session *s, const char *id)
 {
@@ -55,15 +49,15 @@ static void act_on(const struct answer *a, const struct session *s, const char *
     actions_of_answer(s->gw, a->members[ANSWER_ACTIONS], &of);
 }
 
-static void on_called(void *arg, const struct backend_result *result)
+/* --- calls --- */
+
+static void answer_call(struct ask *ask, const struct backend_result *result)
 {
-    struct call *call = arg;
-    struct request *r = call->request;
+    struct request *r = TAKE(ask->request);
     struct answer a;
     struct error error;
     enum err err = answer_read(result, &a, &error);
-    act_on(&a, r->session, call->id);
-    free(call);
+    act_on(&a, r->session, ask->question.id);
     if (err != OK) {
         tell_failure(&r, err, &a, &error, result);
         return;
@@ -74,29 +68,7 @@ static void on_called(void *arg, const struct backend_result *result)
     request_drop(&r);
 }
 
-enum err ask_call(struct session *s, const struct command *c, struct error *reterr)
-{
-    struct gateway *g = s->gw;
-    struct question q;
-    if (g->backend == NULL)
-        return fail(reterr, ERR_UNSUPPORTED, "there is no backend here (backend-url)");
-    question_begin(&q, g, "call", s);
-    question_text(&q, "room", c->room);
-    question_text(&q, "event", c->event);
-    question_data(&q, c->data, c->data_type);
-    question_end(&q);
-    metrics->backend_calls++;
-    struct call *call = xcalloc(1, sizeof *call);
-    call->request = request_create(s, c);
-    memcpy(call->id, q.id, sizeof call->id);
-    backend_post(g->backend, slice_str(call->id), buf_slice(&q.body), on_called, call);
-    buf_fini(&q.body);
-    return OK;
-}
-
 /* --- publishing --- */
-
-static void ask_first(struct session *s);
 
 static void ask_free(struct ask *a)
 {
@@ -156,12 +128,19 @@ static void decide(struct ask *ask, const struct backend_result *result)
     arena_reset(&arena);
 }
 
-static void on_decided(void *arg, const struct backend_result *result)
+/* --- in turn --- */
+
+static void ask_first(struct session *s);
+
+static void on_answer(void *arg, const struct backend_result *result)
 {
     struct ask *ask = arg;
     struct session *s = ask->request->session;
     session_ref(s);
-    decide(ask, result);
+    if (ask->call)
+        answer_call(ask, result);
+    else
+        decide(ask, result);
     ask_free(ask);
     while (s->gw->backend == NULL && !list_empty(&s->asks)) { /* the gateway is being destroyed */
         struct ask *next = list_first(&s->asks, struct ask, link);
@@ -176,7 +155,33 @@ static void on_decided(void *arg, const struct backend_result *result)
 static void ask_first(struct session *s)
 {
     struct ask *a = list_first(&s->asks, struct ask, link);
-    backend_post(s->gw->backend, slice_str(a->question.id), buf_slice(&a->question.body), on_decided, a);
+    backend_post(s->gw->backend, slice_str(a->question.id), buf_slice(&a->question.body), on_answer, a);
+}
+
+static void ask_append(struct session *s, struct ask *a)
+{
+    bool first = list_empty(&s->asks);
+    question_end(&a->question);
+    list_append(&s->asks, &a->link);
+    metrics->backend_calls++;
+    if (first)
+        ask_first(s);
+}
+
+enum err ask_call(struct session *s, const struct command *c, struct error *reterr)
+{
+    struct gateway *g = s->gw;
+    if (g->backend == NULL)
+        return fail(reterr, ERR_UNSUPPORTED, "there is no backend here (backend-url)");
+    struct ask *a = xcalloc(1, sizeof *a);
+    a->call = true;
+    a->request = request_create(s, c);
+    question_begin(&a->question, g, "call", s);
+    question_text(&a->question, "room", c->room);
+    question_text(&a->question, "event", c->event);
+    question_data(&a->question, c->data, c->data_type);
+    ask_append(s, a);
+    return OK;
 }
 
 static struct slice put(char **at, struct slice s)
@@ -205,11 +210,6 @@ enum err ask_publish(struct session *s, const struct command *c, struct slice ro
     question_text(&a->question, "room", room);
     question_text(&a->question, "event", c->event);
     question_data(&a->question, c->data, c->data_type);
-    question_end(&a->question);
-    bool first = list_empty(&s->asks);
-    list_append(&s->asks, &a->link);
-    metrics->backend_calls++;
-    if (first)
-        ask_first(s);
+    ask_append(s, a);
     return OK;
 }

@@ -1,5 +1,5 @@
-/* gateway/ask.h: what clients want that the backend decides: calls, and messages in rooms with publish=backend. Nothing of it waits longer than backend-timeout; what
- * a client has published in such rooms is decided, and published, in its order. */
+/* gateway/ask.h: what clients want that the backend decides: calls, and messages in rooms with publish=backend. A session's are asked one after
+ * another, each for backend-timeout at most, so that the backend hears them in the order in which they were said. */
 #ifndef XD_ASK_H
 #define XD_ASK_H
 

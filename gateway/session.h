@@ -76,7 +76,7 @@ struct session {
     enum exit_reason exit;   /* what others are told when it ends */
     struct control_job *job; /* somebody waits for its end */
     struct reports *reports; /* what the backend is to hear of it; NULL: nothing (yet); owned */
-    struct link asks;        /* publishes that the backend decides about, oldest first */
+    struct link asks;        /* what the backend is asked by it, oldest first */
     uint64_t emission;       /* the last one for which it was looked at (gateway/emit.c) */
     struct tunnel *tunnel;   /* it is one; NULL: it is not; owned */
     struct grant *grant;     /* what its token lets it do; NULL with --auth open; owned */
