@@ -39,7 +39,8 @@ export class Chat {
     const service = this.sdk.TunnelService.create(req, res);
     service._receiveUrl = this.url; // the SDK would name no port
     service.handle({
-      onConnect: id => { this.members.push(id); this.broadcast('people', { total: this.members.length, enter: id }); },
+      onConnect: id => { if (this.members.includes(id) || this.closed.includes(id)) return; // told again after a node's death
+        this.members.push(id); this.broadcast('people', { total: this.members.length, enter: id }); },
       onMessage: (id, type, content) => {
         if (type === 'speak') this.broadcast('speak', { who: id, what: content });
         else this.sdk.TunnelService.closeTunnel(id);
