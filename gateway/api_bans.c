@@ -57,32 +57,14 @@ static struct judging *judging_of(struct api_call *c, const char *fact, uint64_t
 
 /* --- bans --- */
 
-static void put_text(struct buf *b, const char *label, struct slice s)
-{
-    buf_append_str(b, label);
-    if (s.n != 0)
-        json_quote(b, s);
-    else
-        buf_append_str(b, "null");
-}
-
-static void put_time(struct buf *b, const char *label, uint64_t ms)
-{
-    buf_append_str(b, label);
-    if (ms != 0)
-        buf_append_u64(b, ms);
-    else
-        buf_append_str(b, "null");
-}
-
 static void put_ban(struct buf *b, const struct ban_record *ban)
 {
-    put_text(b, "{\"user\":", ban->user);
-    put_text(b, ",\"reason\":", ban->reason);
-    put_time(b, ",\"until\":", ban->until_ms);
+    api_put(b, "{\"user\":", ban->user);
+    api_put(b, ",\"reason\":", ban->reason);
+    api_put_time(b, ",\"until\":", ban->until_ms);
     if (ban->since_ms != 0)
-        put_time(b, ",\"since\":", ban->since_ms);
-    put_text(b, ",\"by\":", ban->by);
+        api_put_time(b, ",\"since\":", ban->since_ms);
+    api_put(b, ",\"by\":", ban->by);
     buf_append_char(b, '}');
 }
 
@@ -126,7 +108,7 @@ void api_delete_ban(struct api_call *c, const struct http_request *r)
     if (!read_user(c, bytes, &user))
         return;
     struct judging *j = judging_of(c, "ban taken back", &metrics->unbans);
-    put_text(&j->answer, "{\"user\":", user);
+    api_put(&j->answer, "{\"user\":", user);
     buf_append_char(&j->answer, '}');
     c->gw->broker->ops->unban(c->gw->broker, user, on_done, j);
 }
@@ -170,7 +152,7 @@ static void on_bans(void *arg, const struct broker_result *r)
             buf_append_char(b, ',');
         put_ban(b, &r->bans[i]);
     }
-    put_text(b, "],\"next\":", r->more ? r->cursor : SLICE_NONE);
+    api_put(b, "],\"next\":", r->more ? r->cursor : SLICE_NONE);
     buf_append_char(b, '}');
     api_answer(j->call, buf_slice(b));
     judging_end(j);
@@ -195,12 +177,12 @@ void api_get_bans(struct api_call *c, const struct http_request *r)
 static void put_revocation(struct buf *b, const struct revocation *what)
 {
     if (what->jti.n != 0) {
-        put_text(b, "{\"jti\":", what->jti);
+        api_put(b, "{\"jti\":", what->jti);
     } else {
-        put_text(b, "{\"user\":", what->user);
-        put_time(b, ",\"before\":", what->before_s);
+        api_put(b, "{\"user\":", what->user);
+        api_put_time(b, ",\"before\":", what->before_s);
     }
-    put_time(b, ",\"expires\":", what->until_ms / 1000);
+    api_put_time(b, ",\"expires\":", what->until_ms / 1000);
     buf_append_char(b, '}');
 }
 

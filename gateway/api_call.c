@@ -92,6 +92,15 @@ void api_put(struct buf *b, const char *label, struct slice s)
         buf_append_str(b, "null");
 }
 
+void api_put_time(struct buf *b, const char *label, uint64_t at)
+{
+    buf_append_str(b, label);
+    if (at != 0)
+        buf_append_u64(b, at);
+    else
+        buf_append_str(b, "null");
+}
+
 enum err api_check_utf8(struct slice body, struct error *reterr)
 {
     return utf8_valid(body) ? OK : fail(reterr, ERR_BAD_UTF8, "the body is not UTF-8");

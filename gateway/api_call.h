@@ -47,6 +47,8 @@ void api_refuse_result(struct api_call *c, enum err err, const char *why);
 
 /* Appends label and s as a JSON string; null when it is empty, or not UTF-8: others write to the store, too. */
 void api_put(struct buf *b, const char *label, struct slice s);
+/* The same with a time, in whatever unit; 0: null. */
+void api_put_time(struct buf *b, const char *label, uint64_t at);
 enum err api_check_utf8(struct slice body, struct error *reterr);
 
 /* Asks the store whether the client with these claims is banned, or his token revoked; the answer to the call waits for that, or a refusal takes its place. For requests

@@ -14,21 +14,12 @@ _Static_assert(API_PRESENCE_MAX <= USERS_MAX, "the store is asked once");
 static const char *const state_words[] = {
     [USER_OFFLINE] = "offline", [USER_SUSPENDED] = "suspended", [USER_ONLINE] = "online"};
 
-static void put_time(struct buf *b, const char *label, uint64_t ms)
-{
-    buf_append_str(b, label);
-    if (ms != 0)
-        buf_append_u64(b, ms);
-    else
-        buf_append_str(b, "null");
-}
-
 static void put_user(struct buf *b, const struct user_record *u)
 {
     api_put(b, "{\"user\":", u->user);
     buf_printf(b, ",\"state\":\"%s\",\"total\":%llu", state_words[u->state], (unsigned long long)u->sessions);
-    put_time(b, ",\"since\":", u->since_ms);
-    put_time(b, ",\"last_seen\":", u->seen_ms);
+    api_put_time(b, ",\"since\":", u->since_ms);
+    api_put_time(b, ",\"last_seen\":", u->seen_ms);
 }
 
 /* --- one --- */
