@@ -248,7 +248,7 @@ static void over(struct item *i, bool taken, bool refused, const struct backend_
     if (!taken && d->stopping && !list_empty(&i->in_shard))
         return;
     if (!taken) {
-        i->attempts += o->backend != NULL && backend_closed_for_ms(o->backend) == 0;
+        i->attempts += !d->stopping && o->backend != NULL && backend_closed_for_ms(o->backend) == 0;
         metrics->events_retried++;
         if (r->err == OK && !refused)
             LOG_PEER(WARN, "the backend does not take an event yet", "event=%.*s status=%d",

@@ -41,6 +41,7 @@ struct orders {
     struct link window; /* in the stream's order */
     size_t bytes;
     uint32_t count, under_way; /* under_way: also those that are another node's by now */
+    uint32_t strays;           /* those: until they are over nothing is begun, it may be the same again */
     struct task pump;
     bool stopping, released;
     void (*stopped)(void *arg);
@@ -118,10 +119,12 @@ static void order_done(struct order *o)
     bool ours = !list_empty(&o->in_window);
     o->state = ORDER_DONE;
     w->under_way--;
-    if (ours)
+    if (ours) {
         advance(w);
-    else
+    } else {
+        w->strays--;
         order_free(o);
+    }
     loop_idle(w->gw->loop, &w->pump, 0);
 }
 
@@ -200,7 +203,7 @@ static void on_pump(struct task *t)
     uint64_t busy = 0;
     list_for_each (it, &w->window) {
         struct order *o = list_entry(it, struct order, in_window);
-        if (w->stopping || w->under_way >= CONCURRENCY)
+        if (w->stopping || w->strays != 0 || w->under_way >= CONCURRENCY)
             break;
         if (o->state == ORDER_WAITING && (busy & o->touches) == 0)
             begin(o);
@@ -274,10 +277,12 @@ static void forget(struct orders *w)
     while (!list_empty(&w->window)) {
         struct order *o = list_first(&w->window, struct order, in_window);
         metrics->commands_waiting--;
-        if (o->state == ORDER_WAITING || o->state == ORDER_DONE)
+        if (o->state == ORDER_WAITING || o->state == ORDER_DONE) {
             order_free(o);
-        else
+        } else {
             list_del(&o->in_window); /* order_done() frees it */
+            w->strays++;
+        }
     }
     w->count = 0;
     w->bytes = 0;

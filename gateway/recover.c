@@ -1,6 +1,8 @@
 /* gateway/recover.c: Socket.IO clients that come back. */
 #include "gateway/recover.h"
 
+#include <stdio.h>
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
@@ -69,9 +71,9 @@ static void begin_anew(struct session *old)
 static void checked(struct session *s)
 {
     const struct resume *r = s->resume;
-    if (s->gw->broker == NULL)
+    if (s->gw->broker == NULL || s->taken) /* taken: all that is left is to let go of it */
         return;
-    if (s->conn != NULL && s->conn->state == CONN_OPENING && !s->taken && r->lost) {
+    if (s->conn != NULL && s->conn->state == CONN_OPENING && r->lost) {
         begin_anew(s);
         return;
     }
@@ -103,6 +105,15 @@ static bool goes_on(const struct broker_result *r, struct position *said)
     return true;
 }
 
+/* An inbox that does not go on from there begins behind what its user has read. */
+static void not_there(struct resume *r, struct command_position *p)
+{
+    if (p->room.p[0] == '$')
+        p->room.n = 0; /* found no more, and freed all the same */
+    else
+        r->lost = true;
+}
+
 static void on_page(void *arg, const struct broker_result *result)
 {
     struct check *c = arg;
@@ -111,7 +122,7 @@ static void on_page(void *arg, const struct broker_result *result)
     if (result->err != OK)
         r->unknown = true;
     else if (!goes_on(result, &c->position->seen.at))
-        r->lost = true;
+        not_there(r, c->position);
     free(c);
     if (--r->checks == 0)
         checked(s);
@@ -128,9 +139,20 @@ static void ask(struct session *s, struct command_position *p)
     s->gw->broker->ops->history(s->gw->broker, &page, on_page, c);
 }
 
-static void read_offset(struct resume *r)
+/* It is not among the rooms that the store names: nobody joins it. */
+static void read_inbox(struct resume *r, struct slice user)
 {
-    r->positions = xcalloc(r->room_count, sizeof *r->positions);
+    char name[sizeof "$user:" + NAME_MAX_USER];
+    int n = snprintf(name, sizeof name, "$user:%.*s", SLICE_FMT(user));
+    struct slice room = {name, (size_t)n};
+    struct position at;
+    if (user.n != 0 && sio_offset_find(r->offset, room, &at) == SIO_OFFSET_POSITION)
+        r->positions[r->position_count++] = (struct command_position){.room = resume_own(room), .seen = {.at = at}};
+}
+
+static void read_offset(struct resume *r, struct slice user)
+{
+    r->positions = xcalloc(r->room_count + 1, sizeof *r->positions);
     for (size_t i = 0; i < r->room_count; i++) {
         struct command_position *p = &r->positions[r->position_count++];
         p->room = resume_own(r->rooms[i]);
@@ -138,13 +160,14 @@ static void read_offset(struct resume *r)
         if (sio_offset_find(r->offset, p->room, &p->seen.at) != SIO_OFFSET_POSITION)
             r->lost = true;
     }
+    read_inbox(r, user);
 }
 
 void recover_check(struct session *s)
 {
     struct resume *r = s->resume;
     request_drop(&r->request);
-    read_offset(r);
+    read_offset(r, s->user);
     r->checks = r->lost ? 0 : (uint32_t)r->position_count;
     if (r->checks == 0)
         checked(s);

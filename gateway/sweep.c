@@ -20,8 +20,9 @@ struct sweep {
     enum control_verb verb; /* DISCONNECT: of a user; LEAVE: of a room */
     unsigned pages, idle, clears;
     uint64_t moved;
-    size_t left, moved_now;
-    enum err err; /* of the last one that could not be moved */
+    size_t left, moved_now, cursor_n;
+    char cursor[64]; /* behind pages that were empty, though there is more */
+    enum err err;    /* of the last one that could not be moved */
     size_t name_n, reason_n;
     char name[NAME_MAX_ROOM], reason[CONTROL_REASON_MAX];
     char why[sizeof(((struct error *)0)->text)];
@@ -94,6 +95,13 @@ static void on_page(void *arg, const struct broker_result *r)
         sweep_end(s, r->err != OK ? r->err : ERR_UNAVAILABLE, r->err != OK ? r->why : "this node is stopping");
         return;
     }
+    s->cursor_n = 0;
+    if (r->count == 0 && r->more && r->cursor.n <= sizeof s->cursor && ++s->pages < PAGES_MAX) {
+        s->cursor_n = r->cursor.n;
+        memcpy(s->cursor, r->cursor.p, r->cursor.n);
+        list_page(s);
+        return;
+    }
     if (r->count == 0) {
         nobody_left(s);
         return;
@@ -113,10 +121,13 @@ static void list_page(struct sweep *s)
 {
     struct broker *b = s->gw->broker;
     if (s->verb == CONTROL_LEAVE)
-        b->ops->presence(b, name_of(s), SLICE_NONE, PAGE, on_page, s);
+        b->ops->presence(b, name_of(s), (struct slice){s->cursor, s->cursor_n}, PAGE, on_page, s);
     else
-        b->ops->sessions(b, &(struct session_query){.by = SESSIONS_BY_USER, .name = name_of(s), .limit = PAGE}, on_page,
-                         s);
+        b->ops->sessions(
+            b,
+            &(struct session_query){
+                .by = SESSIONS_BY_USER, .name = name_of(s), .cursor = {s->cursor, s->cursor_n}, .limit = PAGE},
+            on_page, s);
 }
 
 void sweep_begin(struct gateway *g, enum control_verb verb, struct slice name, struct slice reason, sweep_done *done,

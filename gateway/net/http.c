@@ -361,6 +361,7 @@ static bool begin_ready(struct http *h)
     struct socket *s = h->socket;
     struct buf held = h->held;
     h->held = BUF_INIT;
+    socket_pause(s, false); /* should this become a WebSocket, it is the core that reads on; else read_on() says */
     begin(h);
     if (s->http != NULL) {
         h->held = held;

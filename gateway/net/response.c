@@ -81,7 +81,7 @@ void response_append(struct buf *ret, const struct http_response *r, const struc
 {
     struct buf body = BUF_INIT;
     struct http_response small = *r;
-    bool gzip = c->gzip && compress_body(r->body, &body);
+    bool gzip = r->compress && c->gzip && compress_body(r->body, &body);
     if (gzip)
         small.body = buf_slice(&body);
     append(ret, &small, c, gzip);

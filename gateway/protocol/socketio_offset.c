@@ -74,10 +74,13 @@ enum sio_offset_says sio_offset_find(struct slice offset, struct slice room, str
     struct buf name = BUF_INIT;
     enum sio_offset_says says = SIO_OFFSET_NOTHING;
     append_letters(&name, name_hash(room), NAME_LETTERS);
+    const char *start = offset.p;
     while (offset.n != 0) {
         const char *dot = memchr(offset.p, '.', offset.n);
         struct slice e = {offset.p, dot != NULL ? (size_t)(dot - offset.p) : offset.n};
         offset = slice_from(offset, e.n + (dot != NULL));
+        if (e.n < NAME_LETTERS && (e.n != 0 || e.p != start))
+            break; /* not ours, and somebody may have written thousands */
         if (!slice_starts(e, buf_slice(&name)))
             continue;
         bool first = says == SIO_OFFSET_NOTHING;

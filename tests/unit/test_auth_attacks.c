@@ -269,7 +269,7 @@ static void who_looks_like_alice_is_not_alice(void **state)
         "\xef\xbd\x81lice",
         "\xd0\xb0lice",
         "alice\xe2\x80\x8b",
-        "\342\200\256ecila", /* an e would belong to \\xae */
+        "\342\200\256ecila", /* an e would belong to \xae */
         "alice\xef\xbb\xbf",
         "a\xcc\x81lice",
         "alice/",

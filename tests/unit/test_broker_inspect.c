@@ -187,7 +187,7 @@ static void uncut_pages_stay_right_while_members_go(void **state)
         memcpy(cursor, a->cursor, n);
         at = (struct slice){cursor, n};
         for (size_t i = 0, count = a->count; i < count; i++) {
-            (void)snprintf(name, sizeof name, "%s", a->entries[i].name);
+            (void)snprintf(name, sizeof name, "%.19s", a->entries[i].name);
             await_ok(w, do_leave(w, "lobby", name, "", EXIT_KICKED));
         }
     }

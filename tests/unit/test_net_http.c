@@ -76,6 +76,8 @@ static void request_reaches_the_core(void **state)
     assert_true(has(f, "\r\n\r\nPOST /x y t 127.0.0.1 body"));
     assert_int_equal(ask(f, "GET http://example.org HTTP/1.1\r\nHost: t\r\n\r\n"), 200);
     assert_true(has(f, "\r\n\r\nGET /  t 127.0.0.1 "));
+    assert_int_equal(ask(f, "GET /a HTTP/1.1\r\nHost: t\r\nAccept-Encoding: gzip\r\n\r\n"), 200);
+    assert_true(has(f, "\r\n\r\nGET /a  t 127.0.0.1 ")); /* compressed is what the core says is worth it */
 }
 
 static void connection_is_kept_and_used_again(void **state)
@@ -259,6 +261,9 @@ static void upgrade_may_follow_requests(void **state)
     char got[3];
     client_recv_all(&f->client, got, sizeof got);
     assert_memory_equal(got, "raw", 3);
+    client_send_str(&f->client, "too");
+    client_recv_all(&f->client, got, sizeof got);
+    assert_memory_equal(got, "too", 3);
 }
 
 static void client_that_is_gone_before_the_answer(void **state)

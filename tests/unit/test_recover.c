@@ -175,6 +175,34 @@ static void who_is_gone_before_it_is_told_stays_parked(void **state)
     close_core(&talker);
 }
 
+/* On a bad line a client may come twice; the second one takes the session while the first one's rooms are still being looked at. */
+static void two_want_the_same_session_at_once(void **state)
+{
+    struct client talker;
+    struct socket s = {0}, twice[2];
+    char auth[512];
+    (void)state;
+    open_core(on, &talker);
+    assert_false(connect_again(&s, "40{\"user\":\"ann\"}"));
+    join(&s, "a");
+    say(&talker, "a", "1");
+    expect_event(&s, "2[\"e\",1,\"");
+    client_vanish(&s.client);
+    loop_fake_run(&core.loop);
+    (void)snprintf(auth, sizeof auth, "40{\"user\":\"ann\",%s", kept(&s) + strlen("40{"));
+    for (size_t i = 0; i < ARRAY_LEN(twice); i++) {
+        client_connect(&twice[i].client, &core, V4);
+        client_expect(&twice[i].client, "0{");
+    }
+    for (size_t i = 0; i < ARRAY_LEN(twice); i++)
+        client_send(&twice[i].client, auth);
+    loop_fake_run(&core.loop);
+    assert_int_equal(gateway_session_count(core.gw), 2); /* the talker's, and one of theirs */
+    client_vanish(&twice[0].client);
+    client_vanish(&twice[1].client);
+    close_core(&talker);
+}
+
 static void what_is_no_session_of_ours_begins_anew(void **state)
 {
     static const char *const auths[] = {
@@ -285,6 +313,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(several_rooms_in_one_offset),
         cmocka_unit_test(who_is_gone_before_it_is_told_stays_parked),
+        cmocka_unit_test(two_want_the_same_session_at_once),
         cmocka_unit_test(what_is_no_session_of_ours_begins_anew),
         cmocka_unit_test(without_the_option_there_is_no_pid),
         cmocka_unit_test(trails_are_inserted_into_frames_of_every_length),

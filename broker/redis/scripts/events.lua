@@ -20,7 +20,9 @@ end
 if not mine or cursor ~= s[3] or tonumber(s[2]) - time < lease * 2 / 3 then
     redis.call('HSET', KEYS[2], 'owner', me, 'until', string.format('%.0f', time + lease), 'cursor', cursor)
 end
-drop_events(KEYS[1], KEYS[2], tonumber(ARGV[3]), time - ARGV[4], 100)
+drop_events(KEYS[1], KEYS[2], tonumber(ARGV[3]), time - ARGV[4], 1000)
 local dropped = tonumber(redis.call('HGET', KEYS[2], 'dropped')) or 0
 local page = ARGV[7] ~= '0' and redis.call('XREAD', 'COUNT', ARGV[7], 'STREAMS', KEYS[1], after)
-return {1, mine and 0 or 1, cursor, dropped, redis.call('XLEN', KEYS[1]), unpack(page and page[1][2] or {})}
+local entries = page and page[1][2] or {}
+if entries[1] and tonumber(string.match(entries[1][1], '^%d+')) < time - ARGV[4] then entries = {} end -- too old all the same: the next looks drop them
+return {1, mine and 0 or 1, cursor, dropped, redis.call('XLEN', KEYS[1]), unpack(entries)}
