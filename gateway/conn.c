@@ -277,8 +277,8 @@ void conn_close(struct conn *c, int code, struct slice reason)
         channel_farewell(c->channel, code, scratch);
     else
         ws_close_append(scratch, code, reason);
+    c->state = CONN_CLOSING; /* first: what is sent last is not refused for a full queue, which would close again */
     send_bytes(c, buf_slice(scratch));
-    c->state = CONN_CLOSING;
     if (c->session != NULL)
         report_reason(c->session, reason);
     c->keep = may_keep(c) && (code == 1001 || code == 1013 || code == err_close_code(ERR_SLOW_CONSUMER));

@@ -266,6 +266,8 @@ static void asked(struct gateway *g, const struct envelope *e)
     q->polling = polling_find(g, e->from);
     if (q->polling == NULL)
         on_guest_answer(&q->poll, &(struct poll_answer){.status = 400, .reason = EIO_UNKNOWN_SID});
+    else if (polling_repeated(q->polling, slice_eq(e->event, verb_post), (struct slice){q->key, q->id.n + q->node.n}))
+        guest_free(q); /* it has been answered already */
     else if (slice_eq(e->event, verb_get))
         polling_get(q->polling, &q->poll, flag);
     else if (slice_eq(e->event, verb_post))

@@ -25,12 +25,13 @@ struct polling {
     struct buf input_bytes; /* what is left of the POST's body */
     struct task work;
     char sid[SID_LEN + 1];
-    const char *why; /* it is over; NULL: it is not */
-    bool base64;     /* agreed on at the beginning */
-    bool text;       /* this answer, too */
-    bool left;       /* the client has said that it goes */
-    bool hurry;      /* no GET is to wait */
-    bool refused;    /* its client has broken a rule */
+    const char *why;    /* it is over; NULL: it is not */
+    bool base64;        /* agreed on at the beginning */
+    bool text;          /* this answer, too */
+    bool left;          /* the client has said that it goes */
+    bool hurry;         /* no GET is to wait */
+    bool refused;       /* its client has broken a rule */
+    struct buf done[2]; /* the last GET and POST of other nodes, by name */
 };
 
 /* --- how many one address has: there is no socket that would be counted --- */
@@ -127,6 +128,8 @@ static void polling_free(struct polling *po)
     eio_payload_fini(&po->input);
     buf_fini(&po->input_bytes);
     buf_fini(&po->frames);
+    buf_fini(&po->done[0]);
+    buf_fini(&po->done[1]);
     free(po);
 }
 
@@ -268,6 +271,16 @@ void polling_get(struct polling *po, struct poll *poll, bool base64)
     if (po->hurry)
         loop_idle(po->gw->loop, &po->work, 0);
     conn_writable(po->engine->conn);
+}
+
+bool polling_repeated(struct polling *po, bool post, struct slice name)
+{
+    struct buf *last = &po->done[post];
+    if (slice_eq(buf_slice(last), name))
+        return true;
+    buf_clear(last);
+    buf_append(last, name);
+    return false;
 }
 
 void polling_hurry(struct polling *po, bool hurry)

@@ -40,6 +40,8 @@ void polling_get(struct polling *po, struct poll *poll, bool base64);
 void polling_post(struct polling *po, struct poll *poll, bool bytes, struct slice body);
 /* Whoever waits for this answer is gone: it must not be given any more. That ends the session, as with the official server. */
 void polling_vanished(struct polling *po, const struct poll *poll);
+/* A request of another node, by its name: is it the one that came last? The store may bring one twice. */
+bool polling_repeated(struct polling *po, bool post, struct slice name);
 
 /* --- for engine.c and probe.c --- */
 

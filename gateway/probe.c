@@ -67,7 +67,8 @@ void probe_message(struct probe *p, struct slice payload, bool binary)
         p->answered = true;
         conn_frame(c, WS_TEXT, SLICE("3probe"));
         polling_hurry(e->polling, true);
-    } else if (!binary && e != NULL && p->answered && payload.n != 0 && payload.p[0] == '5') {
+    } else if (!binary && e != NULL && p->answered && payload.n != 0 && payload.p[0] == '5' && e->listed &&
+               e->conn->state == CONN_OPEN) { /* what is on its way out stays so */
         probe_end(&c->probe);
         engine_move(e, c);
     } else {

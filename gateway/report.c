@@ -97,6 +97,8 @@ static void on_appended(void *arg, const struct broker_result *result)
             log_q(slice_str(result->why)));
         metrics->events_dropped++;
         drop_first(q);
+        if (s->tunnel != NULL)
+            tunnel_reported(s);
     } else if (result->err == OK) {
         delivery_kick(g->delivery, s->sid);
         drop_first(q);

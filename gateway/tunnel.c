@@ -12,8 +12,10 @@
 #include "gateway/report.h"
 #include "gateway/tenants.h"
 
-#define REPORTS_PAUSE 32u  /* of one client that wait for the store: then its input waits, too */
-#define CLOSE_URL     4002 /* the URL is no good: for people who look; the client asks for another one */
+#define REPORTS_PAUSE 32u /* of one client that wait for the store: then its input waits, too */
+#define REPORTS_MOST                                                                                                   \
+    240u /* what was read by then is still parsed: more would be lost, and the end of the tunnel with it */
+#define CLOSE_URL 4002 /* the URL is no good: for people who look; the client asks for another one */
 
 struct use {
     UT_hash_handle hh;
@@ -270,6 +272,10 @@ static bool may_say(struct session *s)
 
 static void on_message(struct session *s, struct slice content)
 {
+    if (s->reports != NULL && s->reports->count >= REPORTS_MOST) {
+        refuse(s, ERR_RATE_LIMITED, "more messages at once than can wait for the store");
+        return;
+    }
     metrics->tunnel_messages++;
     report_tunnel_message(s, content);
     if (s->reports->count >= REPORTS_PAUSE)

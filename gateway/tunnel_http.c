@@ -15,6 +15,7 @@
 #include "gateway/tunnel.h"
 #include "gateway/tunnel_body.h"
 #include "gateway/webhook/signature.h"
+#include "gateway/webhook/url.h"
 #include "proto/json.h"
 
 #define ARENA_BYTES ((size_t)1 << 20)
@@ -166,13 +167,25 @@ static void offer(const struct visit *v, struct slice receive_url, struct buf *u
     buf_fini(&whose);
 }
 
+/* What stands for a * on the list may be anything, also what no request can have. */
+static bool can_be_posted_to(struct slice url)
+{
+    AUTO_FREE char *text = xstrndup(url.p, url.n);
+    struct webhook_url parsed;
+    struct error ignored;
+    if (url.n > WEBHOOK_URL_MAX || webhook_url_parse(text, &parsed, &ignored) != OK)
+        return false;
+    webhook_url_fini(&parsed);
+    return true;
+}
+
 static void get_wsurl(struct visit *v, const struct http_request *r, struct arena *a)
 {
     struct slice receive_url;
     struct buf url = BUF_INIT;
     struct error error = {0};
     enum wafer_code code = wafer_read_wsurl(v->request.data, a, &receive_url, &error);
-    if (code == WAFER_OK && !tenant_may_receive(v->tenant, receive_url)) {
+    if (code == WAFER_OK && (!tenant_may_receive(v->tenant, receive_url) || !can_be_posted_to(receive_url))) {
         (void)fail(&error, ERR_FORBIDDEN, "receiveUrl is not on the list of tenant %.64s", v->tenant->name);
         code = WAFER_RECEIVE_URL;
     }

@@ -290,6 +290,41 @@ static void without_a_log_it_is_closed(void **state)
     closed_with(ARGS(SMALL, "--slow-consumer", "resume", "--policy", "* slow=disconnect"), true);
 }
 
+/* It may be above the limit by itself, as its first attempt is; whatever follows closes the connection, once. */
+static void an_answer_above_the_limit_that_is_not_read(void **state)
+{
+    enum { MANY = 60, LONG = 120 };
+    struct core c;
+    struct client cl[2], many[MANY];
+    char path[8 + 3 * LONG + 1];
+    (void)state;
+    core_init(&c, ARGS(SMALL, "--policy", "* notices=off"));
+    for (int i = 0; i < 2; i++) {
+        client_open(&cl[i], &c, "/ws/bob");
+        lobby_join(&cl[i]);
+    }
+    for (int i = 0; i < MANY; i++) {
+        int n = snprintf(path, sizeof path, "/ws/%d", 100 + i);
+        for (int k = 0; k < LONG; k++)
+            n += snprintf(path + n, sizeof path - (size_t)n, "%%22");
+        client_open(&many[i], &c, path);
+        lobby_join(&many[i]);
+    }
+    uint64_t drops = metrics->drops[DROP_SLOW_CONSUMER];
+    client_take(&cl[1], 100);
+    client_send(&cl[1], "{\"type\":\"presence\",\"id\":1,\"room\":\"lobby\",\"limit\":100}");
+    loop_fake_run(&c.loop);
+    assert_int_equal(cl[1].conn->state, CONN_OPEN);
+    assert_true(cl[1].conn->out.bytes > QUEUE);
+    client_send(&cl[1], "ping");
+    loop_fake_run(&c.loop);
+    assert_int_equal(metrics->drops[DROP_SLOW_CONSUMER], drops + 1);
+    assert_int_equal(cl[1].conn->state, CONN_CLOSING);
+    for (int i = 0; i < MANY; i++)
+        client_vanish(&many[i]);
+    hang_up(&c, cl, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +337,7 @@ int main(void)
         cmocka_unit_test(who_is_behind_is_suspended_when_it_goes),
         cmocka_unit_test(many_rooms_do_not_add_up),
         cmocka_unit_test(without_a_log_it_is_closed),
+        cmocka_unit_test(an_answer_above_the_limit_that_is_not_read),
     };
     return cmocka_run_group_tests_name("slow consumers", tests, NULL, NULL);
 }
