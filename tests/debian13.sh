@@ -58,9 +58,10 @@ inside() # runs in the chroot
         tail -n 60 build.log
         exit 1
     }
-    ctest --test-dir "build/$preset" --output-on-failure --no-tests=error --timeout 120
+    local -a tests=(ctest --test-dir "build/$preset" --output-on-failure --no-tests=error --timeout 120 --parallel $((2 * $(nproc))))
+    "${tests[@]}"
     echo "# the broker's tests again, with $(valkey-server --version | cut -d ' ' -f 1-3)"
-    XINDAO_TEST_REDIS=valkey-server ctest --test-dir "build/$preset" --output-on-failure --no-tests=error --timeout 120 -R '^test_broker'
+    XINDAO_TEST_REDIS=valkey-server "${tests[@]}" -R '^test_broker'
 }
 
 main()

@@ -68,7 +68,8 @@ stage_release()
 run_ctest() # PRESET CTEST-OPTION...
 {
     echo "# $1"
-    ctest --test-dir "build/$1" --verbose --no-tests=error --timeout 120 --parallel "$(nproc)" "${@:2}"
+    # Most of them wait for a Redis, not for a core.
+    ctest --test-dir "build/$1" --verbose --no-tests=error --timeout 120 --parallel $((2 * $(nproc))) "${@:2}"
 }
 
 stage_unit()
