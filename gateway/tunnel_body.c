@@ -145,7 +145,11 @@ enum wafer_code wafer_read_push(struct slice data, struct arena *a, struct wafer
 /* `1 <type> <tenant> <length>:<content><tunnels>` */
 void wafer_put_told(const struct wafer_told *t, struct buf *ret)
 {
-    buf_printf(ret, "1 %c %.*s %zu:", t->type == WAFER_PUSH_CLOSE ? 'c' : 'm', SLICE_FMT(t->tenant), t->content.n);
+    buf_append(ret, t->type == WAFER_PUSH_CLOSE ? SLICE("1 c ") : SLICE("1 m "));
+    buf_append(ret, t->tenant);
+    buf_append_char(ret, ' ');
+    buf_append_u64(ret, t->content.n);
+    buf_append_char(ret, ':');
     buf_append(ret, t->content);
     buf_append(ret, t->ids);
 }
