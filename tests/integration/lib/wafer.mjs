@@ -17,7 +17,7 @@ export class Chat {
   /** tunnelServer: the base URL of the tunnel service; cert, key, ca: of the cluster; without them it is plain http. */
   static async start({ tunnelServer, ca, cert, key }) {
     const c = new Chat();
-    Object.assign(c, { ca, members: [], posts: [], closed: [], failing: 0, problems: [] });
+    Object.assign(c, { ca, members: [], posts: [], closed: [], failing: 0, problems: [], pushed: Promise.resolve() });
     const serve = (req, res) => c.#serve(req, res).catch(e => { c.problems.push(e); res.destroy(); });
     c.server = cert ? https.createServer({ cert: readFileSync(cert), key: readFileSync(key) }, serve) : http.createServer(serve);
     await new Promise(yes => c.server.listen(0, '127.0.0.1', yes));
@@ -55,15 +55,21 @@ export class Chat {
     if (this.members.length !== before) this.broadcast('people', { total: this.members.length, leave: ids });
   }
 
+  /** One push after the other: requests on their way at the same time would arrive in whatever order. */
+  broadcast(type, content) {
+    this.pushed = this.pushed.then(() => this.#push(type, content));
+    return this.pushed;
+  }
+
   /** As the SDK has it, but that a request which broke with its connection is made again, for that is what a gateway's death looks like from here. */
-  broadcast(type, content, tries = 3) {
+  #push(type, content, tries = 3) {
     return this.sdk.TunnelService.broadcast([...this.members], type, content).then(r => {
       if (r.data.invalidTunnelIds.length) this.#forget(r.data.invalidTunnelIds);
       return r;
     }, async e => {
       if (!/socket hang up|ECONNRESET|ECONNREFUSED/.test(e.message) || tries === 0) { this.problems.push(e); return undefined; }
       await sleep(50);
-      return this.broadcast(type, content, tries - 1);
+      return this.#push(type, content, tries - 1);
     });
   }
 
