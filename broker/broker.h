@@ -41,6 +41,15 @@ struct tunnel_offer {
     uint32_t ttl_ms;
 };
 
+/* What another node needs to go on with a connection by long-polling. */
+struct polling_record {
+    struct slice sid;
+    struct slice state;    /* JSON, or empty: what others wrote there */
+    struct slice before;   /* the same as it was before the last answer; empty: no different */
+    struct slice answered; /* name of the request that was answered last; may be empty */
+    uint32_t ttl_ms;       /* not 0; then it is forgotten, unless it is put again */
+};
+
 /* How a user is there. */
 struct user_record {
     struct slice user;
@@ -180,9 +189,10 @@ struct broker_result {
     struct slice user;               /* session_resume: whose session it is; its rooms are in `rooms` */
     struct slice watches;
     uint64_t connected_ms;
-    const struct tunnel_offer *offer;  /* tunnel_take: sid, tunnel */
-    const struct slice *where;         /* where: nodes, `count` of them */
-    const struct wechat_login *wechat; /* wechat_check: openid, unionid, info */
+    const struct tunnel_offer *offer;     /* tunnel_take: sid, tunnel */
+    const struct slice *where;            /* where, polling: nodes, `count` of them */
+    const struct polling_record *polling; /* polling_take: state, before, answered */
+    const struct wechat_login *wechat;    /* wechat_check: openid, unionid, info */
 };
 
 /* A page of a log. may_lag: a replica's answer will do, if the log's head there has reached at_least (0: not known) and is anything at all. */
@@ -455,6 +465,14 @@ struct broker_ops {
     /* A tunnel's URL is given out; is used: once, and in time, else ERR_NOT_FOUND. */
     void (*tunnel_offer)(struct broker *b, const struct tunnel_offer *o, broker_done *done, void *arg);
     void (*tunnel_take)(struct broker *b, struct slice ticket, broker_done *done, void *arg);
+
+    /* Connections by long-polling, each of which is one node's. put: makes it ours, if there was none, or writes ours anew; ERR_CONFLICT: it is another node's (`where`) by now.
+     * take: makes it ours if it is still `from`'s, or ours already; its time goes on. ERR_CONFLICT: it is another node's (`where`); ERR_NOT_FOUND. find: whose it is (`where`), or
+     * ERR_NOT_FOUND. drop: forgets it if it is ours; what was asked for one connection is done in that order. */
+    void (*polling_put)(struct broker *b, const struct polling_record *r, broker_done *done, void *arg);
+    void (*polling_take)(struct broker *b, struct slice sid, struct slice from, broker_done *done, void *arg);
+    void (*polling_find)(struct broker *b, struct slice sid, broker_done *done, void *arg);
+    void (*polling_drop)(struct broker *b, struct slice sid);
 
     /* wechat_put: a login begins. wechat_check: is it one, with this secret, of this app (id, name, hash, appid and the times)? Then it was checked last just now.
      * ERR_NOT_FOUND: no such login; ERR_UNAUTHORIZED: there was one, and its time is over (known for WECHAT_KEEP_MS longer than that). */

@@ -29,7 +29,7 @@ static void run_suspend(struct memory *m, struct op *op);
 static bool gives_back(void (*run)(struct memory *, struct op *))
 {
     return run == run_unsubscribe || run == run_leave || run == run_suspend || run == memory_run_session_remove ||
-           run == memory_run_session_park || run == memory_run_unwatch;
+           run == memory_run_session_park || run == memory_run_unwatch || run == memory_run_polling_drop;
 }
 
 static bool full(const struct memory *m, size_t more)
@@ -395,6 +395,7 @@ static void on_sweep(struct timer *t)
     memory_sessions_expire(m);
     memory_bans_sweep(m);
     memory_tunnels_sweep(m);
+    memory_polling_sweep(m);
     memory_wechat_sweep(m);
     memory_users_expire(m);
     timer_start(t, SWEEP_MS);
@@ -426,6 +427,7 @@ static void memory_destroy(struct broker *b)
     memory_secrets_clear(m);
     memory_bans_clear(m);
     memory_tunnels_clear(m);
+    memory_polling_clear(m);
     memory_wechat_clear(m);
     memory_events_clear(m);
     free(m->node);
@@ -481,6 +483,10 @@ static const struct broker_ops memory_ops = {
     .secrets = memory_secrets,
     .tunnel_offer = memory_tunnel_offer,
     .tunnel_take = memory_tunnel_take,
+    .polling_put = memory_polling_put,
+    .polling_take = memory_polling_take,
+    .polling_find = memory_polling_find,
+    .polling_drop = memory_polling_drop,
     .wechat_put = memory_wechat_put,
     .wechat_check = memory_wechat_check,
     .not_ready = memory_not_ready,
@@ -509,6 +515,7 @@ struct broker *broker_memory_create(struct loop *loop, const struct broker_confi
     list_init(&m->parked);
     list_init(&m->verdicts_all);
     list_init(&m->offers_by_age);
+    list_init(&m->pollings_by_age);
     list_init(&m->wechat_all);
     memory_events_init(m, cfg);
     list_init(&m->gone);

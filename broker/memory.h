@@ -151,6 +151,8 @@ struct memory {
     struct link verdicts_all; /* rotated by the sweep */
     struct offer *offers;
     struct link offers_by_age;
+    struct polling *pollings;
+    struct link pollings_by_age;
     struct wechat_user *wechat;
     struct link wechat_all; /* the same users, rotated by the sweep */
     struct link gone;       /* users */
@@ -249,6 +251,15 @@ void memory_tunnel_take(struct broker *b, struct slice ticket, broker_done *done
 void memory_tunnels_sweep(struct memory *m);
 void memory_tunnels_clear(struct memory *m);
 void memory_where(struct broker *b, const struct slice *sids, size_t count, broker_done *done, void *arg);
+
+/* memory_polling.c */
+void memory_polling_put(struct broker *b, const struct polling_record *r, broker_done *done, void *arg);
+void memory_polling_take(struct broker *b, struct slice sid, struct slice from, broker_done *done, void *arg);
+void memory_polling_find(struct broker *b, struct slice sid, broker_done *done, void *arg);
+void memory_polling_drop(struct broker *b, struct slice sid);
+void memory_run_polling_drop(struct memory *m, struct op *op);
+void memory_polling_sweep(struct memory *m);
+void memory_polling_clear(struct memory *m);
 
 /* memory_wechat.c */
 void memory_wechat_put(struct broker *b, const struct wechat_login *l, broker_done *done, void *arg);

@@ -1,9 +1,16 @@
-/* broker/redis/calls.c: completions that no single reply brings. */
+/* broker/redis/calls.c: what calls begin with, and completions that no single reply brings. */
 #include <stdio.h>
 
 #include "base/list.h"
 #include "base/mem.h"
 #include "broker/redis/redis.h"
+
+struct call *call_new(struct redis *r, broker_done *done, void *arg)
+{
+    struct call *c = xcalloc(1, sizeof *c);
+    *c = (struct call){.r = r, .done = done, .arg = arg};
+    return c;
+}
 
 struct deferred {
     struct link link;

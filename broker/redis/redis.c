@@ -167,6 +167,7 @@ static void redis_destroy(struct broker *b)
     free(r->limit_prefix);
     free(r->wechat_prefix);
     free(r->tunnel_prefix);
+    free(r->polling_prefix);
     free(r);
 }
 
@@ -220,6 +221,10 @@ static const struct broker_ops redis_ops = {
     .secrets = redis_secrets,
     .tunnel_offer = redis_tunnel_offer,
     .tunnel_take = redis_tunnel_take,
+    .polling_put = redis_polling_put,
+    .polling_take = redis_polling_take,
+    .polling_find = redis_polling_find,
+    .polling_drop = redis_polling_drop,
     .wechat_put = redis_wechat_put,
     .wechat_check = redis_wechat_check,
     .not_ready = redis_not_ready,
@@ -264,6 +269,7 @@ static void configure(struct redis *r, const struct broker_config *cfg)
     r->limit_prefix = join(r->prefix, "limit:");
     r->wechat_prefix = join(r->prefix, "wechat:");
     r->tunnel_prefix = join(r->prefix, "tunnel:");
+    r->polling_prefix = join(r->prefix, "polling:");
     r->lease_ms = cfg->lease_ms > LEASE_MIN_MS ? cfg->lease_ms : LEASE_MIN_MS;
     r->once_ttl_ms = cfg->once_ttl_ms != 0 ? cfg->once_ttl_ms : 1;
     /* The time to live is the last resort: a reaper must always come first. */

@@ -74,7 +74,7 @@ struct redis {
     char *user_channel_prefix; /* of what is told of users */
     char *session_prefix, *user_prefix, *node_prefix, *rooms_key, *nodes_key, *parked_key;
     char *ban_prefix, *bans_key, *revoked_user_prefix, *revoked_token_prefix, *limit_prefix, *wechat_prefix,
-        *tunnel_prefix;
+        *tunnel_prefix, *polling_prefix;
     uint32_t lease_ms, once_ttl_ms, session_ttl_ms;
     uint64_t user_keep_ms, started_ms;
     struct redis_link_config link_cfg;
@@ -126,7 +126,8 @@ static inline void set_args(struct args *a, const char *command, const char *bef
     arg_slice(a, member);
 }
 
-/* calls.c: completing without Redis, and after several replies. */
+/* calls.c: completing with one reply, without Redis, and after several replies. */
+struct call *call_new(struct redis *r, broker_done *done, void *arg);
 void redis_complete_later(struct redis *r, broker_done *done, void *arg, enum err err, const char *why);
 /* False when there was nothing. */
 bool deferred_run(struct redis *r);
@@ -335,6 +336,12 @@ void redis_secrets(struct broker *b, struct slice fresh, uint64_t period_ms, uin
 void redis_tunnel_offer(struct broker *b, const struct tunnel_offer *o, broker_done *done, void *arg);
 void redis_tunnel_take(struct broker *b, struct slice ticket, broker_done *done, void *arg);
 void redis_where(struct broker *b, const struct slice *sids, size_t count, broker_done *done, void *arg);
+
+/* polling.c */
+void redis_polling_put(struct broker *b, const struct polling_record *record, broker_done *done, void *arg);
+void redis_polling_take(struct broker *b, struct slice sid, struct slice from, broker_done *done, void *arg);
+void redis_polling_find(struct broker *b, struct slice sid, broker_done *done, void *arg);
+void redis_polling_drop(struct broker *b, struct slice sid);
 
 /* wechat.c */
 void redis_wechat_put(struct broker *b, const struct wechat_login *l, broker_done *done, void *arg);

@@ -15,15 +15,13 @@ static void on_offered(void *arg, const redisReply *reply, enum err err, const c
 void redis_tunnel_offer(struct broker *b, const struct tunnel_offer *o, broker_done *done, void *arg)
 {
     struct redis *r = redis_of(b);
-    struct call *c = xcalloc(1, sizeof *c);
     struct args a;
-    *c = (struct call){.r = r, .done = done, .arg = arg};
     script_args(&a, r, SCRIPT_TUNNEL_OFFER, 1);
     (void)arg_key(&a, r->tunnel_prefix, o->ticket, "");
     arg_slice(&a, o->sid);
     arg_slice(&a, o->tunnel);
     arg_u64(&a, o->ttl_ms);
-    store_send(r->store, &a, REQUEST_REPEATABLE, on_offered, c);
+    store_send(r->store, &a, REQUEST_REPEATABLE, on_offered, call_new(r, done, arg));
 }
 
 static void on_taken(void *arg, const redisReply *reply, enum err err, const char *why)
@@ -43,12 +41,10 @@ static void on_taken(void *arg, const redisReply *reply, enum err err, const cha
 void redis_tunnel_take(struct broker *b, struct slice ticket, broker_done *done, void *arg)
 {
     struct redis *r = redis_of(b);
-    struct call *c = xcalloc(1, sizeof *c);
     struct args a;
-    *c = (struct call){.r = r, .done = done, .arg = arg};
     script_args(&a, r, SCRIPT_TUNNEL_TAKE, 1);
     (void)arg_key(&a, r->tunnel_prefix, ticket, "");
-    store_send(r->store, &a, 0, on_taken, c);
+    store_send(r->store, &a, 0, on_taken, call_new(r, done, arg));
 }
 
 /* --- where sessions are --- */

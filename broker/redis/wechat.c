@@ -17,13 +17,6 @@ static void arg_times(struct args *a, const struct wechat_login *l)
     arg_u64(a, WECHAT_KEEP_MS);
 }
 
-static struct call *call_new(struct redis *r, broker_done *done, void *arg)
-{
-    struct call *c = xcalloc(1, sizeof *c);
-    *c = (struct call){.r = r, .done = done, .arg = arg};
-    return c;
-}
-
 static void on_put(void *arg, const redisReply *reply, enum err err, const char *why)
 {
     struct call *c = arg;

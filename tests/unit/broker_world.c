@@ -254,6 +254,9 @@ void answered(void *arg, const struct broker_result *r)
          : r->wechat != NULL && r->err == OK ? r->wechat->openid
                                              : r->user);
     take(a->watches, sizeof a->watches, o != NULL ? o->tunnel : r->watches);
+    if (r->err == OK && r->polling != NULL)
+        (void)snprintf(a->watches, sizeof a->watches, "%.*s|%.*s|%.*s", SLICE_FMT(r->polling->state),
+                       SLICE_FMT(r->polling->before), SLICE_FMT(r->polling->answered));
     for (size_t i = 0; i < r->count && r->where != NULL; i++)
         TAKE_SLICE(name, r->where[i]);
     for (size_t i = 0; i < r->count && r->users != NULL; i++) {

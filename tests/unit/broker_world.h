@@ -51,7 +51,7 @@ struct answer {
     uint64_t dropped;
     uint32_t replicas;
     char owner[150];   /* user of a session resumed, who has logged in, or the session of a tunnel */
-    char watches[300]; /* or whose tunnel */
+    char watches[300]; /* or whose tunnel, or a record of long-polling: `<state>|<before>|<answered>` */
     char cursor[400];
     size_t cursor_n, count;
     struct {
