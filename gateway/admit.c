@@ -120,6 +120,8 @@ static void on_answer(void *arg, const struct broker_result *r)
 void admit_session(struct session *s)
 {
     const struct admission question = admit_question(s->user, s->grant != NULL ? &s->grant->claims : NULL);
+    s->verdicts = s->gw->verdicts;
+    s->opening++;
     session_ref(s);
     s->gw->broker->ops->admit(s->gw->broker, &question, on_answer, s);
 }
@@ -141,6 +143,7 @@ static void on_answer_again(void *arg, const struct broker_result *r)
     struct session *s = arg;
     struct gateway *g = s->gw;
     struct error error = {0};
+    s->rechecking--;
     if (s->state <= SESSION_ACTIVE && !s->taken && s->conn != NULL && s->conn->state <= CONN_OPEN) {
         enum err err = admit_verdict(r, s->user, s->conn->ip, &error);
         if (err == ERR_UNAUTHORIZED && s->state == SESSION_ACTIVE) {
@@ -162,11 +165,12 @@ static void ask_again(struct session *s)
         return;
     metrics->rechecks++;
     if (s->state == SESSION_OPENING && s->opening != 0) {
-        s->opening++;
         admit_session(s);
         return;
     }
     const struct admission question = admit_question(s->user, s->grant != NULL ? &s->grant->claims : NULL);
+    s->verdicts = s->gw->verdicts;
+    s->rechecking++;
     session_ref(s);
     s->gw->broker->ops->admit(s->gw->broker, &question, on_answer_again, s);
 }
@@ -186,6 +190,7 @@ void admit_on_timer(struct timer *t)
 void admit_all_again(struct gateway *g)
 {
     struct session *s, *next;
+    g->verdicts++;
     HASH_ITER (hh, g->sessions, s, next) {
         if (list_empty(&s->recheck) && s->user.n != 0)
             list_append(&g->rechecks, &s->recheck);
@@ -204,6 +209,17 @@ static void concerns(struct session *s)
 {
     list_del(&s->recheck);
     list_prepend(&s->gw->rechecks, &s->recheck);
+}
+
+void admit_again(struct session *s)
+{
+    concerns(s);
+    timer_start(&s->gw->recheck, 0);
+}
+
+bool admit_is_certain(const struct session *s)
+{
+    return s->rechecking == 0 && list_empty(&s->recheck);
 }
 
 static void concerns_user(struct gateway *g, struct slice user)
@@ -228,6 +244,7 @@ static void concerns_token(struct gateway *g, struct slice jti)
 void admit_verdict_came(struct gateway *g, const struct envelope *e)
 {
     LOG(INFO, "verdict heard", "about=%s name=%s from=%s", log_q(e->event), log_q(e->user), log_q(e->node));
+    g->verdicts++;
     if (slice_eq(e->event, SLICE("token")))
         concerns_token(g, e->user);
     else

@@ -20,6 +20,10 @@ void admit_ban(struct session *s, const struct broker_result *r, struct slice id
 
 /* Asks for a session that begins; it goes on, or ends, when the answer is there. */
 void admit_session(struct session *s);
+/* Asks again for one that is here, at once: what the store has said may be older than a verdict that has been heard. */
+void admit_again(struct session *s);
+/* Is nothing asked of s, or to be asked, that may end it? */
+bool admit_is_certain(const struct session *s);
 
 /* Somebody was banned, or tokens were revoked: the sessions of this node that it may concern are asked for again, at once. Who is banned is told so and ends; who
  * has a revoked token is closed like one whose token has expired. */

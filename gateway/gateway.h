@@ -93,6 +93,7 @@ struct gateway {
     struct wheel wheel;   /* one tick a second */
     struct link rechecks; /* sessions that the store is to be asked about again */
     struct timer recheck;
+    uint64_t verdicts; /* so many have been heard, or may have been missed */
 
     struct watched *watched; /* users whom clients of this node watch */
     struct link watch_reads; /* those of them who have to be asked for */

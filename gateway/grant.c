@@ -232,6 +232,7 @@ static void leave_what_is_over(struct session *s)
 struct refresh {
     struct request *request;
     struct grant *grant;
+    uint64_t verdicts; /* heard when the store was asked */
 };
 
 static void refresh_end(struct refresh *r)
@@ -244,6 +245,7 @@ static void refresh_end(struct refresh *r)
 static void take_over(struct refresh *r)
 {
     struct session *s = r->request->session;
+    bool doubted = r->verdicts != s->gw->verdicts;
     uint64_t expires_s = r->grant->claims.expires_s;
     grant_destroy(&s->grant);
     grant_attach(TAKE(r->grant), s);
@@ -252,6 +254,8 @@ static void take_over(struct refresh *r)
     leave_what_is_over(s);
     watch_review(s);
     session_put(s);
+    if (doubted) /* one may have been about this token, which nobody here had */
+        admit_again(s);
 }
 
 static void on_admitted(void *arg, const struct broker_result *result)
@@ -288,7 +292,7 @@ enum err grant_refresh(struct session *s, const struct command *c, struct error 
         return door_refuse(AUTH_OTHER_USER, slice_str(s->conn->ip), reterr);
     }
     struct refresh *r = xcalloc(1, sizeof *r);
-    *r = (struct refresh){.request = request_create(s, c), .grant = grant_create(&claims)};
+    *r = (struct refresh){.request = request_create(s, c), .grant = grant_create(&claims), .verdicts = s->gw->verdicts};
     const struct admission question = admit_question(s->user, &r->grant->claims);
     s->gw->broker->ops->admit(s->gw->broker, &question, on_admitted, r);
     return OK;

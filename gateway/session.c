@@ -106,7 +106,7 @@ void session_join_implicit(struct session *s)
 {
     bool in_namespace = s->conn != NULL && s->conn->channel != NULL;
     s->opening += in_namespace;
-    if (!s->admitted)
+    if (s->user.n != 0 && (!s->admitted || s->verdicts != s->gw->verdicts))
         admit_session(s);
     room_join(s->gw->all, s, true, NULL);
     struct buf *name = &s->gw->scratch;
@@ -282,8 +282,7 @@ static struct session *session_new(struct gateway *g, struct slice sid, struct s
     s->gw = g;
     s->user = (struct slice){user_copy, user.n};
     s->refs = 1;
-    s->opening = user.n != 0 ? 3 : 1; /* $all; $user:… and being let in */
-    s->admitted = user.n == 0;
+    s->opening = user.n != 0 ? 2 : 1; /* $all; $user:… */
     s->connected_ms = loop_wall_ms(g->loop);
     s->exit = EXIT_DISCONNECT;
     list_init(&s->members);
@@ -340,10 +339,8 @@ struct session *session_adopt(struct session *asking, struct slice sid, struct s
     struct session *s = session_new(asking->gw, sid, user);
     s->resume = resume;
     s->stored = true;
-    if (!s->admitted && slice_eq(asking->user, user)) { /* it has been asked for him when he came */
-        s->admitted = true;
-        s->opening--;
-    }
+    s->admitted = slice_eq(asking->user, user) && admit_is_certain(asking);
+    s->verdicts = asking->verdicts;
     report_begin(s);
     grant_attach(TAKE(asking->grant), s);
     s->agent = TAKE(asking->agent);

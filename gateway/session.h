@@ -49,9 +49,8 @@ struct session {
     struct link recheck;   /* in gateway->rechecks: may it still be here? */
     struct link farewell;  /* in gateway->farewells until told that the node is draining */
     uint32_t member_count; /* not counting implicit ones */
-    uint32_t
-        opening;   /* implicit rooms that are not joined yet, and 1 while the store is asked whether it may be here */
-    uint32_t refs; /* requests under way, and one of its own until the store knows that it is gone */
+    uint32_t opening; /* implicit rooms that are not joined yet, and questions to the store whether it may be here */
+    uint32_t refs;    /* requests under way, and one of its own until the store knows that it is gone */
     uint32_t requests;
     uint32_t granted_requests; /* those of them that the token asked for, not the client */
     uint32_t returning;        /* members that are being caught up */
@@ -61,10 +60,12 @@ struct session {
     bool gone;                 /* its own reference has been given back */
     bool may_resume;           /* its client has announced a resume, and asked for nothing yet */
     bool resuming;             /* its client has asked for another session instead */
-    bool admitted;             /* whoever asked the store may be here: it need not be asked again */
-    bool refused;              /* it may not, and has been told; it is not parked */
-    bool taken;                /* resumed elsewhere: no longer listed, and not ours to end in the store */
-    struct watch *watches;     /* users it watches (gateway/watch.h) */
+    bool admitted;         /* it may be here, or its user was let in already as the session that asked for it; … */
+    uint64_t verdicts;     /* … when the store was asked so many had been heard (gateway->verdicts) */
+    uint32_t rechecking;   /* questions under way whether it may still be here */
+    bool refused;          /* it may not, and has been told; it is not parked */
+    bool taken;            /* resumed elsewhere: no longer listed, and not ours to end in the store */
+    struct watch *watches; /* users it watches (gateway/watch.h) */
     uint32_t watch_count;
     bool watches_noted; /* what the store has of them is ours to say */
     bool has_inbox;

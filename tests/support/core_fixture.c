@@ -21,25 +21,33 @@ struct refusal {
     broker_done *done;
     void *arg;
     struct broker_result result;
+    struct ban_record ban;
 };
 
 static void on_refusal(struct timer *t)
 {
     struct refusal *r = container_of(t, struct refusal, timer);
     struct refusal told = *r;
+    if (told.result.bans != NULL)
+        told.result.bans = &told.ban;
     timer_stop(t);
     free(r);
     told.done(told.arg, &told.result);
 }
 
-static void answer_later(const struct broker_result *result, broker_done *done, void *arg)
+static struct refusal *refusal_new(const struct broker_result *result, broker_done *done, void *arg)
 {
     struct refusal *r = xcalloc(1, sizeof *r);
     r->done = done;
     r->arg = arg;
     r->result = *result;
     timer_init(&r->timer, &core_now->loop.loop, on_refusal);
-    timer_start(&r->timer, 0);
+    return r;
+}
+
+static void answer_later(const struct broker_result *result, broker_done *done, void *arg)
+{
+    timer_start(&refusal_new(result, done, arg)->timer, 0);
 }
 
 static bool refuse_if(bool down, broker_done *done, void *arg)
@@ -119,6 +127,24 @@ static void fake_history(struct broker *b, const struct log_page *page, broker_d
     memory_ops->history(b, page, done, arg);
 }
 
+/* The store has answered, but it takes a while until that is here. */
+static void on_admission(void *arg, const struct broker_result *result)
+{
+    struct refusal *r = arg;
+    r->result = *result;
+    if (result->bans != NULL)
+        r->ban = result->bans[0];
+    timer_start(&r->timer, core_now->late_admission_ms);
+}
+
+static void fake_admit(struct broker *b, const struct admission *who, broker_done *done, void *arg)
+{
+    if (core_now->late_admission_ms == 0)
+        memory_ops->admit(b, who, done, arg);
+    else
+        memory_ops->admit(b, who, on_admission, refusal_new(&(struct broker_result){0}, done, arg));
+}
+
 static struct broker_events events;
 static const struct broker_events *gateway_events;
 
@@ -144,6 +170,7 @@ static void intercept(struct core *c)
     ops.session_put = fake_session_put;
     ops.session_remove = fake_session_remove;
     ops.history = fake_history;
+    ops.admit = fake_admit;
     ops.event = fake_event;
     c->gw->broker->ops = &ops;
 }

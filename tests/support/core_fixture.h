@@ -30,6 +30,7 @@ struct core {
     bool no_subscriptions;        /* subscribing fails with ERR_UNAVAILABLE */
     bool store_down;              /* joins, leaves, puts and removals fail with ERR_UNAVAILABLE */
     bool no_events;               /* appending events fails with ERR_UNAVAILABLE */
+    uint32_t late_admission_ms;   /* what the store says of who may be here arrives so much later */
     unsigned joins, leaves, puts;
     unsigned exact, lagging; /* pages of logs that had to be the primary's, and that might be a replica's */
     uint64_t at_least;       /* of the last of these */

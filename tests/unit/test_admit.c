@@ -213,6 +213,25 @@ static void another_token_that_is_revoked_changes_nothing(void **state)
     close_core(cl, 1);
 }
 
+/* The store has found nothing against it, and is told of its end before anybody here knows that there is such a token. */
+static void revoked_while_it_is_looked_at(void **state)
+{
+    struct client cl[1];
+    (void)state;
+    open_core(NULL);
+    enter(cl, token_of("alice", EXP, ",\"jti\":\"t1\""));
+    core.late_admission_ms = 1000;
+    client_send(cl,
+                text_of("{\"type\":\"auth\",\"id\":1,\"token\":\"", token_of("alice", EXP, ",\"jti\":\"t2\""), "\"}"));
+    loop_fake_advance(&core.loop, 500);
+    revoke("t2", "", 0);
+    loop_fake_advance(&core.loop, 2000);
+    client_expect(cl, "\"ack\"", "\"id\":1");
+    client_expect(cl, "\"error\"", "\"unauthorized\"", "revoked");
+    expect_close(cl, 4001, "unauthorized");
+    close_core(cl, 1);
+}
+
 static void a_banned_user_with_another_token_goes(void **state)
 {
     struct client cl[1];
@@ -276,6 +295,29 @@ static void a_banned_user_does_not_come_back(void **state)
     client_send(&cl[2], frame);
     client_expect(&cl[2], "\"error\"", "\"not_found\""); /* it was not parked again */
     close_core(cl + 1, 2);
+}
+
+/* It was heard; before the store has said whom it concerns, the client asks for its former session. */
+static void revoked_while_it_comes_back(void **state)
+{
+    struct client cl[2];
+    char frame[300];
+    (void)state;
+    open_with("--resume-window", "60s");
+    enter(&cl[0], token_of("alice", EXP, ""));
+    lobby_join(&cl[0]);
+    (void)snprintf(frame, sizeof frame, "{\"type\":\"resume\",\"id\":9,\"session\":\"%s\",\"token\":\"%s\"}", cl[0].sid,
+                   cl[0].conn->session->token);
+    client_vanish(&cl[0]);
+    enter(&cl[1], token_of("alice", EXP, ",\"jti\":\"t1\""));
+    core.late_admission_ms = 1000;
+    revoke("t1", "", 0);
+    assert_int_equal(metrics->rechecks, 1);
+    client_send(&cl[1], frame);
+    loop_fake_advance(&core.loop, 3000);
+    client_expect(&cl[1], "\"error\"", "\"id\":9", "\"unauthorized\"", "revoked");
+    expect_close(&cl[1], 4001, "unauthorized");
+    close_core(cl + 1, 1);
 }
 
 /* --- while here --- */
@@ -403,6 +445,27 @@ static void after_an_outage_all_are_asked_for(void **state)
     close_core(cl, 2);
 }
 
+/* Those too that have still to begin, and nobody for ever because he was asked for once more. */
+static void whose_turn_comes_after_an_outage_begins(void **state)
+{
+    struct client cl[3];
+    (void)state;
+    open_plain((const char *const[]){"--max-starts", "1", NULL});
+    core.late_admission_ms = 1500;
+    for (int i = 0; i < 3; i++)
+        client_connect(&cl[i], &core, i == 1 ? "/ws/mallory" : "/ws/alice");
+    ban_unheard("mallory", "");
+    core.gw->broker->events->link(core.gw, false);
+    core.gw->broker->events->link(core.gw, true);
+    loop_fake_advance(&core.loop, 1700);
+    core.late_admission_ms = 0;
+    loop_fake_advance(&core.loop, 2000);
+    client_expect(&cl[0], "\"welcome\"");
+    client_expect(&cl[1], "\"banned\"");
+    client_expect(&cl[2], "\"welcome\"");
+    close_core(cl, 3);
+}
+
 /* --- over HTTP --- */
 
 struct http_answer {
@@ -465,15 +528,18 @@ int main(void)
         cmocka_unit_test(the_token_in_the_first_frame_too),
         cmocka_unit_test(names_of_tokens_that_cannot_be_revoked),
         cmocka_unit_test(another_token_that_is_revoked_changes_nothing),
+        cmocka_unit_test(revoked_while_it_is_looked_at),
         cmocka_unit_test(a_banned_user_with_another_token_goes),
         cmocka_unit_test(gone_while_its_token_is_looked_at),
         cmocka_unit_test(a_banned_user_does_not_come_back),
+        cmocka_unit_test(revoked_while_it_comes_back),
         cmocka_unit_test(who_may_not_be_here_reads_nothing_either),
         cmocka_unit_test(who_is_banned_while_here_goes),
         cmocka_unit_test(whose_token_is_revoked_comes_back_with_another),
         cmocka_unit_test(older_tokens_of_a_user_are_revoked),
         cmocka_unit_test(banned_on_the_threshold),
         cmocka_unit_test(after_an_outage_all_are_asked_for),
+        cmocka_unit_test(whose_turn_comes_after_an_outage_begins),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);
 }

@@ -203,6 +203,57 @@ static void two_want_the_same_session_at_once(void **state)
     close_core(&talker);
 }
 
+static uint64_t turns_end;
+
+static bool turns_are_over(void *arg)
+{
+    (void)arg;
+    return core.loop.turns >= turns_end;
+}
+
+static void quietly(void *arg, const struct broker_result *r)
+{
+    (void)arg;
+    assert_int_equal(r->err, OK);
+}
+
+/* Whenever the ban is heard: also while his rooms are looked at, when he sits in none. */
+static void banned_while_he_is_recovered(void **state)
+{
+    (void)state;
+    for (int turns = 0; turns < 12; turns++) {
+        struct client talker;
+        struct socket s = {0};
+        struct slice payload;
+        char auth[512];
+        open_core(on, &talker);
+        struct broker *b = core.gw->broker;
+        assert_false(connect_again(&s, "40{\"user\":\"mallory\"}"));
+        join(&s, "a");
+        say(&talker, "a", "1");
+        expect_event(&s, "2[\"e\",1,\"");
+        client_vanish(&s.client);
+        loop_fake_run(&core.loop);
+        (void)snprintf(auth, sizeof auth, "40{\"user\":\"mallory\",%s", kept(&s) + strlen("40{"));
+        client_connect(&s.client, &core, V4);
+        client_expect(&s.client, "0{");
+        client_send(&s.client, auth);
+        turns_end = core.loop.turns + (uint64_t)turns;
+        (void)loop_fake_until(&core.loop, turns_are_over, NULL, 100);
+        b->ops->ban(b, &(struct ban_record){.user = SLICE("mallory")}, quietly, NULL);
+        loop_fake_advance(&core.loop, 200);
+        bool told = false;
+        while (client_next(&s.client, &payload) == WS_TEXT)
+            told = told || memmem(payload.p, payload.n, "banned", 6) != NULL;
+        if (!told)
+            fail_msg("banned after %d turns, and not told", turns);
+        client_vanish(&s.client);
+        loop_fake_run(&core.loop);
+        assert_int_equal(gateway_session_count(core.gw), 1);
+        close_core(&talker);
+    }
+}
+
 static void what_is_no_session_of_ours_begins_anew(void **state)
 {
     static const char *const auths[] = {
@@ -314,6 +365,7 @@ int main(void)
         cmocka_unit_test(several_rooms_in_one_offset),
         cmocka_unit_test(who_is_gone_before_it_is_told_stays_parked),
         cmocka_unit_test(two_want_the_same_session_at_once),
+        cmocka_unit_test(banned_while_he_is_recovered),
         cmocka_unit_test(what_is_no_session_of_ours_begins_anew),
         cmocka_unit_test(without_the_option_there_is_no_pid),
         cmocka_unit_test(trails_are_inserted_into_frames_of_every_length),
