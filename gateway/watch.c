@@ -44,7 +44,8 @@ struct question {
     char why[160];
     size_t left, count;
     struct part {
-        struct link link;
+        struct link link;     /* in user->questions */
+        struct link in_watch; /* unlinked: that watch has ended meanwhile */
         struct question *question;
         struct watched *user;
     } parts[];
@@ -146,6 +147,7 @@ static struct watch *watch_add(struct session *s, struct watched *user)
     struct watch *w = xcalloc(1, sizeof *w);
     w->user = user;
     w->session = s;
+    list_init(&w->asked);
     user->refs++;
     list_append(&user->watches, &w->in_user);
     HASH_ADD_PTR(s->watches, user, w);
@@ -157,6 +159,8 @@ static struct watch *watch_add(struct session *s, struct watched *user)
 static void watch_remove(struct watch *w)
 {
     struct session *s = w->session;
+    while (!list_empty(&w->asked))
+        list_del(w->asked.next);
     HASH_DELETE(hh, s->watches, w);
     list_del(&w->in_user);
     s->watch_count--;
@@ -334,7 +338,11 @@ void watch_fini(struct gateway *g)
 {
     struct watched *w, *next;
     HASH_ITER (hh, g->watched, w, next)
+        w->refs++; /* an answer lets go of everybody whom its request named */
+    HASH_ITER (hh, g->watched, w, next)
         settle(w, ERR_UNAVAILABLE, "the gateway is closing");
+    HASH_ITER (hh, g->watched, w, next)
+        watched_unref(w);
     assert(g->watched == NULL);
     task_cancel(&g->watch_task);
 }
@@ -365,17 +373,25 @@ static void answer(struct question *q)
     }
 }
 
+/* What failed ends the watch that it began, unless that is asked for in another request, too. */
+static void part_finish(struct part *p, enum err err)
+{
+    if (list_empty(&p->in_watch))
+        return;
+    struct watch *w = watch_find(p->question->request->session, p->user);
+    list_del(&p->in_watch);
+    if (err == OK)
+        w->live = true;
+    else if (!w->live && list_empty(&w->asked))
+        watch_remove(w);
+}
+
 static void finish(struct question *q)
 {
     struct session *s = q->request->session;
     session_ref(s);
-    for (size_t i = 0; i < q->count; i++) {
-        struct watch *w = watch_find(s, q->parts[i].user);
-        if (w != NULL && q->err == OK)
-            w->live = true;
-        else if (w != NULL && !w->live)
-            watch_remove(w);
-    }
+    for (size_t i = 0; i < q->count; i++)
+        part_finish(&q->parts[i], q->err);
     if (q->err == OK)
         answer(q);
     else
@@ -421,6 +437,7 @@ static void question_add(struct question *q, struct slice user, bool devices)
     p->question = q;
     p->user = u;
     list_init(&p->link);
+    list_append(&w->asked, &p->in_watch);
     if (u->fresh)
         return;
     q->left++;

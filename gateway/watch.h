@@ -20,8 +20,9 @@ struct watch {
     struct watched *user;
     struct session *session;
     struct link in_user;
-    bool devices; /* it wants to know when the number of sessions changes, too */
-    bool live;    /* it has been told how he is */
+    struct link asked; /* requests for it that are not answered yet */
+    bool devices;      /* it wants to know when the number of sessions changes, too */
+    bool live;         /* it has been told how he is */
 };
 
 /* commands.c */

@@ -87,6 +87,71 @@ static void who_leaves_before_the_answer(void **state)
     core_fini(&c);
 }
 
+/* A request is under way for one who is known and one who is not: its end lets go of both. */
+static void the_gateway_closes_meanwhile(void **state)
+{
+    struct core c;
+    struct client w, other;
+    (void)state;
+    core_init(&c, parking);
+    client_open(&other, &c, "/ws");
+    client_send(&other, "{\"type\":\"watch\",\"id\":1,\"users\":[\"a\",\"b\"]}");
+    client_expect(&other, "\"ack\"");
+    client_open(&w, &c, "/ws");
+    watch_again(c.gw, SLICE("a"));
+    client_send(&w, "{\"type\":\"watch\",\"id\":1,\"users\":[\"a\",\"b\"]}");
+    client_vanish(&w);
+    client_vanish(&other);
+    core_fini(&c);
+    assert_int_equal(metrics->watched_users, 0);
+}
+
+static struct broker_ops held_ops;
+static const struct broker_ops *below;
+static struct {
+    broker_done *done;
+    void *arg;
+} held[2];
+
+static void hold_b_and_c(struct broker *b, struct slice user, broker_done *done, void *arg)
+{
+    if (slice_eq(user, SLICE("a"))) {
+        below->watch(b, user, done, arg);
+        return;
+    }
+    held[slice_eq(user, SLICE("c"))].done = done;
+    held[slice_eq(user, SLICE("c"))].arg = arg;
+}
+
+/* Two requests name the same user; the one that fails takes him from the other as little as the other gives him to it. */
+static void a_request_that_fails_ends_only_its_own(void **state)
+{
+    struct core c;
+    struct client w, one;
+    (void)state;
+    core_init(&c, parking);
+    below = c.gw->broker->ops;
+    held_ops = *below;
+    held_ops.watch = hold_b_and_c;
+    c.gw->broker->ops = &held_ops;
+    client_open(&w, &c, "/ws");
+    client_send(&w, "{\"type\":\"watch\",\"id\":1,\"users\":[\"a\",\"b\"]}");
+    client_send(&w, "{\"type\":\"watch\",\"id\":2,\"users\":[\"a\",\"c\"]}");
+    client_expect_nothing(&w);
+    held[0].done(held[0].arg, &(struct broker_result){.err = ERR_UNAVAILABLE, .why = "no room"});
+    client_expect(&w, "\"error\"", "\"id\":1", "no room");
+    below->watch(c.gw->broker, SLICE("c"), held[1].done, held[1].arg);
+    client_expect(&w, "\"ack\"", "\"id\":2");
+    client_open(&one, &c, "/ws/a");
+    client_expect(&w, "\"status\"", "\"user\":\"a\"", "\"online\"");
+    assert_int_equal(w.conn->session->watch_count, 2);
+    client_vanish(&one);
+    client_vanish(&w);
+    loop_fake_run(&c.loop);
+    assert_int_equal(metrics->watches, 0);
+    core_fini(&c);
+}
+
 static void who_resumes_watches_on(void **state)
 {
     struct core c;
@@ -119,6 +184,8 @@ int main(void)
         cmocka_unit_test(changes_of_state_are_told),
         cmocka_unit_test(limits_and_policies_hold),
         cmocka_unit_test(who_leaves_before_the_answer),
+        cmocka_unit_test(the_gateway_closes_meanwhile),
+        cmocka_unit_test(a_request_that_fails_ends_only_its_own),
         cmocka_unit_test(who_resumes_watches_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
