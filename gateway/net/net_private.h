@@ -94,14 +94,15 @@ struct socket {
     struct net *net;
     enum socket_state state;
     uint32_t out_n;
-    bool owes_write; /* a short write was reported: conn_writable() or http must be called */
-    bool paused;     /* do not read */
-    bool tls_ready;  /* the handshake is complete */
-    bool tls_silent; /* TLS has failed or said goodbye: nothing more may be sent */
-    bool asked;      /* has made a complete HTTP request */
-    bool eof;        /* the peer has said FIN */
-    bool fin;        /* we have */
-    bool api;        /* came in through api-listen */
+    bool owes_write;  /* a short write was reported: conn_writable() or http must be called */
+    bool paused;      /* do not read */
+    bool tls_ready;   /* the handshake is complete */
+    bool tls_silent;  /* TLS has failed or said goodbye: nothing more may be sent */
+    bool owes_update; /* the peer has asked for new keys of ours (tls13.c) */
+    bool asked;       /* has made a complete HTTP request */
+    bool eof;         /* the peer has said FIN */
+    bool fin;         /* we have */
+    bool api;         /* came in through api-listen */
     bool tls;
 
     uint16_t port;

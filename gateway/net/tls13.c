@@ -21,6 +21,7 @@ static bool send_alert(struct socket *s, bool fatal, enum tls_alert alert)
 static bool update_keys(struct socket *s)
 {
     char record[RECORD_HEADER + RECORD_OVERHEAD];
+    s->owes_update = false;
     return socket_out(s, record, records_update_own(s->records, record));
 }
 
@@ -40,7 +41,7 @@ static size_t seal(struct socket *s, const char *p, size_t n, size_t *ret_sealed
 ssize_t tls13_write(struct socket *s, const char *p, size_t n)
 {
     size_t done = 0, sealed;
-    bool ok = !records_worn(s->records) || update_keys(s);
+    bool ok = s->out_n != 0 || !(s->owes_update || records_worn(s->records)) || update_keys(s);
     while (ok && done < n && s->out_n == 0) {
         done += seal(s, p + done, n - done, &sealed);
         ok = socket_out(s, s->net->sealed, sealed);
@@ -87,14 +88,15 @@ static void on_alert(struct socket *s, const struct record *r)
     }
 }
 
-/* The only message a client may send after the handshake is a key update: we ask for no certificates. */
+/* The only message a client may send after the handshake is a key update: we ask for no certificates. One that wants ours too gets it before the next data, and
+ * many that came meanwhile get one (RFC 8446 §4.6.3): who asks again and again, and reads nothing, makes us keep nothing. */
 static void on_handshake(struct socket *s, const struct record *r)
 {
     bool asked = false;
     if (!records_key_update(s->records, (struct slice){r->p, r->n}, &asked))
         refuse(s, ALERT_UNEXPECTED_MESSAGE);
-    else if (asked && !s->tls_silent && !update_keys(s))
-        socket_kill(s, "reset");
+    else if (asked)
+        s->owes_update = true;
 }
 
 static bool reading(const struct socket *s)

@@ -99,6 +99,36 @@ static void key_update_is_answered(void **state)
     }
 }
 
+static void count_key_updates(int sent, int version, int type, const void *p, size_t n, SSL *ssl, void *arg)
+{
+    unsigned *count = arg;
+    (void)version;
+    (void)ssl;
+    *count += !sent && type == SSL3_RT_HANDSHAKE && n != 0 && *(const unsigned char *)p == SSL3_MT_KEY_UPDATE;
+}
+
+/* However many are asked for while nothing is to be said. */
+static void one_key_update_answers_many(void **state)
+{
+    struct fixture *f = *state;
+    unsigned count = 0;
+    char got[5];
+    client_open(&f->client, f->server.port, true);
+    assert_int_equal(client_upgrade(&f->client, "/ws"), 101);
+    SSL_set_msg_callback(f->client.ssl, count_key_updates);
+    SSL_set_msg_callback_arg(f->client.ssl, &count);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(SSL_key_update(f->client.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+        assert_int_equal(SSL_do_handshake(f->client.ssl), 1);
+    }
+    for (int i = 0; i < 2; i++) {
+        client_send_str(&f->client, "hello");
+        client_recv_all(&f->client, got, sizeof got);
+        assert_memory_equal(got, "hello", 5);
+    }
+    assert_int_equal(count, 1);
+}
+
 /* A TLS 1.3 connection with one suite, and records padded to a multiple of `padding`. */
 static void open_suite(struct client *c, int port, const char *suite, size_t padding)
 {
@@ -302,6 +332,7 @@ int main(void)
         TEST(no_session_is_kept),
         TEST(renegotiation_is_refused),
         TEST(key_update_is_answered),
+        TEST(one_key_update_answers_many),
         TEST(every_suite_carries_long_streams),
         TEST(the_end_is_said_both_ways),
         TEST(bad_records_are_answered_with_an_alert),
