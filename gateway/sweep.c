@@ -88,6 +88,18 @@ static void on_moved(void *arg, enum err err, const char *why)
         page_over(s);
 }
 
+/* Nobody on this page, but there are others. */
+static void next_page(struct sweep *s, struct slice cursor)
+{
+    if (cursor.n > sizeof s->cursor || ++s->pages >= PAGES_MAX) {
+        sweep_end(s, ERR_UNAVAILABLE, "the store has not shown everybody");
+        return;
+    }
+    s->cursor_n = cursor.n;
+    memcpy(s->cursor, cursor.p, cursor.n);
+    list_page(s);
+}
+
 static void on_page(void *arg, const struct broker_result *r)
 {
     struct sweep *s = arg;
@@ -96,14 +108,11 @@ static void on_page(void *arg, const struct broker_result *r)
         return;
     }
     s->cursor_n = 0;
-    if (r->count == 0 && r->more && r->cursor.n <= sizeof s->cursor && ++s->pages < PAGES_MAX) {
-        s->cursor_n = r->cursor.n;
-        memcpy(s->cursor, r->cursor.p, r->cursor.n);
-        list_page(s);
-        return;
-    }
     if (r->count == 0) {
-        nobody_left(s);
+        if (r->more)
+            next_page(s, r->cursor);
+        else
+            nobody_left(s);
         return;
     }
     s->left = r->count;

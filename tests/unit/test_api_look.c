@@ -140,6 +140,77 @@ static void users_and_rooms_are_swept(void **state)
     (void)state;
 }
 
+static struct broker_ops sparse;
+static const struct broker_ops *whole;
+static unsigned empty_pages;
+
+/* As a large hash that has lost most of its fields may give pages of it. */
+static bool empty_page(struct slice cursor, broker_done *done, void *arg)
+{
+    static const struct slice cursors[] = {{"", 0}, {"7", 1}, {"42", 2}};
+    if (empty_pages == 0)
+        return false;
+    assert_true(slice_eq(cursor, cursors[2 - empty_pages]));
+    empty_pages--;
+    done(arg, &(struct broker_result){.more = true, .cursor = cursors[2 - empty_pages]});
+    return true;
+}
+
+static void sparse_presence(struct broker *b, struct slice room, struct slice cursor, uint32_t limit, broker_done *done,
+                            void *arg)
+{
+    if (!empty_page(cursor, done, arg))
+        whole->presence(b, room, SLICE_NONE, limit, done, arg);
+}
+
+static void sparse_sessions(struct broker *b, const struct session_query *q, broker_done *done, void *arg)
+{
+    struct session_query all = *q;
+    all.cursor = SLICE_NONE;
+    if (!empty_page(q->cursor, done, arg))
+        whole->sessions(b, &all, done, arg);
+}
+
+static void a_sweep_does_not_end_at_an_empty_page(void **state)
+{
+    struct core c;
+    struct client cl[2];
+    lobby_open_pair(&c, cl, ARGS("--resume-window", "60s"));
+    whole = c.gw->broker->ops;
+    sparse = *whole;
+    sparse.presence = sparse_presence;
+    sparse.sessions = sparse_sessions;
+    c.gw->broker->ops = &sparse;
+    empty_pages = 2;
+    has(ask(&c, "DELETE", "/api/v1/rooms/lobby", "", 200), "\"removed\":2}");
+    empty_pages = 2;
+    has(ask(&c, "DELETE", "/api/v1/users/alice", "", 200), "\"disconnected\":1}");
+    client_vanish(&cl[0]);
+    client_vanish(&cl[1]);
+    core_fini(&c);
+    (void)state;
+}
+
+static void endless_sessions(struct broker *b, const struct session_query *q, broker_done *done, void *arg)
+{
+    (void)q;
+    (void)b;
+    done(arg, &(struct broker_result){.more = true, .cursor = SLICE("1")});
+}
+
+/* Nobody was found, but not everything was looked at: that is not said to be done. */
+static void a_sweep_that_never_ends_says_so(void **state)
+{
+    struct core c;
+    core_init(&c, ARGS("--resume-window", "60s"));
+    sparse = *c.gw->broker->ops;
+    sparse.sessions = endless_sessions;
+    c.gw->broker->ops = &sparse;
+    has(ask(&c, "DELETE", "/api/v1/users/alice", "", 503), "unavailable");
+    core_fini(&c);
+    (void)state;
+}
+
 static const char *trace(struct core *c, int offset, const char *sid, const char *result)
 {
     char target[120], want[40];
@@ -194,10 +265,9 @@ static void a_message_is_traced(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(sessions_are_listed_and_shown),
-        CASE(attributes_are_given_and_taken),
-        CASE(users_and_rooms_are_swept),
-        CASE(a_message_is_traced),
+        CASE(sessions_are_listed_and_shown),   CASE(attributes_are_given_and_taken),
+        CASE(users_and_rooms_are_swept),       CASE(a_sweep_does_not_end_at_an_empty_page),
+        CASE(a_sweep_that_never_ends_says_so), CASE(a_message_is_traced),
     };
     return cmocka_run_group_tests(tests, write_keys, remove_keys);
 }

@@ -190,6 +190,35 @@ static void whatever_is_under_way_it_can_be_destroyed(void **state)
     core_fini(&c);
 }
 
+/* Its shard is another node's by now. */
+static void not_mine(struct broker *b, const struct events_ask *what, broker_done *done, void *arg)
+{
+    (void)b;
+    (void)what;
+    done(arg, &(struct broker_result){.mine = false});
+}
+
+/* What an answer wanted is still being tried when the backend is gone already. */
+static void also_what_is_let_go_of(void **state)
+{
+    struct core c;
+    struct client a;
+    struct broker_ops ops;
+    (void)state;
+    core_init(&c, EVENTS);
+    client_open(&a, &c, "/ws/alice");
+    pass(&c, 200);
+    c.no_messages = true;
+    fake_answer(backend_of(&c), 0, 200, "{\"actions\":[{\"do\":\"publish\",\"room\":\"lobby\",\"data\":1}]}");
+    ops = *c.gw->broker->ops;
+    ops.events = not_mine;
+    c.gw->broker->ops = &ops;
+    pass(&c, 200);
+    assert_int_equal(metrics->events_waiting, 0);
+    client_vanish(&a);
+    core_fini(&c);
+}
+
 /* --- questions --- */
 
 static void say(struct client *cl, int id)
@@ -344,6 +373,7 @@ int main(void)
         cmocka_unit_test(one_bad_event_does_not_stop_the_others),
         cmocka_unit_test(stopping_waits_for_what_is_under_way),
         cmocka_unit_test(whatever_is_under_way_it_can_be_destroyed),
+        cmocka_unit_test(also_what_is_let_go_of),
         cmocka_unit_test(who_is_gone_has_published_nothing),
         cmocka_unit_test(what_it_answers_is_what_the_client_is_told),
         cmocka_unit_test(what_a_client_calls_is_asked_in_its_order),

@@ -227,6 +227,29 @@ static void junk_in_the_store_does_no_harm(void **state)
     assert_int_equal(a->count, 1); /* the one of 1970 is too old */
 }
 
+/* More than one look takes away are too old: they are taken away all the same, some with each look, and nobody is given one. */
+static void what_is_too_old_is_never_given(void **state)
+{
+    struct world *w = world_of(state);
+    struct redis_fixture *node = suite_redis("xd:{events:0}");
+    char sid[8] = "a0";
+    while (event_shard(slice_str(sid), SHARDS) != 0)
+        sid[1]++;
+    if (node == NULL)
+        return;
+    (void)ask(w, sid, "", "");
+    freeReplyObject(
+        redis_fixture_command(node, "EVAL %s 1 xd:{events:0}",
+                              "for i = 1, 2500 do redis.call('XADD', KEYS[1], i .. '-0', 'what', 'ever') end"));
+    assert_int_equal(tell(w, sid, "fresh")->err, OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(ask(w, sid, "", "")->count, 0);
+    struct answer *a = ask(w, sid, "", "");
+    assert_int_equal(a->count, 1);
+    assert_int_equal(a->dropped, 2500);
+    assert_non_null(strstr(a->entries[0].data, "id=fresh"));
+}
+
 static struct answer *ask_commands(struct world *w, const char *settled, const char *after, uint32_t lease)
 {
     struct answer *a = answer_new();
@@ -304,6 +327,7 @@ static int run(const char *name)
         T(a_session_nobody_was_told_of_ends_quietly),
         T(who_does_not_come_back_has_disconnected),
         T(junk_in_the_store_does_no_harm),
+        T(what_is_too_old_is_never_given),
         T(commands_of_others_are_read_in_order),
         cmocka_unit_test_setup_teardown(without_shards_there_is_nothing, without, suite_teardown),
     };

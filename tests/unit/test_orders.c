@@ -182,6 +182,50 @@ static void what_is_another_nodes_is_let_go(void **state)
     finish();
 }
 
+static struct {
+    unsigned count;
+    broker_done *done;
+    void *arg;
+} publishes;
+
+static void hold_publish(struct broker *b, const struct publish *p, broker_done *done, void *arg)
+{
+    (void)b;
+    (void)p;
+    publishes.count++;
+    publishes.done = done;
+    publishes.arg = arg;
+}
+
+/* The stream was lost, and came back before what had been begun was over: it is the same command, and not done twice at once. */
+static void what_comes_back_waits_for_what_was_begun(void **state)
+{
+    static const char *const commands[] = {"do publish room a data 1"};
+    const struct broker_result ok = {.position = {1, "tag"}};
+    (void)state;
+    begin();
+    memset(&publishes, 0, sizeof publishes);
+    t.ops.publish = hold_publish;
+    give(commands, ARRAY_LEN(commands));
+    assert_int_equal(publishes.count, 1);
+    loop_fake_advance(&t.core.loop, 50);
+    struct broker_result other = {.mine = false};
+    TAKE(t.done)(t.arg, &other);
+    loop_fake_advance(&t.core.loop, 1000);
+    broker_done *first = publishes.done;
+    void *arg = publishes.arg;
+    give(commands, ARRAY_LEN(commands));
+    loop_fake_advance(&t.core.loop, 1000);
+    assert_int_equal(publishes.count, 1);
+    first(arg, &ok);
+    loop_fake_advance(&t.core.loop, 100);
+    assert_int_equal(publishes.count, 2);
+    publishes.done(publishes.arg, &ok);
+    loop_fake_advance(&t.core.loop, 100);
+    expect_results("1-0 ok, 1-0 ok, ");
+    finish();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -190,6 +234,7 @@ int main(void)
         cmocka_unit_test(stopping_waits_for_what_is_under_way),
         cmocka_unit_test(whatever_is_under_way_it_can_be_destroyed),
         cmocka_unit_test(what_is_another_nodes_is_let_go),
+        cmocka_unit_test(what_comes_back_waits_for_what_was_begun),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
