@@ -139,8 +139,12 @@ void namespaces_reap(struct engine *e)
 {
     list_for_each_safe (it, &e->channels) {
         struct channel *ch = list_entry(it, struct channel, link);
-        if (ch->ended && e->writing != ch)
+        if (!ch->ended)
+            continue;
+        if (e->writing != ch)
             channel_destroy(ch, ch->left ? "left" : "closed");
+        else /* it lingered, and its client did not read the rest of a message, without which there can be no other */
+            conn_close(e->conn, err_close_code(ERR_SLOW_CONSUMER), slice_str(err_name(ERR_SLOW_CONSUMER)));
     }
 }
 

@@ -233,6 +233,26 @@ static void what_is_said_between_two_gets_waits_within_limits(void **state)
     buf_fini(&p.body);
 }
 
+/* It has left its namespace, with something still to be told, and does not ask again. */
+static void who_leaves_without_listening_is_gone_soon(void **state)
+{
+    static const char *const args[] = {"--socketio-event", "e do=relay to=namespace", NULL};
+    struct asked g = {0}, p = {0};
+    (void)state;
+    open_core(args);
+    struct polling *po = open_polling(&g, "EIO=4");
+    post(po, &p,
+         "40\x1e"
+         "42[\"e\"]\x1e"
+         "41");
+    assert_int_equal(gateway_session_count(core.gw), 1);
+    loop_fake_advance(&core.loop, 12000);
+    assert_int_equal(gateway_session_count(core.gw), 0);
+    close_core();
+    buf_fini(&g.body);
+    buf_fini(&p.body);
+}
+
 static void one_address_has_so_many(void **state)
 {
     static const char *const args[] = {"--max-connections-per-ip", "2", NULL};
@@ -306,6 +326,7 @@ int main(void)
         cmocka_unit_test(scripts_and_forms),
         cmocka_unit_test(an_answer_waits_for_something_to_say),
         cmocka_unit_test(what_is_said_between_two_gets_waits_within_limits),
+        cmocka_unit_test(who_leaves_without_listening_is_gone_soon),
         cmocka_unit_test(one_address_has_so_many),
         cmocka_unit_test(a_long_post_is_taken_in_turns),
         cmocka_unit_test(who_waits_when_the_node_ends_is_answered),
