@@ -4,8 +4,9 @@ import http from 'node:http';
 import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
+import WebSocket from 'ws';
 import { MiniProgram } from './wx.mjs';
-import { sleep, until } from './wait.mjs';
+import { PATIENCE_MS, sleep, until, within } from './wait.mjs';
 
 const require = createRequire(import.meta.url);
 export const KEY = 'a-tunnel-key-of-tests', HOST = 'chat.example';
@@ -74,6 +75,82 @@ export class Chat {
   }
 
   async stop() { this.server.closeAllConnections?.(); await new Promise(yes => this.server.close(yes)); }
+}
+
+/**
+ * A member of a room whose connection is a tunnel, on the bare wire, and its business server: that puts the tunnel into the room, and publishes there what the client says. A packet is a JSON object: bytes go
+ * both ways in base64, as {"content":"<base64>","binary":true}; towards the client the gateway does that, the other way it is what these two have agreed on.
+ */
+export class Speaker {
+  /** print: what it keeps of data that it has heard, in `seen`. */
+  constructor({ port, gateway, api, room, print }) {
+    Object.assign(this, { port, gateway, api, room, print, seen: [], waiting: new Map(), problems: [], agent: new https.Agent({ keepAlive: true, ca: gateway.cluster.ca }) });
+    this.server = http.createServer((req, res) => this.#serve(req).then(() => res.end('{"code":0}'), e => { this.problems.push(e.message); res.writeHead(500).end(); }));
+  }
+
+  /** Until the tunnel is in the room. */
+  async start() {
+    await new Promise(yes => this.server.listen(this.port, '127.0.0.1', yes));
+    const data = JSON.stringify({ receiveUrl: `http://127.0.0.1:${this.port}/tunnel` }), joined = new Promise(yes => { this.joined = yes; });
+    const a = JSON.parse(await this.#ask('POST', '/get/wsurl', { data, tcId: md5(HOST), signature: sha1(data + KEY) }));
+    if (a.code !== 0) throw new Error(a.message);
+    this.ws = new WebSocket(this.gateway.url + new URL(JSON.parse(a.data).connectUrl).pathname, { ca: this.gateway.cluster.ca });
+    this.ws.on('message', text => this.#hear(text.toString()));
+    this.ws.on('error', () => {});
+    this.ws.on('close', (code, why) => { if (!this.stopped) this.problems.push(`closed: ${code} ${why}`); });
+    await within(joined, PATIENCE_MS, () => `the tunnel to be in the room; ${this.problems}`);
+  }
+
+  /** What the business server asks of the gateway. */
+  #ask(method, path, body) {
+    return new Promise((yes, no) => {
+      const req = https.request({ host: '127.0.0.1', port: this.gateway.port, path, method, agent: this.agent, headers: { Authorization: `Bearer ${this.api}`, 'Content-Type': 'application/json' } }, async res => {
+        let text = '';
+        for await (const part of res) text += part;
+        if (res.statusCode === 200) yes(text); else no(new Error(`${path}: ${res.statusCode} ${text}`));
+      });
+      req.on('error', no);
+      req.end(body && JSON.stringify(body));
+    });
+  }
+
+  /** A callback. */
+  async #serve(req) {
+    let text = '';
+    for await (const part of req) text += part;
+    const { type, tunnelId, content } = JSON.parse(JSON.parse(text).data);
+    if (type === 'connect') {
+      await this.#ask('PUT', `/api/v1/sessions/${tunnelId}/rooms/${this.room}`);
+      this.joined();
+    } else if (type === 'message') {
+      const m = JSON.parse(content);
+      await this.#ask('POST', '/api/v1/publish', { room: this.room, event: m.type, ...(m.binary ? { data_base64: m.content } : { data: m.content }), key: req.headers['xindao-id'] });
+    }
+  }
+
+  #hear(text) {
+    if (!text.startsWith('message:')) return;
+    const m = JSON.parse(text.slice(8)), what = this.print(m.binary ? Buffer.from(m.content, 'base64') : m.content);
+    if (m.type !== 'm') this.problems.push(text);
+    this.seen.push(what);
+    this.waiting.get(what)?.();
+    this.waiting.delete(what);
+  }
+
+  /** Says it, and waits until the room has it. */
+  say(data) {
+    const heard = new Promise(yes => this.waiting.set(this.print(data), yes));
+    this.ws.send(`message:${JSON.stringify({ type: 'm', ...(Buffer.isBuffer(data) ? { content: data.toString('base64'), binary: true } : { content: data }) })}`);
+    return heard;
+  }
+
+  async stop() {
+    this.stopped = true;
+    this.ws?.terminate();
+    this.agent.destroy();
+    this.server.closeAllConnections();
+    await new Promise(yes => this.server.close(yes));
+  }
 }
 
 /** One user of it, with an SDK of npm as his mini-program runs it. */
