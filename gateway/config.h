@@ -33,10 +33,10 @@ struct config {
     char *wafer_tenants, *wafer_url, *wafer_ca;
     struct strings wafer_hosts;
     uint32_t wafer_url_time_s, wafer_concurrency;
-    char *socketio_emitter_key, *backend_url, *backend_secret_file, *backend_ca;
+    char *socketio_emitter_key, *engineio_echo, *backend_url, *backend_secret_file, *backend_ca;
     char *wechat_apps, *wechat_url, *wechat_ca;
     struct strings wechat_allow;
-    bool insecure, api_insecure, wechat_login, demo, events, commands, socketio, socketio_recovery;
+    bool insecure, api_insecure, wechat_login, demo, events, commands, socketio, socketio_eio3, socketio_recovery;
     enum auth_mode auth;
     enum emitter_mode socketio_emitter;
     enum sio_transports socketio_transports;

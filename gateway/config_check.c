@@ -179,16 +179,37 @@ static enum err check_policies(const struct config *c, struct error *reterr)
     return e;
 }
 
+static enum err check_path(const char *key, const char *path, struct error *reterr)
+{
+    if (path[0] != '/' || path[1] == '\0' || path[strcspn(path, "?# ")] != '\0')
+        return fail(reterr, ERR_BAD_REQUEST, "%s: \"%.60s\" is not a path such as /socket.io/", key, path);
+    return OK;
+}
+
+/* What is at one path cannot be at the other, with or without the last slash. */
+static enum err check_echo(const struct config *c, struct error *reterr)
+{
+    const char *echo = c->engineio_echo;
+    size_t n = strlen(echo) - (echo[strlen(echo) - 1] == '/');
+    enum err err = check_path("engineio-echo", echo, reterr);
+    for (size_t i = 0; err == OK && c->socketio && i < c->socketio_paths.count; i++) {
+        const char *path = c->socketio_paths.items[i];
+        if (strncmp(path, echo, n) == 0 && (path[n] == '\0' || strcmp(path + n, "/") == 0))
+            err = fail(reterr, ERR_BAD_REQUEST, "engineio-echo: \"%.60s\" is a socketio-path", echo);
+    }
+    return err;
+}
+
 static enum err check_socketio(const struct config *c, struct error *reterr)
 {
+    enum err err = c->engineio_echo != NULL ? check_echo(c, reterr) : OK;
     if (c->socketio && c->socketio_paths.count == 0)
         return fail(reterr, ERR_BAD_REQUEST,
                     "socketio without a socketio-path; to serve no such clients say socketio off");
-    for (size_t i = 0; i < c->socketio_paths.count; i++) {
-        const char *path = c->socketio_paths.items[i];
-        if (path[0] != '/' || path[1] == '\0' || path[strcspn(path, "?# ")] != '\0')
-            return fail(reterr, ERR_BAD_REQUEST, "socketio-path: \"%.60s\" is not a path such as /socket.io/", path);
-    }
+    for (size_t i = 0; err == OK && i < c->socketio_paths.count; i++)
+        err = check_path("socketio-path", c->socketio_paths.items[i], reterr);
+    if (err != OK)
+        return err;
     for (size_t i = 0; i < c->socketio_namespaces.count; i++)
         if (c->socketio_namespaces.items[i][0] != '/')
             return fail(reterr, ERR_BAD_REQUEST, "socketio-namespace: \"%.60s\" does not begin with /",
@@ -196,7 +217,7 @@ static enum err check_socketio(const struct config *c, struct error *reterr)
     if (c->socketio_emitter != EMITTER_OFF && slice_eq(slice_str(c->broker), SLICE("memory")))
         return fail(reterr, ERR_BAD_REQUEST, "socketio-emitter with broker memory: emitters speak through Redis");
     struct sio_rules *rules = sio_rules_create(c->socketio_events.items, c->socketio_events.count, reterr);
-    enum err err = rules != NULL ? OK : reterr->code;
+    err = rules != NULL ? OK : reterr->code;
     sio_rules_destroy(&rules);
     return err;
 }

@@ -97,6 +97,8 @@ static const struct config_option socketio[] = {
     SIZE("socketio-gzip-threshold", socketio_gzip_threshold, "1k", 0, 64 * MIB, RELOAD, "answers of the long-polling transport from this size on are compressed; 0: none"),
     LIST("socketio-namespace", socketio_namespaces, NULL, RELOAD, "PATTERN", "namespaces there are, besides /; repeatable"),
     LIST("socketio-event", socketio_events, NULL, RELOAD, "\"PATTERN KEY=VALUE ...\"", "what events of Socket.IO clients mean; repeatable, the first match wins"),
+    BOOL("socketio-eio3", socketio_eio3, "on", RELOAD, "take Engine.IO 3 too: socket.io-client 2.x, and whatever does not say EIO=4"),
+    TEXT("engineio-echo", engineio_echo, NULL, RELOAD, "PATH", "diagnosis: an Engine.IO connection to this path is sent back all its messages; none: there is no such path"),
     BOOL("socketio-recovery", socketio_recovery, "off", RESTART, "Socket.IO clients 4.6+ may take up their sessions again; their handlers see offsets as last arguments"),
     MILLISECONDS("socketio-ping-interval", socketio_ping_interval_ms, "25s", 100, 1 * 60 * MINUTE_MS, RELOAD, "how often Socket.IO clients are pinged, or are to ping"),
     MILLISECONDS("socketio-ping-timeout", socketio_ping_timeout_ms, "20s", 100, 1 * 60 * MINUTE_MS, RELOAD, "how long the answer may take, or the ping may be late"),

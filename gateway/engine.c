@@ -10,12 +10,14 @@
 #include "gateway/conn.h"
 #include "gateway/door.h"
 #include "gateway/gateway.h"
+#include "gateway/limits.h"
 #include "gateway/metrics.h"
 #include "gateway/polling.h"
 #include "gateway/probe.h"
 #include "gateway/uri.h"
 
 #define STRANGERS_MESSAGE (AUTH_TOKEN_MAX + 1024u) /* with --auth jwt, until a namespace is connected */
+#define OPENING_MS        5u                       /* from the handshake of a WebSocket to the open packet */
 #define HELD_MESSAGES     4u                       /* times max-message-size: what may come before reading rests */
 
 /* --- paths --- */
@@ -30,9 +32,16 @@ static bool same_path(struct slice configured, struct slice path)
     return slice_eq(configured, path);
 }
 
+static bool echo_path(const struct config *cfg, struct slice path)
+{
+    return cfg->engineio_echo != NULL && same_path(slice_str(cfg->engineio_echo), path);
+}
+
 bool engine_path(const struct gateway *g, struct slice path)
 {
     const struct config *cfg = g->cfg;
+    if (echo_path(cfg, path))
+        return true;
     for (size_t i = 0; cfg->socketio && i < cfg->socketio_paths.count; i++)
         if (same_path(slice_str(cfg->socketio_paths.items[i]), path))
             return true;
@@ -151,9 +160,15 @@ static void on_heartbeat(struct timer *t)
         listen_for_pings(e);
 }
 
+static void open_now(struct engine *e);
+
 static void on_patience(struct timer *t)
 {
     struct engine *e = container_of(t, struct engine, patience);
+    if (!e->opened && e->conn->state == CONN_OPEN) {
+        open_now(e);
+        return;
+    }
     if (e->channel_count != 0 || e->conn->state != CONN_OPEN)
         return;
     metrics->drops[DROP_HANDSHAKE_TIMEOUT]++;
@@ -162,6 +177,30 @@ static void on_patience(struct timer *t)
 }
 
 /* --- receiving --- */
+
+enum err engine_charge(struct engine *e, struct error *reterr)
+{
+    const struct config *cfg = e->gw->cfg;
+    if (bucket_take(&e->rate, cfg->message_rate, cfg->message_burst, loop_now_us(e->gw->loop)))
+        return OK;
+    return fail(reterr, ERR_RATE_LIMITED, "more than %u packets per second", cfg->message_rate);
+}
+
+/* A connection for diagnosis: there is no session that would be charged. */
+static void echo(struct engine *e, struct slice message, bool binary)
+{
+    const struct config *cfg = e->gw->cfg;
+    struct error error = {0};
+    enum err err = engine_charge(e, &error);
+    if (err == OK && !limits_take(e->gw->limits, LIMIT_IP, slice_str(e->conn->ip), cfg->ip_rate, cfg->ip_burst))
+        err = fail(&error, ERR_RATE_LIMITED, "more than %u frames per second of this address (ip-rate)", cfg->ip_rate);
+    if (err != OK) {
+        engine_refuse(e, &error);
+        return;
+    }
+    metrics->messages_out++;
+    conn_frame(e->conn, binary ? WS_BINARY : WS_TEXT, message);
+}
 
 static void take_message(struct engine *e, struct slice data, bool binary)
 {
@@ -214,7 +253,12 @@ static void take_packet(struct engine *e, struct slice payload, bool binary)
     switch (p.type) {
     case EIO_PING: take_ping(e, p.data); break;
     case EIO_PONG: take_pong(e); break;
-    case EIO_MESSAGE: take_message(e, p.data, p.binary); break;
+    case EIO_MESSAGE:
+        if (e->echo)
+            echo(e, payload, binary);
+        else
+            take_message(e, p.data, p.binary);
+        break;
     case EIO_CLOSE: take_close(e); break;
     case EIO_OPEN:
     case EIO_UPGRADE:
@@ -266,6 +310,7 @@ static void open_now(struct engine *e)
     const struct config *cfg = e->gw->cfg;
     struct buf b = BUF_INIT, name = BUF_INIT;
     e->opened = true;
+    timer_stop(&e->patience);
     if (e->polling != NULL)
         polling_name_append(e->polling, &name);
     else
@@ -281,10 +326,12 @@ static void open_now(struct engine *e)
     buf_fini(&name);
     if (e->revision == EIO_3) {
         timer_start(&e->heartbeat, (uint64_t)cfg->socketio_ping_interval_ms + cfg->socketio_ping_timeout_ms);
-        namespace_connect(e, SLICE("/"), SLICE_NONE, SLICE_NONE);
+        if (!e->echo)
+            namespace_connect(e, SLICE("/"), SLICE_NONE, SLICE_NONE);
     } else {
         timer_start(&e->heartbeat, cfg->socketio_ping_interval_ms);
-        timer_start(&e->patience, cfg->socketio_connect_timeout_ms);
+        if (!e->echo)
+            timer_start(&e->patience, cfg->socketio_connect_timeout_ms);
     }
 }
 
@@ -332,6 +379,12 @@ void engine_writable(struct engine *e)
 
 /* --- opening --- */
 
+bool engine_speaks(const struct gateway *g, const struct http_request *r)
+{
+    bool found;
+    return g->cfg->socketio_eio3 || eio_revision(uri_query(r->query, "EIO", &found)) != EIO_3;
+}
+
 static char *copy(struct slice s)
 {
     return s.n != 0 ? xstrndup(s.p, s.n) : NULL;
@@ -360,6 +413,7 @@ enum err engine_open(struct gateway *g, const struct http_request *r, struct tra
     struct engine *e = xcalloc(1, sizeof *e);
     *e = (struct engine){.gw = g,
                          .revision = eio_revision(uri_query(r->query, "EIO", &found)),
+                         .echo = echo_path(g->cfg, r->path),
                          .agent = copy(r->user_agent),
                          .origin = copy(r->origin),
                          .token = copy(token),
@@ -377,7 +431,7 @@ enum err engine_open(struct gateway *g, const struct http_request *r, struct tra
     list_append(&g->engines, &e->link);
     e->conn = conn_create(g, t, NULL, r->ip);
     conn_carry(e->conn, e);
-    if (g->cfg->auth != AUTH_OPEN && e->conn->parser.max_message > STRANGERS_MESSAGE)
+    if (g->cfg->auth != AUTH_OPEN && !e->echo && e->conn->parser.max_message > STRANGERS_MESSAGE)
         e->conn->parser.max_message = STRANGERS_MESSAGE;
     metrics->engines++;
     loop_idle(g->loop, &e->work, 0); /* the response to the handshake goes first */
@@ -408,10 +462,16 @@ enum err engine_upgrade(struct gateway *g, const struct http_request *r, struct 
     struct slice sid = uri_query(r->query, "sid", &found);
     if (found)
         return upgrade(engine_find(g, sid), r, t, ret, reterr);
+    if (!engine_speaks(g, r))
+        return fail(reterr, ERR_BAD_REQUEST, "Engine.IO 3 is not spoken here: --socketio-eio3");
     enum err err = engine_open(g, r, t, &e, reterr);
-    if (err == OK)
-        *ret = e->conn;
-    return err;
+    if (err != OK)
+        return err;
+    /* Clients that were written by hand begin to listen when they hear that the WebSocket is open: what arrives together with the response they miss. */
+    task_cancel(&e->work);
+    timer_start(&e->patience, OPENING_MS);
+    *ret = e->conn;
+    return OK;
 }
 
 /* --- long-polling, and from there to a WebSocket --- */

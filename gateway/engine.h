@@ -65,12 +65,13 @@ struct engine {
     struct bucket rate;
     uint64_t pinged_ms;
     bool opened, pinging, sid_used, listed;
+    bool echo;                           /* for diagnosis: no namespaces, its messages are sent back */
     char *agent, *origin, *token, *user; /* of the request; NULL: none */
     char *referer, *code, *appid;        /* the same */
     struct entrance *entrance; /* a namespace waits for WeChat, or the backend, to say who its client is; NULL: none */
 };
 
-/* Is this one of the configured paths? */
+/* Is this one of the configured paths, the echo's included? */
 bool engine_path(const struct gateway *g, struct slice path);
 /* A WebSocket handshake for one of them, from an allowed origin. Like gateway_upgrade(). */
 enum err engine_upgrade(struct gateway *g, const struct http_request *r, struct transport *t, struct conn **ret,
@@ -82,6 +83,8 @@ void engines_drain(struct gateway *g);
 
 /* --- for polling.c and probe.c --- */
 
+/* Is the revision that it asks for one that may be spoken? */
+bool engine_speaks(const struct gateway *g, const struct http_request *r);
 /* A new connection, whose conn is what t carries. */
 enum err engine_open(struct gateway *g, const struct http_request *r, struct transport *t, struct engine **ret,
                      struct error *reterr);
@@ -89,6 +92,8 @@ enum err engine_open(struct gateway *g, const struct http_request *r, struct tra
 struct engine *engine_find(const struct gateway *g, struct slice sid);
 void engine_list(struct engine *e);
 void engine_unlist(struct engine *e); /* harmless when it is not */
+/* May its client send another packet, that no session is charged with? ERR_RATE_LIMITED. */
+enum err engine_charge(struct engine *e, struct error *reterr);
 /* Its client has broken a rule: closes it. */
 void engine_refuse(struct engine *e, const struct error *error);
 /* c, a WebSocket, carries it from now on; nothing that waits is lost. */

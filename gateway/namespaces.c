@@ -286,13 +286,6 @@ static void take_event(const struct channel *ch, const struct sio_packet *p)
 
 /* --- packets --- */
 
-/* What is not an event is not charged to any session. */
-static bool charge(struct engine *e)
-{
-    const struct config *cfg = e->gw->cfg;
-    return bucket_take(&e->rate, cfg->message_rate, cfg->message_burst, loop_now_us(e->gw->loop));
-}
-
 bool namespace_packet(struct engine *e, const struct sio_packet *p, struct error *reterr)
 {
     struct channel *ch = find(e, p->nsp);
@@ -300,8 +293,8 @@ bool namespace_packet(struct engine *e, const struct sio_packet *p, struct error
     bool ack = p->type == SIO_ACK || p->type == SIO_BINARY_ACK;
     if (ack && ch != NULL && ch->conn->session != NULL && acks_take(ch->conn->session, p))
         return true; /* asked for: nothing that the client is to pay for */
-    if (!event && !charge(e))
-        return fail(reterr, ERR_RATE_LIMITED, "more than %u packets per second", e->gw->cfg->message_rate) == OK;
+    if (!event && engine_charge(e, reterr) != OK)
+        return false;
     if (p->type == SIO_CONNECT) {
         if (ch == NULL)
             namespace_connect(e, p->nsp, p->payload, p->query);

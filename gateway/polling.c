@@ -350,8 +350,8 @@ static const struct transport_ops ops = {polling_write, polling_close, polling_p
 void polling_name_append(const struct polling *po, struct buf *ret)
 {
     buf_append_str(ret, po->engine->sid);
-    if (po->engine->revision != EIO_4)
-        return;
+    if (po->engine->revision != EIO_4 && !po->engine->echo)
+        return; /* its client takes it for the name of its session */
     buf_append_char(ret, '.');
     buf_append_str(ret, po->gw->node);
 }

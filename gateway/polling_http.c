@@ -234,8 +234,10 @@ void engine_http(struct gateway *g, const struct http_request *r, struct http_ex
     struct slice sid = uri_query(r->query, "sid", &found);
     if (found)
         poll_session(g, r, sid, x);
-    else if (slice_eq(r->method, SLICE("GET")))
-        open_session(g, r, x);
-    else
+    else if (!slice_eq(r->method, SLICE("GET")))
         respond_refusal(x, r->origin, EIO_BAD_METHOD);
+    else if (!engine_speaks(g, r))
+        respond_refusal(x, r->origin, EIO_UNSUPPORTED_VERSION);
+    else
+        open_session(g, r, x);
 }

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/random.h"
+#include "gateway/engine.h"
 #include "gateway/session.h"
 #include "tests/support/check.h"
 
@@ -263,6 +264,8 @@ void client_connect(struct client *cl, struct core *c, const char *path)
                              .query = query != NULL ? slice_str(query + 1) : SLICE_NONE};
     if (client_ask(cl, c, r, &subprotocol, &error) != OK)
         fail_msg("upgrade: %s", error.text);
+    if (cl->conn->engine != NULL)
+        timer_start(&cl->conn->engine->patience, 0); /* the clock stands still */
 }
 
 void client_open(struct client *cl, struct core *c, const char *path)

@@ -387,9 +387,13 @@ static void options_must_fit_together(void **state)
     config_refused("--insecure --key-prefix {x}", "key-prefix");
     config_refused("--insecure --origin example.com", "origin: \"example.com\" is not");
     config_refused("--insecure --origin https://a/", "origin");
+    config_refused("--insecure --engineio-echo echo", "engineio-echo: \"echo\" is not a path");
+    config_refused("--insecure --engineio-echo /socket.io", "engineio-echo: \"/socket.io\" is a socketio-path");
+    config_refused("--insecure --socketio-path x", "socketio-path: \"x\" is not a path");
     config_refused("--insecure --policy a~rats=1", "policy a: unknown key \"rats\"; did you mean rate?");
     struct config c = config_of("--tls-cert a --tls-key b --workers 4 --broker redis://127.0.0.1:6379/1 --origin null "
-                                "--origin https://*.example.com:444 --policy a.*~durability=replicated:2");
+                                "--origin https://*.example.com:444 --policy a.*~durability=replicated:2 "
+                                "--socketio-path /a --engineio-echo /a.b --engineio-echo /socket.io/");
     config_fini(&c);
 }
 
