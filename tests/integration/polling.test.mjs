@@ -2,13 +2,13 @@
 import { after, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
 import { createServer, request as httpRequest } from 'node:http';
-import { connect, createServer as createTcpServer } from 'node:net';
 import { gunzipSync } from 'node:zlib';
 import WebSocket from 'ws';
 import { Server } from 'socket.io';
 import { Cluster } from './lib/cluster.mjs';
 import { unique } from './lib/client.mjs';
 import { Sockets, ask, events, io2, io4 } from './lib/sockets.mjs';
+import { roundRobin } from './lib/tcplink.mjs';
 import { sleep, until, within, PATIENCE_MS } from './lib/wait.mjs';
 
 const FLAGS = ['--socketio-event', 'chat* do=relay', '--max-message-size', '1m', '--max-queue-bytes', '4m'];
@@ -52,17 +52,6 @@ describe('long-polling clients', { timeout: 120000 }, () => {
     sockets.close();
   });
 });
-
-/** Gives each connection to the next gateway, as a load balancer that knows nothing of sessions. */
-async function roundRobin(cluster) {
-  let n = 0;
-  const open = new Set(), server = createTcpServer(a => {
-    const b = connect(cluster.gateways[n++ % cluster.gateways.length].port, '127.0.0.1');
-    for (const [x, y] of [[a, b], [b, a]]) { open.add(x); x.on('error', () => y.destroy()); x.on('close', () => { open.delete(x); y.destroy(); }); x.pipe(y); }
-  });
-  await new Promise(yes => { server.listen(0, '127.0.0.1', yes); });
-  return { port: server.address().port, close() { for (const s of open) s.destroy(); server.close(); } };
-}
 
 describe('long-polling at any node', { timeout: 120000 }, () => {
   let cluster, proxy;

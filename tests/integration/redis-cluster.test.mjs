@@ -4,7 +4,9 @@ import assert from 'node:assert/strict';
 import { Cluster } from './lib/cluster.mjs';
 import { RedisCluster, slotOf } from './lib/redis-cluster.mjs';
 import { Refused } from './lib/client.mjs';
-import { sleep, until } from './lib/wait.mjs';
+import { ask, io2, io4 } from './lib/sockets.mjs';
+import { roundRobin } from './lib/tcplink.mjs';
+import { PATIENCE_MS, sleep, until, within } from './lib/wait.mjs';
 
 const MOVED = 150; // slots
 
@@ -34,6 +36,27 @@ async function heard(reader, room, n) {
   const all = [];
   while (all.length < n) all.push((await reader.message(room)).data);
   return all;
+}
+
+/** A client by long-polling, whose requests go to one gateway after the other; it writes 1, 2, 3… into its room, each until that is acknowledged, and hears its own. */
+class Poller {
+  constructor(io, port, ca, room) {
+    Object.assign(this, { room, heard: [], ends: [], last: 0 });
+    this.socket = io(`https://127.0.0.1:${port}`, { transports: ['polling'], ca, forceNew: true, reconnection: false });
+    this.socket.on('count', n => this.heard.push(n));
+    this.socket.on('disconnect', why => this.ends.push(why));
+    this.joined = within(new Promise((yes, no) => { this.socket.once('connect', yes); this.socket.once('connect_error', no); }), PATIENCE_MS, 'the connect').then(() => ask(this.socket, 'join', room));
+  }
+
+  /** What it said when Redis could not take it is said again, as a native client would; with a key, or it might be twice there. */
+  async write(enough) {
+    for (this.last = 0; !enough(this.last);) {
+      const n = this.last + 1, a = await ask(this.socket, 'publish', { room: this.room, event: 'count', data: n, key: `${this.room}-${n}` });
+      if (a.type === 'ack') this.last = n;
+      else if (a.retry) await sleep(20);
+      else throw new Error(JSON.stringify(a));
+    }
+  }
 }
 
 describe('Redis Cluster', { timeout: 240000 }, () => {
@@ -117,14 +140,39 @@ describe('Redis Cluster', { timeout: 240000 }, () => {
     await a.close(); await c.close();
   });
 
+  /** Clients 2.x and 4.x by long-polling at both gateways in turns, in rooms of every primary. */
+  async function polling(count, during) {
+    const proxy = await roundRobin(cluster), rooms = (await roomsEverywhere()).slice(-count), before = await Promise.all(cluster.gateways.map(g => g.metrics()));
+    const all = rooms.map((room, i) => new Poller(i % 2 ? io2 : io4, proxy.port, cluster.ca, room));
+    try {
+      for (const p of all) assert.equal((await p.joined).type, 'ack');
+      await during(all);
+      for (const p of all) await until(() => p.heard.length >= p.last, { what: () => `${p.room}: ${p.last} to be heard; heard ${p.heard.length}, ${p.ends}` });
+      for (const p of all) assert.deepEqual([p.heard, p.ends], [Array.from({ length: p.last }, (_, k) => k + 1), []], p.room);
+      for (const [i, g] of cluster.gateways.entries()) for (const what of ['forwarded', 'served']) assert.ok((await g.metrics()).sum(`xindao_polls_${what}_total`) >= before[i].sum(`xindao_polls_${what}_total`) + 10, `${g.name} has ${what} requests`);
+      return all.reduce((sum, p) => sum + p.last, 0);
+    } finally {
+      for (const p of all) p.socket.close();
+      proxy.close();
+    }
+  }
+
+  it('long-polling clients whose requests come to one gateway after the other, with messages and acks', async () => {
+    await polling(8, all => Promise.all(all.map(p => p.write(n => n === 6))));
+  });
+
   it('slots move there and back during traffic', async () => {
     const before = await cluster.gateways[0].metrics();
+    let moved = false;
+    const polled = polling(5, all => Promise.all(all.map(p => p.write(() => moved))));
     const r = await underTraffic(async () => {
       const [a, b] = await redis.primaries();
       await redis.move(a.node, b.node, MOVED);
       await sleep(300);
       await redis.move(b.node, a.node, MOVED);
     });
+    moved = true;
+    console.log(`# meanwhile ${await polled} written by long-polling, one gateway after the other`);
     console.log(`# moved ${MOVED} slots there and back: ${r.written} written, ${r.refused} refused and repeated`);
     assert.ok(r.written > 200, `only ${r.written} written`);
     await cluster.gateways[0].counted(before, 'xindao_redis_redirects_total');

@@ -37,3 +37,14 @@ export class TcpLink {
     await new Promise(yes => this.server.close(yes));
   }
 }
+
+/** Gives each connection to the next gateway, as a load balancer that knows nothing of sessions. */
+export async function roundRobin(cluster) {
+  let n = 0;
+  const open = new Set(), server = net.createServer(a => {
+    const b = net.connect(cluster.gateways[n++ % cluster.gateways.length].port, '127.0.0.1');
+    for (const [x, y] of [[a, b], [b, a]]) { open.add(x); x.on('error', () => y.destroy()); x.on('close', () => { open.delete(x); y.destroy(); }); x.pipe(y); }
+  });
+  await new Promise(yes => { server.listen(0, '127.0.0.1', yes); });
+  return { port: server.address().port, close() { for (const s of open) s.destroy(); server.close(); } };
+}
