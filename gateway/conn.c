@@ -204,7 +204,9 @@ void conn_event(struct conn *c, const struct event *e)
         return;
     struct buf *scratch = &c->gw->scratch;
     buf_clear(scratch);
-    if (c->channel != NULL) {
+    if (c->channel != NULL && c->channel->returning) {
+        return; /* it knows nothing of having been away */
+    } else if (c->channel != NULL) {
         struct event instead = *e;
         instead.before_welcome = c->state == CONN_OPENING;
         trail_set(c->session, &instead);
@@ -229,6 +231,11 @@ void conn_welcome(struct conn *c, const struct event *e)
     c->protocol->encode(c->protocol, e, scratch);
     metrics->messages_out++;
     conn_send_bytes(c, buf_slice(scratch));
+    conn_go_on(c);
+}
+
+void conn_go_on(struct conn *c)
+{
     c->state = CONN_OPEN;
     drain(c);
     struct buf early = c->early;

@@ -335,6 +335,37 @@ static void open_now(struct engine *e)
     }
 }
 
+/* Of revision 3 a heartbeat that was under way is answered; of revision 4 the last one may be long ago. */
+void engine_go_on(struct engine *e)
+{
+    const struct config *cfg = e->gw->cfg;
+    e->opened = e->sid_used = true;
+    if (e->revision == EIO_3) {
+        say(e, SLICE("3"));
+        timer_start(&e->heartbeat, (uint64_t)cfg->socketio_ping_interval_ms + cfg->socketio_ping_timeout_ms);
+    } else {
+        ping(e);
+    }
+}
+
+void engine_keep(struct engine *e)
+{
+    list_for_each (it, &e->channels) {
+        list_entry(it, struct channel, link)->conn->keep = true;
+    }
+}
+
+void engine_returned(struct engine *e)
+{
+    if (--e->returning != 0)
+        return;
+    loop_idle(e->gw->loop, &e->work, 0); /* to what is held */
+    if (e->channel_count == 0 && !e->echo)
+        timer_start(&e->patience, e->gw->cfg->socketio_connect_timeout_ms);
+    if (e->polling != NULL)
+        polling_wake(e->polling);
+}
+
 void engine_message(struct engine *e, struct slice payload, bool binary)
 {
     if (!e->opened)
@@ -402,6 +433,22 @@ static enum err check_request(struct gateway *g, const struct http_request *r, s
     return OK;
 }
 
+struct engine *engine_create(struct gateway *g, enum eio_revision revision, struct slice ip, struct transport *t)
+{
+    struct engine *e = xcalloc(1, sizeof *e);
+    e->gw = g;
+    e->revision = revision;
+    list_init(&e->channels);
+    timer_init(&e->heartbeat, g->loop, on_heartbeat);
+    timer_init(&e->patience, g->loop, on_patience);
+    task_init(&e->work, on_work);
+    list_append(&g->engines, &e->link);
+    e->conn = conn_create(g, t, NULL, ip);
+    conn_carry(e->conn, e);
+    metrics->engines++;
+    return e;
+}
+
 enum err engine_open(struct gateway *g, const struct http_request *r, struct transport *t, struct engine **ret,
                      struct error *reterr)
 {
@@ -410,30 +457,20 @@ enum err engine_open(struct gateway *g, const struct http_request *r, struct tra
     enum err err = check_request(g, r, &token, reterr);
     if (err != OK)
         return err;
-    struct engine *e = xcalloc(1, sizeof *e);
-    *e = (struct engine){.gw = g,
-                         .revision = eio_revision(uri_query(r->query, "EIO", &found)),
-                         .echo = echo_path(g->cfg, r->path),
-                         .agent = copy(r->user_agent),
-                         .origin = copy(r->origin),
-                         .token = copy(token),
-                         .user = copy(uri_query(r->query, "user", &found))};
+    struct engine *e = engine_create(g, eio_revision(uri_query(r->query, "EIO", &found)), r->ip, t);
+    e->echo = echo_path(g->cfg, r->path);
+    e->agent = copy(r->user_agent);
+    e->origin = copy(r->origin);
+    e->token = copy(token);
+    e->user = copy(uri_query(r->query, "user", &found));
     if (g->cfg->wechat_login) {
         e->referer = copy(r->referer);
         e->code = copy(uri_query(r->query, "code", &found));
         e->appid = copy(uri_query(r->query, "appid", &found));
     }
     random_id(e->sid, SID_LEN);
-    list_init(&e->channels);
-    timer_init(&e->heartbeat, g->loop, on_heartbeat);
-    timer_init(&e->patience, g->loop, on_patience);
-    task_init(&e->work, on_work);
-    list_append(&g->engines, &e->link);
-    e->conn = conn_create(g, t, NULL, r->ip);
-    conn_carry(e->conn, e);
     if (g->cfg->auth != AUTH_OPEN && !e->echo && e->conn->parser.max_message > STRANGERS_MESSAGE)
         e->conn->parser.max_message = STRANGERS_MESSAGE;
-    metrics->engines++;
     loop_idle(g->loop, &e->work, 0); /* the response to the handshake goes first */
     *ret = e;
     return OK;
@@ -476,12 +513,12 @@ enum err engine_upgrade(struct gateway *g, const struct http_request *r, struct 
 
 /* --- long-polling, and from there to a WebSocket --- */
 
-/* Of another node is what says so (polling.h). */
+/* Behind a dot stands the node that has opened it (polling.h), which need not have it any more. */
 struct engine *engine_find(const struct gateway *g, struct slice sid)
 {
     struct engine *e;
     if (sid.n > SID_LEN) {
-        if (sid.p[SID_LEN] != '.' || !slice_eq(slice_from(sid, SID_LEN + 1), slice_str(g->node)))
+        if (sid.p[SID_LEN] != '.')
             return NULL;
         sid.n = SID_LEN;
     }

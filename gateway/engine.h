@@ -15,8 +15,10 @@
 
 struct conn;
 struct gateway;
+struct grant;
 struct polling;
 struct probe;
+struct resume;
 
 /* Clients of one revision in one namespace: they share encoded bytes. Lives as long as it has channels. */
 struct namespace
@@ -27,6 +29,8 @@ struct namespace
     uint32_t key_n;
     char key[SIO_NAMESPACE_MAX + 1]; /* revision, name */
 };
+
+#define CHANNELS_MAX 16u /* namespaces of one connection */
 
 /* All sessions of a namespace are in the room of this name and the namespace's. */
 #define NAMESPACE_ROOM "$namespace:"
@@ -42,8 +46,9 @@ struct channel {
     struct resume *wish; /* on its way to the session */
     bool keeps;          /* its session may be resumed when the connection breaks */
     bool paused;
-    bool left;  /* its client has disconnected it */
-    bool ended; /* to be reaped */
+    bool left;      /* its client has disconnected it */
+    bool returning; /* its session is on its way back: its client has been welcomed long ago */
+    bool ended;     /* to be reaped */
 };
 
 struct engine {
@@ -65,7 +70,10 @@ struct engine {
     struct bucket rate;
     uint64_t pinged_ms;
     bool opened, pinging, sid_used, listed;
-    bool echo;                           /* for diagnosis: no namespaces, its messages are sent back */
+    bool echo;      /* for diagnosis: no namespaces, its messages are sent back */
+    bool unsettled; /* its client has connected or left a namespace, which no answer has told it yet */
+    uint32_t
+        returning; /* sessions that are on their way back from another node, and 1 before: it is told nothing until then, and what it brings is held */
     char *agent, *origin, *token, *user; /* of the request; NULL: none */
     char *referer, *code, *appid;        /* the same */
     struct entrance *entrance; /* a namespace waits for WeChat, or the backend, to say who its client is; NULL: none */
@@ -88,6 +96,14 @@ bool engine_speaks(const struct gateway *g, const struct http_request *r);
 /* A new connection, whose conn is what t carries. */
 enum err engine_open(struct gateway *g, const struct http_request *r, struct transport *t, struct engine **ret,
                      struct error *reterr);
+/* The beginning of that: for whoever knows already what its client has been told. ip: borrowed. */
+struct engine *engine_create(struct gateway *g, enum eio_revision revision, struct slice ip, struct transport *t);
+/* Its client has been here, at another node: heartbeats begin. */
+void engine_go_on(struct engine *e);
+/* Its sessions are parked when it ends, whatever for. */
+void engine_keep(struct engine *e);
+/* One of its sessions is back. */
+void engine_returned(struct engine *e);
 /* By sid: while there may be requests for it. */
 struct engine *engine_find(const struct gateway *g, struct slice sid);
 void engine_list(struct engine *e);
@@ -132,6 +148,15 @@ void channel_room_append(const struct channel *ch, struct buf *ret);
 
 /* A session's channel, still without a session. */
 struct channel *channel_create(struct engine *e, struct slice nsp);
+/* Opens its session there. grant: NULL with --auth open; wished: may be NULL. Takes both. */
+struct channel *channel_begin(struct engine *e, struct slice nsp, struct slice user, struct grant *grant,
+                              struct resume *wished);
+/* Its session is there again. */
+void channel_returned(struct channel *ch);
+/* Another node has its session: goes on with the whole connection, if it can. */
+void channel_taken(const struct channel *ch);
+/* May its session be taken up again when this node dies? */
+bool channel_outlives(const struct channel *ch);
 /* Do sessions there outlive their connection? */
 bool namespace_recovers(const struct gateway *g, enum eio_revision revision);
 /* Connects a namespace, or tells the client why not. auth: the payload of the CONNECT, or empty; query: clients 2.x. */

@@ -16,8 +16,7 @@
 #include "gateway/session.h"
 #include "gateway/uri.h"
 #include "gateway/wxlogin.h"
-#define CHANNELS_MAX 16u    /* namespaces of one connection */
-#define ARENA        16384u /* for a CONNECT, besides several times its size */
+#define ARENA 16384u /* for a CONNECT, besides several times its size */
 
 /* Clients of revision 3 know no way to come back. */
 bool namespace_recovers(const struct gateway *g, enum eio_revision revision)
@@ -134,8 +133,8 @@ static struct resume *wish(const struct engine *e, const struct claim *c)
     return namespace_recovers(e->gw, e->revision) ? recover_wish(e->gw, c->pid, c->offset) : NULL;
 }
 
-/* grant: NULL with --auth open. Takes both. */
-static void begin(struct engine *e, struct slice nsp, struct slice user, struct grant *grant, struct resume *wished)
+struct channel *channel_begin(struct engine *e, struct slice nsp, struct slice user, struct grant *grant,
+                              struct resume *wished)
 {
     const struct http_request r = {.user_agent = slice_str(e->agent), .origin = slice_str(e->origin)};
     struct channel *ch = channel_create(e, nsp);
@@ -143,6 +142,7 @@ static void begin(struct engine *e, struct slice nsp, struct slice user, struct 
     e->conn->parser.max_message = e->gw->cfg->max_message_size;
     timer_stop(&e->patience);
     session_open(ch->conn, &r, user, grant);
+    return ch;
 }
 
 /* --- by a login code --- */
@@ -193,7 +193,7 @@ static void on_login(void *arg, struct wxlogin_result *r)
         metrics->auth_accepted++;
         free(e->token);
         e->token = xstrndup(r->token.p, r->token.n); /* for other namespaces: a code is good once */
-        begin(e, nsp, slice_str(grant->claims.user), grant, TAKE(in->wish));
+        (void)channel_begin(e, nsp, slice_str(grant->claims.user), grant, TAKE(in->wish));
     }
     entrance_free(in);
     loop_idle(e->gw->loop, &e->work, 0); /* to what is held */
@@ -239,7 +239,7 @@ static void on_known(void *arg, const struct knock_result *r)
     } else if (r->err == OK) {
         struct grant *grant = grant_create(r->claims);
         metrics->auth_accepted++;
-        begin(e, nsp, slice_str(grant->claims.user), grant, TAKE(in->wish));
+        (void)channel_begin(e, nsp, slice_str(grant->claims.user), grant, TAKE(in->wish));
     } else if (r->err == ERR_REFUSED) {
         metrics->backend_refusals++;
         metrics->drops[DROP_UNAUTHORIZED]++;
@@ -288,7 +288,7 @@ static enum err enter(struct engine *e, struct slice nsp, const struct claim *c,
     if (err != OK)
         return err;
     struct grant *grant = e->gw->cfg->auth == AUTH_JWT ? grant_create(&claims) : NULL;
-    begin(e, nsp, grant != NULL ? slice_str(grant->claims.user) : c->user, grant, wish(e, c));
+    (void)channel_begin(e, nsp, grant != NULL ? slice_str(grant->claims.user) : c->user, grant, wish(e, c));
     return OK;
 }
 

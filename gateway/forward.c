@@ -5,11 +5,16 @@
 #include <stdio.h>
 
 #include "base/buf.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
+#include "gateway/peer.h"
+#include "gateway/polling_take.h"
 
-#define TRIES     3u /* a session that has just begun may not be known yet */
+#define TRIES 8u /* one that has just begun may not be known yet, one that has moved is looked for */
+#define DEAF                                                                                                           \
+    3u /* so often nobody has heard it at a node: then the node is gone; one that has just begun to listen is not */
 #define RETRY_MS  50u
 #define MARGIN_MS 5000u /* for the way, and for a POST that has to wait */
 #define ID_MAX    24
@@ -29,13 +34,30 @@ struct forward {
     UT_hash_handle hh; /* gateway->forwards, by id; while it waits */
     struct gateway *gw;
     struct poll *poll; /* NULL: nobody waits (any more) */
-    struct slice sid, node, verb, data;
+    struct slice sid, verb, data;
     struct timer timer; /* until it is asked again, or has taken too long */
-    unsigned tries;
-    bool sending, sent, waiting; /* sent: there will be a control_end; waiting: in the hash */
+    struct peer_wait there;
+    unsigned tries, unheard;
+    bool asking, sent, waiting; /* asking: the store; sent: there will be a control_end; waiting: in the hash */
+    bool unknown;               /* its node knows nothing of it: that was faster than the store */
+    char node[NODE_ID_MAX];     /* whose it is thought to be; empty: that is to be found out */
+    char gone[NODE_ID_MAX];     /* this one is not there */
     char id[ID_MAX];
-    char bytes[]; /* sid, node, data */
+    char bytes[]; /* sid, data */
 };
+
+static void send(struct forward *f);
+static void look(struct forward *f);
+static void unknown_there(struct forward *f);
+
+/* No answer is waited for any more. */
+static void unsend(struct forward *f)
+{
+    peer_wait_end(&f->there);
+    if (f->sent && f->gw->broker != NULL)
+        f->gw->broker->ops->control_end(f->gw->broker, f->sid);
+    f->sent = false;
+}
 
 static void end(struct forward *f)
 {
@@ -44,10 +66,9 @@ static void end(struct forward *f)
     f->waiting = false;
     f->poll = NULL;
     timer_stop(&f->timer);
-    if (f->sending)
-        return; /* on_sent() follows */
-    if (f->sent && f->gw->broker != NULL)
-        f->gw->broker->ops->control_end(f->gw->broker, f->sid);
+    if (f->asking)
+        return; /* the store's answer follows */
+    unsend(f);
     free(f);
 }
 
@@ -64,18 +85,166 @@ static void refuse(struct forward *f)
     answer(f, &(struct poll_answer){.status = 400, .reason = EIO_UNKNOWN_SID});
 }
 
+/* The store has answered. False: nobody waits for that any more. */
+static bool go_on(struct forward *f)
+{
+    f->asking = false;
+    if (f->waiting)
+        return true;
+    end(f);
+    return false;
+}
+
+/* May another node have taken it over, or this one? */
+static bool may_move(const struct forward *f)
+{
+    return f->poll != NULL && gateway_resume_window_s(f->gw) != 0;
+}
+
+/* What others know of it may be a moment old. */
+static void rest(struct forward *f)
+{
+    if (f->tries >= TRIES)
+        refuse(f);
+    else
+        timer_start(&f->timer, RETRY_MS);
+}
+
+static void ask(struct forward *f)
+{
+    f->tries++;
+    if (f->node[0] == '\0' && may_move(f))
+        look(f);
+    else
+        send(f);
+}
+
+/* --- where it is --- */
+
+static void serve(struct forward *f, struct polling *po)
+{
+    struct poll *p = TAKE(f->poll);
+    bool flag = f->data.p[0] == '1';
+    p->found(p, po);
+    if (slice_eq(f->verb, verb_get)) {
+        struct buf name = BUF_INIT;
+        buf_append_str(&name, f->id);
+        buf_append_str(&name, f->gw->node);
+        polling_get(po, p, flag, buf_slice(&name));
+        buf_fini(&name);
+    } else {
+        polling_post(po, p, flag, slice_from(f->data, 1));
+    }
+    end(f);
+}
+
+static void turn_to(struct forward *f, struct slice node)
+{
+    f->unheard = 0;
+    if (node.n >= sizeof f->node)
+        node.n = 0;
+    memcpy(f->node, node.p, node.n);
+    f->node[node.n] = '\0';
+    struct polling *po = polling_find(f->gw, f->sid);
+    if (po != NULL)
+        serve(f, po);
+    else if (slice_eq(node, slice_str(f->gw->node)) || node.n == 0 || f->tries >= TRIES)
+        rest(f); /* being taken over by another request, or just over */
+    else
+        f->tries++, send(f);
+}
+
+static void on_taken(void *arg, const struct broker_result *r)
+{
+    struct forward *f = arg;
+    struct error error = {0};
+    struct polling *po = polling_find(f->gw, f->sid);
+    enum err err = r->err;
+    if (err == OK && f->gw->broker != NULL && po == NULL) {
+        err = f->waiting ? polling_revive(f->gw, f->sid, r->polling, &po, &error) : ERR_NOT_FOUND;
+        if (err != OK) {
+            LOG(INFO, "connection by long-polling cannot go on", "engine=%.6s why=%s", f->sid.p, error.text);
+            f->gw->broker->ops->polling_drop(f->gw->broker, f->sid);
+        }
+    }
+    if (!go_on(f))
+        return;
+    if (po != NULL)
+        serve(f, po);
+    else if (err == ERR_CONFLICT)
+        turn_to(f, r->where[0]);
+    else
+        refuse(f);
+}
+
+/* Only from a node that is not there. */
+static void on_found(void *arg, const struct broker_result *r)
+{
+    struct forward *f = arg;
+    struct broker *b = f->gw->broker;
+    if (!go_on(f))
+        return;
+    if (r->err != OK || b == NULL) {
+        refuse(f);
+    } else if (f->gone[0] == '\0' || !slice_eq(r->where[0], slice_str(f->gone)) || f->gw->draining) {
+        turn_to(f, r->where[0]);
+    } else if (f->unheard < DEAF) {
+        rest(f);
+    } else {
+        f->asking = true;
+        b->ops->polling_take(b, f->sid, slice_str(f->gone), on_taken, f);
+    }
+}
+
+static void look(struct forward *f)
+{
+    f->asking = true;
+    timer_stop(&f->timer);
+    f->gw->broker->ops->polling_find(f->gw->broker, f->sid, on_found, f);
+}
+
+/* --- the node that has it --- */
+
+static void missing(struct forward *f)
+{
+    if (!may_move(f)) {
+        rest(f);
+        return;
+    }
+    f->unheard++;
+    memcpy(f->gone, f->node, sizeof f->gone);
+    look(f);
+}
+
+/* A POST that has reached it may have been done. */
+static void on_lost(struct peer_wait *w)
+{
+    struct forward *f = container_of(w, struct forward, there);
+    unsend(f);
+    f->unheard = DEAF;
+    if (slice_eq(f->verb, verb_get))
+        missing(f);
+    else
+        refuse(f);
+}
+
 static void on_sent(void *arg, const struct broker_result *r)
 {
     struct forward *f = arg;
     bool unknown = r->err == ERR_NOT_FOUND || r->err == ERR_UNAVAILABLE;
-    f->sending = false;
     f->sent = r->err == OK && !r->away;
-    if (!f->waiting || r->away || (r->err != OK && (!unknown || f->poll == NULL || f->tries >= TRIES)))
-        refuse(f);
-    else if (r->err != OK)
-        timer_start(&f->timer, RETRY_MS);
-    else if (f->poll == NULL)
+    if (!go_on(f))
+        return;
+    if (f->poll == NULL)
         end(f);
+    else if (unknown && f->gw->broker != NULL && f->gw->broker->ops->not_ready(f->gw->broker) == NULL)
+        missing(f);
+    else if (!f->sent)
+        refuse(f);
+    else if (f->unknown)
+        unknown_there(f);
+    else if (f->node[0] != '\0' && may_move(f))
+        peer_wait_begin(f->gw, &f->there, slice_str(f->node), f->sid);
 }
 
 static void send(struct forward *f)
@@ -83,18 +252,17 @@ static void send(struct forward *f)
     const struct broker_ops *ops = f->gw->broker->ops;
     const struct config *cfg = f->gw->cfg;
     const struct control_message m = {
-        .sid = f->sid, .id = slice_str(f->id), .verb = f->verb, .data = f->data, .node = f->node};
-    f->tries++;
-    f->sending = true;
+        .sid = f->sid, .id = slice_str(f->id), .verb = f->verb, .data = f->data, .node = slice_str(f->node)};
+    f->asking = true;
     timer_start(&f->timer, (uint64_t)cfg->socketio_ping_interval_ms + cfg->socketio_ping_timeout_ms + MARGIN_MS);
-    (f->node.n != 0 ? ops->control_to : ops->control)(f->gw->broker, &m, on_sent, f);
+    (m.node.n != 0 ? ops->control_to : ops->control)(f->gw->broker, &m, on_sent, f);
 }
 
 static void on_timer(struct timer *t)
 {
     struct forward *f = container_of(t, struct forward, timer);
-    if (!f->sending && !f->sent)
-        send(f);
+    if (!f->asking && !f->sent)
+        ask(f);
     else
         refuse(f);
 }
@@ -111,15 +279,16 @@ static struct slice put(char **at, struct slice s)
 static struct forward *create(struct gateway *g, struct slice sid, struct slice node, struct slice verb, char flag,
                               struct slice data)
 {
-    struct forward *f = xcalloc(1, sizeof *f + sid.n + node.n + 1 + data.n);
+    struct forward *f = xcalloc(1, sizeof *f + sid.n + 1 + data.n);
     char *at = f->bytes;
     f->gw = g;
     f->verb = verb;
+    f->there.lost = on_lost;
     f->sid = put(&at, sid);
-    f->node = put(&at, node);
     f->data = (struct slice){at, data.n + 1};
     *at++ = flag;
     (void)put(&at, data);
+    memcpy(f->node, node.p, node.n);
     timer_init(&f->timer, g->loop, on_timer);
     (void)snprintf(f->id, sizeof f->id, "p%" PRIx64, ++g->last_forward);
     HASH_ADD_KEYPTR(hh, g->forwards, f->id, strlen(f->id), f);
@@ -127,10 +296,11 @@ static struct forward *create(struct gateway *g, struct slice sid, struct slice 
     return f;
 }
 
-static struct forward *ask(struct gateway *g, struct slice name, struct slice verb, char flag, struct slice data,
-                           struct poll *poll)
+static struct forward *begin(struct gateway *g, struct slice name, struct slice verb, char flag, struct slice data,
+                             struct poll *poll)
 {
-    struct slice sid = name, node = SLICE_NONE;
+    struct slice sid = name, node = SLICE("");
+    bool ours;
     if (name.n < SID_LEN || g->broker == NULL)
         return NULL;
     if (name.n > SID_LEN) {
@@ -139,49 +309,68 @@ static struct forward *ask(struct gateway *g, struct slice name, struct slice ve
         if (name.p[SID_LEN] != '.' || node.n == 0 || node.n >= NODE_ID_MAX)
             return NULL;
     }
-    if (slice_eq(node, slice_str(g->node)))
-        return NULL;
     for (size_t i = 0; i < name.n; i++)
         if (name.p[i] <= ' ' || name.p[i] > '~' || strchr("{}%", name.p[i]) != NULL)
             return NULL;
+    ours = slice_eq(node, slice_str(g->node)); /* not any more, or it would have been found here */
+    if (ours && gateway_resume_window_s(g) == 0)
+        return NULL;
     metrics->polls_forwarded++;
-    struct forward *f = create(g, sid, node, verb, flag, data);
+    struct forward *f = create(g, sid, ours ? SLICE("") : node, verb, flag, data);
     f->poll = poll;
-    send(f);
+    ask(f);
     return f;
 }
 
 struct forward *forward_get(struct gateway *g, struct slice sid, bool base64, struct poll *poll)
 {
-    return ask(g, sid, verb_get, base64 ? '1' : '0', SLICE_NONE, poll);
+    return begin(g, sid, verb_get, base64 ? '1' : '0', SLICE_NONE, poll);
 }
 
 struct forward *forward_post(struct gateway *g, struct slice sid, bool bytes, struct slice body, struct poll *poll)
 {
-    return ask(g, sid, verb_post, bytes ? '1' : '0', body, poll);
+    return begin(g, sid, verb_post, bytes ? '1' : '0', body, poll);
 }
 
 void forward_cancel(struct forward *f)
 {
     f->poll = NULL;
-    if (f->gw->broker != NULL)
-        send(create(f->gw, f->sid, f->node, verb_gone, '0', slice_str(f->id)));
+    if (f->gw->broker != NULL && (f->sent || f->asking))
+        ask(create(f->gw, f->sid, slice_str(f->node), verb_gone, '0', slice_str(f->id)));
     end(f);
+}
+
+/* A node that knows nothing of it: it is somewhere else, or nowhere. */
+static void unknown_there(struct forward *f)
+{
+    f->unknown = f->asking;
+    if (f->asking)
+        return; /* on_sent() follows */
+    unsend(f);
+    if (!may_move(f) || f->tries >= TRIES) {
+        refuse(f);
+        return;
+    }
+    f->node[0] = f->gone[0] = '\0';
+    timer_start(&f->timer, f->tries > 1 ? RETRY_MS : 0);
 }
 
 static void answered(struct gateway *g, const struct envelope *e)
 {
     struct forward *f;
     HASH_FIND(hh, g->forwards, e->id.p, e->id.n, f);
-    if (f == NULL || f->poll == NULL || !slice_eq(f->sid, e->from))
+    if (f == NULL || f->poll == NULL || !slice_eq(f->sid, e->from) ||
+        (f->node[0] != '\0' && !slice_eq(e->node, slice_str(f->node))))
+        return; /* too late */
+    if (slice_eq(e->event, said_refused) && slice_eq(e->data, SLICE("1"))) {
+        unknown_there(f);
         return;
+    }
     struct poll_answer a = {.status = 400, .reason = EIO_BAD_REQUEST};
     if (slice_eq(e->event, said_text) || slice_eq(e->event, said_bytes))
         a = (struct poll_answer){.status = 200, .bytes = slice_eq(e->event, said_bytes), .body = e->data};
     else if (slice_eq(e->event, said_large))
         a.status = 413;
-    else if (slice_eq(e->data, SLICE("1")))
-        a.reason = EIO_UNKNOWN_SID;
     answer(f, &a);
 }
 
@@ -247,6 +436,19 @@ static struct guest *guest_find(const struct gateway *g, struct slice id, struct
     return q;
 }
 
+/* 0: it is none of ours. */
+static uint64_t number_of(struct slice id)
+{
+    uint64_t n = 0;
+    for (size_t i = 1; i < id.n && id.p[0] == 'p'; i++) {
+        char c = id.p[i];
+        if (i > 16 || !((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
+            return 0;
+        n = n << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    return n;
+}
+
 static void asked(struct gateway *g, const struct envelope *e)
 {
     bool flag = e->data.n != 0 && e->data.p[0] == '1';
@@ -266,10 +468,10 @@ static void asked(struct gateway *g, const struct envelope *e)
     q->polling = polling_find(g, e->from);
     if (q->polling == NULL)
         on_guest_answer(&q->poll, &(struct poll_answer){.status = 400, .reason = EIO_UNKNOWN_SID});
-    else if (polling_repeated(q->polling, slice_eq(e->event, verb_post), (struct slice){q->key, q->id.n + q->node.n}))
+    else if (polling_repeated(q->polling, slice_eq(e->event, verb_post), e->node, number_of(e->id)))
         guest_free(q); /* it has been answered already */
     else if (slice_eq(e->event, verb_get))
-        polling_get(q->polling, &q->poll, flag);
+        polling_get(q->polling, &q->poll, flag, (struct slice){q->key, q->id.n + q->node.n});
     else if (slice_eq(e->event, verb_post))
         polling_post(q->polling, &q->poll, flag, rest);
     else

@@ -60,6 +60,7 @@ struct gateway {
     uint32_t polling_count;
     struct forward *forwards; /* requests that were handed to other nodes, by id */
     struct guest *guests;     /* and those that came from there */
+    struct peer *peers;       /* nodes that somebody here waits for, by name */
     uint64_t last_forward;
     struct namespace *namespaces; /* those that have somebody on this node */
     struct sio_rules *sio_rules;

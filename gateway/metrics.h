@@ -22,6 +22,9 @@
     X(polls,                "counter", "requests of the long-polling transport")             \
     X(polls_forwarded,      "counter", "those that were handed to the node of their session") \
     X(polls_served,         "counter", "those that other nodes have handed to this one")     \
+    X(polls_taken_over,     "counter", "connections by long-polling that another node had had") \
+    X(polls_given_up,       "counter", "those that went to another node") \
+    X(polling_records,      "counter", "times a connection by long-polling was written down for other nodes") \
     X(engine_upgrades,      "counter", "connections that went from long-polling to a WebSocket") \
     X(sessions,             "gauge",   "sessions of this node")                              \
     X(rooms,                "gauge",   "rooms with a member on this node")                   \

@@ -9,6 +9,7 @@
 #include "gateway/engine.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
+#include "gateway/polling.h"
 #include "gateway/session.h"
 #include "gateway/socketio_rules.h"
 
@@ -150,7 +151,7 @@ void namespaces_reap(struct engine *e)
 
 bool namespaces_opening(const struct engine *e)
 {
-    if (e->entrance != NULL)
+    if (e->entrance != NULL || e->returning != 0)
         return true;
     list_for_each (it, &e->channels) {
         if (list_entry(it, struct channel, link)->conn->state == CONN_OPENING)
@@ -174,8 +175,27 @@ void channel_farewell(const struct channel *ch, int code, struct buf *ret)
 
 void channel_closing(const struct channel *ch, int code, struct slice reason)
 {
-    if (passing(code))
+    if (passing(code) || ch->returning)
         conn_close(ch->engine->conn, code, reason);
+}
+
+void channel_returned(struct channel *ch)
+{
+    if (!ch->returning)
+        return;
+    ch->returning = false;
+    engine_returned(ch->engine);
+}
+
+void channel_taken(const struct channel *ch)
+{
+    if (ch->engine->polling != NULL)
+        polling_taken(ch->engine->polling);
+}
+
+bool channel_outlives(const struct channel *ch)
+{
+    return ch->keeps || ch->engine->polling != NULL;
 }
 
 bool channel_waits(const struct channel *ch)
@@ -295,6 +315,7 @@ bool namespace_packet(struct engine *e, const struct sio_packet *p, struct error
         return true; /* asked for: nothing that the client is to pay for */
     if (!event && engine_charge(e, reterr) != OK)
         return false;
+    e->unsettled = e->unsettled || p->type == SIO_CONNECT || p->type == SIO_DISCONNECT;
     if (p->type == SIO_CONNECT) {
         if (ch == NULL)
             namespace_connect(e, p->nsp, p->payload, p->query);

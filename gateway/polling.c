@@ -1,7 +1,5 @@
 /* gateway/polling.c: sessions by long-polling: what waits, what is answered when, and how they end. */
-#include "gateway/polling.h"
-
-#include <assert.h>
+#include "gateway/polling_private.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -9,30 +7,10 @@
 #include "gateway/engine.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
-#include "gateway/protocol/engineio_payload.h"
+#include "gateway/polling_take.h"
 
+#define ANSWER_QUEUES    4u  /* times max-queue-bytes */
 #define PACKETS_PER_TURN 256 /* of one POST, before others get their turn */
-
-struct polling {
-    struct transport transport; /* of engine->conn */
-    struct link link;           /* gateway->pollings */
-    struct gateway *gw;
-    struct engine *engine;
-    struct polling_address *address;
-    struct poll *get, *post; /* that wait; NULL: none */
-    struct buf frames;       /* for the GET */
-    struct eio_payload input;
-    struct buf input_bytes; /* what is left of the POST's body */
-    struct task work;
-    char sid[SID_LEN + 1];
-    const char *why;    /* it is over; NULL: it is not */
-    bool base64;        /* agreed on at the beginning */
-    bool text;          /* this answer, too */
-    bool left;          /* the client has said that it goes */
-    bool hurry;         /* no GET is to wait */
-    bool refused;       /* its client has broken a rule */
-    struct buf done[2]; /* the last GET and POST of other nodes, by name */
-};
 
 /* --- how many one address has: there is no socket that would be counted --- */
 
@@ -103,6 +81,7 @@ static void answer_get(struct polling *po)
     struct buf body = BUF_INIT;
     struct poll *p = TAKE(po->get);
     struct poll_answer a = {.status = 200};
+    po->answering = false;
     if (p == NULL)
         return;
     if (po->frames.n == 0)
@@ -120,16 +99,20 @@ static void answer_get(struct polling *po)
 static void polling_free(struct polling *po)
 {
     struct gateway *g = po->gw;
-    if (g->broker != NULL)
+    if (g->broker != NULL && po->listed)
         g->broker->ops->control_end(g->broker, slice_str(po->sid));
+    if (g->broker != NULL && po->listed && !po->taken && gateway_resume_window_s(g) != 0)
+        g->broker->ops->polling_drop(g->broker, slice_str(po->sid));
     list_del(&po->link);
     address_leave(g, po->address);
     task_cancel(&po->work);
+    save_fini(&po->save);
+    polling_back_free(po->back);
+    repeats_fini(&po->repeats);
+    buf_fini(&po->name);
     eio_payload_fini(&po->input);
     buf_fini(&po->input_bytes);
     buf_fini(&po->frames);
-    buf_fini(&po->done[0]);
-    buf_fini(&po->done[1]);
     free(po);
 }
 
@@ -156,6 +139,18 @@ void polling_drop(struct polling *po, const char *why)
     engine_unlist(po->engine);
     po->refused = !po->left;
     end_later(po, why);
+}
+
+void polling_taken(struct polling *po)
+{
+    if (po->taken)
+        return;
+    po->taken = true;
+    metrics->polls_given_up++;
+    LOG(INFO, "connection by long-polling taken by another node", "engine=%.6s", po->sid);
+    buf_fini(&po->frames);
+    engine_keep(po->engine);
+    polling_drop(po, "taken");
 }
 
 void polling_left(struct polling *po)
@@ -187,17 +182,27 @@ static void bad_input(struct polling *po, const struct error *error)
 {
     engine_refuse(po->engine, error);
     refuse(&po->post, EIO_BAD_REQUEST);
+    po->read = false;
 }
 
 /* --- packets of the client --- */
+
+static void answer_post(struct polling *po)
+{
+    if (po->save.put != NULL || (!po->refused && po->why == NULL && save_taken(&po->save, po->engine)))
+        return; /* polling_saved() follows */
+    if (po->refused)
+        refuse(&po->post, EIO_BAD_REQUEST);
+    answer_ok(&po->post);
+    po->read = false;
+}
 
 static void finish_post(struct polling *po)
 {
     eio_payload_fini(&po->input);
     buf_fini(&po->input_bytes);
-    if (po->refused)
-        refuse(&po->post, EIO_BAD_REQUEST);
-    answer_ok(&po->post);
+    po->read = true;
+    answer_post(po);
 }
 
 /* Until reading is to rest. */
@@ -249,7 +254,7 @@ void polling_post(struct polling *po, struct poll *poll, bool bytes, struct slic
         return;
     }
     take_packets(po);
-    if (po->post == NULL)
+    if (po->post == NULL || po->read)
         return;
     buf_append(&po->input_bytes, po->input.rest);
     po->input.rest = buf_slice(&po->input_bytes);
@@ -257,7 +262,7 @@ void polling_post(struct polling *po, struct poll *poll, bool bytes, struct slic
 
 /* --- packets for the client --- */
 
-void polling_get(struct polling *po, struct poll *poll, bool base64)
+void polling_get(struct polling *po, struct poll *poll, bool base64, struct slice name)
 {
     struct error error;
     if (po->get != NULL || po->why != NULL) {
@@ -268,19 +273,48 @@ void polling_get(struct polling *po, struct poll *poll, bool base64)
     }
     po->get = poll;
     po->text = base64;
+    buf_clear(&po->name);
+    buf_append(&po->name, name);
     if (po->hurry)
-        loop_idle(po->gw->loop, &po->work, 0);
+        polling_wake(po);
+    conn_writable(po->engine->conn);
+    polling_go_on(po, name);
+}
+
+bool polling_repeated(struct polling *po, bool post, struct slice node, uint64_t number)
+{
+    return repeats_is(&po->repeats, node, post, number);
+}
+
+void polling_wake(struct polling *po)
+{
+    loop_idle(po->gw->loop, &po->work, 0);
+}
+
+void polling_saved(struct polling *po, bool taken)
+{
+    if (taken)
+        polling_taken(po);
+    if (po->why != NULL)
+        return; /* finish() follows */
+    if (po->answering)
+        answer_get(po);
+    if (po->read)
+        answer_post(po);
+    polling_wake(po);
     conn_writable(po->engine->conn);
 }
 
-bool polling_repeated(struct polling *po, bool post, struct slice name)
+/* All that is queued goes with it: that is what the store is told. */
+static void get_ready(struct polling *po)
 {
-    struct buf *last = &po->done[post];
-    if (slice_eq(buf_slice(last), name))
-        return true;
-    buf_clear(last);
-    buf_append(last, name);
-    return false;
+    struct engine *e = po->engine;
+    if (po->get == NULL || po->answering || po->save.put != NULL || e->returning != 0)
+        return; /* polling_saved() or polling_wake() follows */
+    e->unsettled = namespaces_opening(e);
+    po->answering = save_answer(&po->save, e, po->base64, buf_slice(&po->name));
+    if (!po->answering)
+        answer_get(po);
 }
 
 void polling_hurry(struct polling *po, bool hurry)
@@ -306,8 +340,8 @@ static void on_work(struct task *t)
         return;
     }
     if (po->frames.n != 0 || po->hurry)
-        answer_get(po);
-    if (po->post != NULL)
+        get_ready(po);
+    if (po->post != NULL && !po->read)
         take_packets(po);
 }
 
@@ -318,11 +352,15 @@ static struct polling *of(struct transport *t)
     return container_of(t, struct polling, transport);
 }
 
-/* All or nothing: frames are not cut. */
+/* All or nothing: frames are not cut. An answer takes what is queued, if it can: what is left cannot be told exactly by another node. */
 static ssize_t polling_write(struct transport *t, const char *p, size_t n)
 {
     struct polling *po = of(t);
-    if (po->get == NULL || (po->frames.n != 0 && po->frames.n + n > po->gw->cfg->max_queue_bytes))
+    if (po->taken)
+        return (ssize_t)n; /* nobody is told anything */
+    if (po->get == NULL || po->answering)
+        return 0;
+    if (po->frames.n != 0 && po->frames.n + n > (size_t)ANSWER_QUEUES * po->gw->cfg->max_queue_bytes)
         return 0;
     buf_append(&po->frames, (struct slice){p, n});
     loop_idle(po->gw->loop, &po->work, 0);
@@ -339,7 +377,7 @@ static void polling_close(struct transport *t)
 static void polling_pause(struct transport *t, bool paused)
 {
     struct polling *po = of(t);
-    if (!paused && po->post != NULL)
+    if (!paused && po->post != NULL && !po->read)
         loop_idle(po->gw->loop, &po->work, 0);
 }
 
@@ -362,29 +400,60 @@ struct polling *polling_find(const struct gateway *g, struct slice sid)
     return e != NULL ? e->polling : NULL;
 }
 
+void polling_list(struct polling *po)
+{
+    memcpy(po->sid, po->engine->sid, sizeof po->sid);
+    po->listed = true;
+    po->gw->broker->ops->control_listen(po->gw->broker, slice_str(po->sid));
+    engine_list(po->engine);
+}
+
+static struct polling *polling_new(struct gateway *g, bool base64)
+{
+    struct polling *po = xcalloc(1, sizeof *po);
+    po->gw = g;
+    po->transport.ops = &ops;
+    po->base64 = base64;
+    task_init(&po->work, on_work);
+    return po;
+}
+
+static void begin(struct polling *po)
+{
+    struct engine *e = po->engine;
+    e->polling = po;
+    po->address = address_enter(po->gw, slice_str(e->conn->ip));
+    list_append(&po->gw->pollings, &po->link);
+}
+
+enum err polling_create(struct gateway *g, enum eio_revision revision, struct slice ip, bool base64,
+                        struct polling **ret, struct error *reterr)
+{
+    enum err err = check_room(g, ip, reterr);
+    if (err != OK)
+        return err;
+    struct polling *po = polling_new(g, base64);
+    po->engine = engine_create(g, revision, ip, &po->transport);
+    begin(po);
+    *ret = po;
+    return OK;
+}
+
 enum err polling_open(struct gateway *g, const struct http_request *r, struct poll *first, bool base64,
                       struct polling **ret, struct error *reterr)
 {
     enum err err = check_room(g, r->ip, reterr);
     if (err != OK)
         return err;
-    struct polling *po = xcalloc(1, sizeof *po);
-    po->gw = g;
-    po->transport.ops = &ops;
-    po->base64 = base64;
-    task_init(&po->work, on_work);
+    struct polling *po = polling_new(g, base64);
     err = engine_open(g, r, &po->transport, &po->engine, reterr);
     if (err != OK) {
         free(po);
         return err;
     }
-    po->engine->polling = po;
-    po->address = address_enter(g, r->ip);
+    begin(po);
     po->get = first;
-    list_append(&g->pollings, &po->link);
-    g->broker->ops->control_listen(g->broker, slice_str(po->engine->sid));
-    memcpy(po->sid, po->engine->sid, sizeof po->sid);
-    engine_list(po->engine);
+    polling_list(po);
     *ret = po;
     return OK;
 }

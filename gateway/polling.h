@@ -24,6 +24,8 @@ struct poll_answer {
 struct poll {
     /* Exactly once, from any depth; or polling_vanished() before. Calls nothing of the core. */
     void (*answer)(struct poll *p, const struct poll_answer *a);
+    /* Of those that are forwarded: this one of our own is about to answer instead. */
+    void (*found)(struct poll *p, struct polling *po);
 };
 
 /* Begins a session, of which `first` gets the open packet. base64: its client wants no octet-stream. Not OK: nothing has begun, and first is not touched. */
@@ -34,14 +36,15 @@ void polling_name_append(const struct polling *po, struct buf *ret);
 /* NULL: there is none of that name on this node, or it has gone over to a WebSocket. */
 struct polling *polling_find(const struct gateway *g, struct slice sid);
 
-/* The client asks for packets. base64: this answer must be text, whatever has been agreed on. */
-void polling_get(struct polling *po, struct poll *poll, bool base64);
+/* The client asks for packets. base64: this answer must be text, whatever has been agreed on. name: which request of another node it is; of our own: empty, or by which another node
+ * was asked for the same. */
+void polling_get(struct polling *po, struct poll *poll, bool base64, struct slice name);
 /* It brings some. */
 void polling_post(struct polling *po, struct poll *poll, bool bytes, struct slice body);
 /* Whoever waits for this answer is gone: it must not be given any more. That ends the session, as with the official server. */
 void polling_vanished(struct polling *po, const struct poll *poll);
-/* A request of another node, by its name: is it the one that came last? The store may bring one twice. */
-bool polling_repeated(struct polling *po, bool post, struct slice name);
+/* A request of another node: has it come before? (repeats.h) */
+bool polling_repeated(struct polling *po, bool post, struct slice node, uint64_t number);
 
 /* --- for engine.c and probe.c --- */
 
@@ -49,6 +52,10 @@ bool polling_repeated(struct polling *po, bool post, struct slice name);
 void polling_drop(struct polling *po, const char *why);
 /* The client has said itself that it goes. */
 void polling_left(struct polling *po);
+/* Another node has it: who waits here is told nothing, and neither is the store. Its sessions are parked, unless they are taken as well. */
+void polling_taken(struct polling *po);
+/* What waits may be said now. */
+void polling_wake(struct polling *po);
 /* A WebSocket is ready to take over: GETs are answered at once, so that the client can stop asking. Or it is not any more. */
 void polling_hurry(struct polling *po, bool hurry);
 /* It has: answers who still waits and frees it, together with `old`, the connection that was its. */

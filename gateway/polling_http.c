@@ -90,6 +90,13 @@ static void on_answer(struct poll *p, const struct poll_answer *a)
     free(w);
 }
 
+static void on_found(struct poll *p, struct polling *po)
+{
+    struct waiting *w = container_of(p, struct waiting, poll);
+    w->forward = NULL;
+    w->polling = po;
+}
+
 static void on_gone(struct http_exchange *x)
 {
     struct waiting *w = x->owner;
@@ -117,7 +124,7 @@ static struct waiting *wait_for(struct gateway *g, const struct http_request *r,
     struct slice index = uri_query(r->query, "j", &jsonp);
     struct waiting *w = xmalloc(sizeof *w + index.n + r->origin.n);
     char *at = (char *)(w + 1);
-    *w = (struct waiting){.poll.answer = on_answer, .gw = g, .exchange = x, .get = get, .jsonp = jsonp};
+    *w = (struct waiting){.poll = {on_answer, on_found}, .gw = g, .exchange = x, .get = get, .jsonp = jsonp};
     w->index = put(&at, index);
     w->origin = put(&at, r->origin);
     x->owner = w;
@@ -160,7 +167,7 @@ static void refuse(struct waiting *w, enum eio_refusal why)
 static void get(struct gateway *g, struct polling *po, struct slice sid, struct waiting *w)
 {
     if (po != NULL)
-        polling_get(po, &w->poll, w->jsonp);
+        polling_get(po, &w->poll, w->jsonp, SLICE_NONE);
     else if ((w->forward = forward_get(g, sid, w->jsonp, &w->poll)) == NULL)
         refuse(w, EIO_UNKNOWN_SID);
 }

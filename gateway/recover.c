@@ -40,6 +40,8 @@ void recover_failed(struct resume *r, const struct broker_result *result)
     LOG(DEBUG, "not recovered", "session=%s wanted=%s code=%s", asking->sid, r->sid, err_name(result->err));
     if (asking->conn != NULL && !gone)
         session_turn_away(asking, result->err, result->why);
+    else if (asking->conn != NULL && r->moved)
+        conn_close(asking->conn, err_close_code(ERR_UNAVAILABLE), SLICE("unavailable")); /* its client begins anew */
     else if (asking->conn != NULL && asking->gw->broker != NULL)
         session_begin(asking);
     metrics->unrecovered += gone;

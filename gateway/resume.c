@@ -135,7 +135,9 @@ static void on_resumed(void *arg, const struct broker_result *result)
     struct session *s = session_adopt(asking, slice_str(r->sid), result->user, r);
     memcpy(s->token, r->token, sizeof s->token);
     s->connected_ms = result->connected_ms;
-    if (r->recovers)
+    if (r->moved)
+        request_drop(&r->request);
+    if (r->recovers && !r->moved)
         recover_check(s);
     else
         session_join_implicit(s);

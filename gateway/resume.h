@@ -14,8 +14,10 @@ struct resume {
     struct slice *rooms;                /* owned */
     struct slice watches;               /* owned */
     /* A Socket.IO client that has not been welcomed yet (recover.c): */
-    bool recovers, lost;       /* lost: something has been missed that cannot be told any more; */
-    bool unknown;              /* or the store did not say */
+    bool recovers, lost; /* lost: something has been missed that cannot be told any more; */
+    bool unknown;        /* or the store did not say */
+    bool
+        moved; /* its client has not been away: its connection was at another node, which told how far it was (polling_take.c) */
     struct slice offset, user; /* what it presented; who it is now; owned */
     uint32_t checks;           /* rooms that the store is being asked about */
 };

@@ -158,7 +158,11 @@ void session_welcome_back(struct session *s, struct slice id)
     metrics->resumed++;
     LOG(INFO, "session resumed", "session=%s user=%s peer=%s protocol=%s", s->sid, log_q(s->user), s->conn->ip,
         s->conn->protocol->name);
-    if (s->conn->channel != NULL && s->conn->state == CONN_OPENING) {
+    if (s->conn->channel != NULL && s->conn->channel->returning) {
+        conn_pause(s->conn, false);
+        channel_returned(s->conn->channel);
+        conn_go_on(s->conn);
+    } else if (s->conn->channel != NULL && s->conn->state == CONN_OPENING) {
         conn_pause(s->conn, false);
         conn_welcome(s->conn, &e);
     } else {
@@ -536,6 +540,8 @@ void session_taken(struct session *s)
     list_for_each_safe (it, &s->members) {
         member_free(list_entry(it, struct member, in_session));
     }
+    if (s->conn != NULL && s->conn->channel != NULL)
+        channel_taken(s->conn->channel);
     if (s->conn != NULL)
         conn_goodbye(s->conn, CLOSE_TAKEN, SLICE("resumed_elsewhere"), 0);
     else

@@ -28,11 +28,16 @@ static bool has_positions(const struct member *m)
     return !m->implicit || m->inbox;
 }
 
+const struct position *trail_told(const struct member *m)
+{
+    return has_positions(m) ? told_of(m) : NULL;
+}
+
 void trail_append(const struct session *s, const struct room *except, struct buf *ret)
 {
     list_for_each (it, &s->members) {
         const struct member *m = list_entry(it, struct member, in_session);
-        const struct position *told = m->room != except && has_positions(m) ? told_of(m) : NULL;
+        const struct position *told = m->room != except ? trail_told(m) : NULL;
         if (told != NULL)
             sio_offset_append(ret, m->room->name, told);
     }

@@ -22,6 +22,9 @@ struct trailed {
     uint32_t count;
 };
 
+/* How far the member's session has been told of its room; NULL: of nothing yet, or there is nothing to be told again. */
+const struct position *trail_told(const struct member *m);
+
 /* As conn_send(). */
 bool trailed_send(const struct trailed *t, const struct session *s, enum policy_slow slow);
 

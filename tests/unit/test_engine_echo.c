@@ -200,7 +200,7 @@ static void payloads_come_back_as_they_went(void **state)
         polling_post(po, ask(&p), false, slice_str(cases[i].body));
         loop_fake_run(&core.loop);
         assert_slice(buf_slice(&p.body), "ok");
-        polling_get(po, ask(&q), false);
+        polling_get(po, ask(&q), false, SLICE_NONE);
         loop_fake_run(&core.loop);
         assert_slice(buf_slice(&q.body), cases[i].body);
         polling_vanished(po, &q.poll);

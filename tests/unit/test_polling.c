@@ -169,7 +169,7 @@ static struct polling *open_polling(struct asked *q, const char *query)
 
 static void get(struct polling *po, struct asked *q)
 {
-    polling_get(po, &ask_init(q)->poll, false);
+    polling_get(po, &ask_init(q)->poll, false, SLICE_NONE);
     loop_fake_run(&core.loop);
 }
 

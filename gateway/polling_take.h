@@ -1,0 +1,27 @@
+/* gateway/polling_take.h: a connection by long-polling goes on here, from what the node that had it has written down (polling_save.h).
+ *
+ * Its client is told nothing of that: its sessions are taken up again under their names, its rooms from where it was told of them. What cannot be taken up again closes the whole
+ * connection, so that the client connects anew. */
+#ifndef XD_POLLING_TAKE_H
+#define XD_POLLING_TAKE_H
+
+#include "broker/broker.h"
+
+struct gateway;
+struct polling;
+struct polling_back;
+
+/* Builds the connection of a record that is this node's by now (polling_take()). It is listed under its sid, but its sessions are not asked for yet: the first GET says from where on
+ * (polling_go_on()), and what its client brings until then is held. The sid must not be known here. ERR_NOT_FOUND: it cannot go on anywhere; ERR_LIMIT_EXCEEDED; ERR_DRAINING;
+ * ERR_BAD_REQUEST: the record is none. */
+enum err polling_revive(struct gateway *g, struct slice sid, const struct polling_record *stored, struct polling **ret,
+                        struct error *reterr);
+
+/* Takes up its sessions, once. again: the request of this name waits, and may be the one whose answer was lost; empty: whoever asks has received every answer. */
+void polling_go_on(struct polling *po, struct slice again);
+
+/* --- for polling.c --- */
+
+void polling_back_free(struct polling_back *back);
+
+#endif
