@@ -14,6 +14,7 @@
 #include "gateway/metrics.h"
 #include "gateway/polling.h"
 #include "gateway/probe.h"
+#include "gateway/protocol/engineio_payload.h"
 #include "gateway/uri.h"
 
 #define STRANGERS_MESSAGE (AUTH_TOKEN_MAX + 1024u) /* with --auth jwt, until a namespace is connected */
@@ -245,8 +246,12 @@ static void take_close(struct engine *e)
 static void take_packet(struct engine *e, struct slice payload, bool binary)
 {
     struct eio_packet p;
+    struct buf decoded = BUF_INIT;
     struct error error = {0};
-    if (eio_parse(e->revision, payload, binary, &p, &error) != OK) {
+    bool base64 = !binary && slice_starts(payload, SLICE("b"));
+    if ((base64 && eio_base64_take(e->revision, slice_from(payload, 1), &decoded, &payload, &error) != OK) ||
+        eio_parse(e->revision, payload, binary || base64, &p, &error) != OK) {
+        buf_fini(&decoded);
         engine_refuse(e, &error);
         return;
     }
@@ -265,6 +270,7 @@ static void take_packet(struct engine *e, struct slice payload, bool binary)
     case EIO_NOOP:
     case EIO_TYPES: break; /* means nothing here; the official server ignores them too */
     }
+    buf_fini(&decoded);
 }
 
 /* What comes while a namespace is being connected may be for that namespace: clients of revision 3 need not wait. */
@@ -480,8 +486,11 @@ enum err engine_open(struct gateway *g, const struct http_request *r, struct tra
 static enum err upgrade(struct engine *e, const struct http_request *r, struct transport *t, struct conn **ret,
                         struct error *reterr)
 {
+    bool found;
     if (e == NULL)
         return fail(reterr, ERR_BAD_REQUEST, "there is no session of this sid to be upgraded");
+    if (e->revision != eio_revision(uri_query(r->query, "EIO", &found)))
+        return fail(reterr, ERR_BAD_REQUEST, "the session of this sid speaks the other revision: EIO");
     *ret = conn_create(e->gw, t, NULL, r->ip);
     probe_begin(*ret, e->polling != NULL && e->probe == NULL ? e : NULL);
     return OK;
@@ -497,7 +506,7 @@ enum err engine_upgrade(struct gateway *g, const struct http_request *r, struct 
     if (g->cfg->socketio_transports == SIO_TRANSPORTS_POLLING)
         return fail(reterr, ERR_BAD_REQUEST, "WebSockets are not offered here: --socketio-transports");
     struct slice sid = uri_query(r->query, "sid", &found);
-    if (found)
+    if (sid.n != 0)
         return upgrade(engine_find(g, sid), r, t, ret, reterr);
     if (!engine_speaks(g, r))
         return fail(reterr, ERR_BAD_REQUEST, "Engine.IO 3 is not spoken here: --socketio-eio3");

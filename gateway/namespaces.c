@@ -306,9 +306,18 @@ static void take_event(const struct channel *ch, const struct sio_packet *p)
 
 /* --- packets --- */
 
+/* Only clients 2.x have a query there; of others it is part of the name. */
+static struct slice name_of(const struct engine *e, const struct sio_packet *p)
+{
+    if (e->revision == EIO_3 || p->query.p == NULL)
+        return p->nsp;
+    return (struct slice){p->nsp.p, p->nsp.n + 1 + p->query.n};
+}
+
 bool namespace_packet(struct engine *e, const struct sio_packet *p, struct error *reterr)
 {
-    struct channel *ch = find(e, p->nsp);
+    struct slice nsp = name_of(e, p);
+    struct channel *ch = find(e, nsp);
     bool event = p->type == SIO_EVENT || p->type == SIO_BINARY_EVENT;
     bool ack = p->type == SIO_ACK || p->type == SIO_BINARY_ACK;
     if (ack && ch != NULL && ch->conn->session != NULL && acks_take(ch->conn->session, p))
@@ -318,7 +327,7 @@ bool namespace_packet(struct engine *e, const struct sio_packet *p, struct error
     e->unsettled = e->unsettled || p->type == SIO_CONNECT || p->type == SIO_DISCONNECT;
     if (p->type == SIO_CONNECT) {
         if (ch == NULL)
-            namespace_connect(e, p->nsp, p->payload, p->query);
+            namespace_connect(e, nsp, p->payload, p->query);
         else if (e->revision == EIO_4) /* clients of revision 3 may say it of "/", where they are already */
             return fail(reterr, ERR_BAD_REQUEST, "this namespace is connected already") == OK;
         return true;

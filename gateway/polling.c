@@ -219,7 +219,8 @@ static void take_packets(struct polling *po)
             break;
         }
         metrics->messages_in++;
-        engine_message(po->engine, packet, binary);
+        if (packet.n != 0 || po->engine->revision == EIO_4) /* "0:" of revision 3 holds nothing */
+            engine_message(po->engine, packet, binary);
     }
     if (c->state != CONN_OPEN || !eio_payload_more(&po->input))
         finish_post(po);

@@ -191,9 +191,11 @@ static void post(struct gateway *g, struct polling *po, struct slice sid, struct
 
 static void poll_session(struct gateway *g, const struct http_request *r, struct slice sid, struct http_exchange *x)
 {
-    bool is_get = slice_eq(r->method, SLICE("GET"));
-    struct polling *po = polling_find(g, sid);
-    if ((!is_get && !slice_eq(r->method, SLICE("POST"))) || (po == NULL && engine_find(g, sid) != NULL)) {
+    bool is_get = slice_eq(r->method, SLICE("GET")), found;
+    const struct engine *e = engine_find(g, sid);
+    struct polling *po = e != NULL ? e->polling : NULL;
+    if ((!is_get && !slice_eq(r->method, SLICE("POST"))) ||
+        (e != NULL && (po == NULL || e->revision != eio_revision(uri_query(r->query, "EIO", &found))))) {
         respond_refusal(x, r->origin, EIO_BAD_REQUEST);
         return;
     }
@@ -239,7 +241,7 @@ void engine_http(struct gateway *g, const struct http_request *r, struct http_ex
         return;
     }
     struct slice sid = uri_query(r->query, "sid", &found);
-    if (found)
+    if (sid.n != 0)
         poll_session(g, r, sid, x);
     else if (!slice_eq(r->method, SLICE("GET")))
         respond_refusal(x, r->origin, EIO_BAD_METHOD);

@@ -267,10 +267,12 @@ static void upgrade(struct http *h, const struct http_request *q)
     struct slice subprotocol = SLICE_NONE;
     struct conn *conn = NULL;
     enum err err = gateway_upgrade(s->net->gateway, q, &s->transport, &conn, &subprotocol, &e);
-    if (err != OK) {
+    if (err != OK) { /* who wanted a WebSocket asks for nothing else on this connection */
+        h->close_after = true;
         settle_error(enter(h, false), err_http_status(err), &e,
                      err == ERR_UNAUTHORIZED ? "WWW-Authenticate: Bearer\r\n" : NULL);
         request_reset(&h->request);
+        socket_pause(s, true);
         return;
     }
     struct buf accept = BUF_INIT;

@@ -34,21 +34,21 @@ bool eio_payload_more(const struct eio_payload *p)
     return p->rest.n != 0 || !p->begun;
 }
 
-/* Bytes as base64, behind what says of which type they are. */
-static enum err decode(struct eio_payload *p, struct slice text, struct slice *ret, struct error *reterr)
+enum err eio_base64_take(enum eio_revision revision, struct slice text, struct buf *decoded, struct slice *ret,
+                         struct error *reterr)
 {
     size_t n;
-    buf_clear(&p->decoded);
-    if (p->revision == EIO_3) {
+    buf_clear(decoded);
+    if (revision == EIO_3) {
         if (text.n == 0 || text.p[0] != '0' + (char)EIO_MESSAGE)
             return fail(reterr, ERR_BAD_REQUEST, "base64 of %zu letters that is no message", text.n);
         text = slice_from(text, 1);
-        buf_append_char(&p->decoded, (char)EIO_MESSAGE);
+        buf_append_char(decoded, (char)EIO_MESSAGE);
     }
-    if (!base64_take(BASE64, text, buf_reserve(&p->decoded, base64_bytes(text.n)), &n))
+    if (!base64_take(BASE64, text, buf_reserve(decoded, base64_bytes(text.n)), &n))
         return fail(reterr, ERR_BAD_REQUEST, "%zu letters that are not base64", text.n);
-    p->decoded.n += n;
-    *ret = buf_slice(&p->decoded);
+    decoded->n += n;
+    *ret = buf_slice(decoded);
     return OK;
 }
 
@@ -57,7 +57,7 @@ static enum err take_text(struct eio_payload *p, struct slice packet, struct sli
 {
     *ret_binary = packet.n != 0 && packet.p[0] == 'b';
     if (*ret_binary)
-        return decode(p, slice_from(packet, 1), ret, reterr);
+        return eio_base64_take(p->revision, slice_from(packet, 1), &p->decoded, ret, reterr);
     *ret = packet;
     return OK;
 }

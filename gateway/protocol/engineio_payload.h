@@ -25,6 +25,10 @@ bool eio_payload_more(const struct eio_payload *p);
 /* Takes the next packet; *ret is valid until the next call. An error ends the connection. */
 enum err eio_payload_next(struct eio_payload *p, struct slice *ret, bool *ret_binary, struct error *reterr);
 
+/* Bytes as base64, as they stand behind the letter b; of revision 3 the type is first. *ret is what is in decoded. A WebSocket may carry them too. */
+enum err eio_base64_take(enum eio_revision revision, struct slice text, struct buf *decoded, struct slice *ret,
+                         struct error *reterr);
+
 /* Appends what a GET is answered with. frames: complete unmasked frames of a server, as they would go to a WebSocket; of those that are neither text nor
  * bytes, CLOSE becomes `closing`, a packet, and others are left out. base64: the client wants no octet-stream. *ret_bytes: the answer is octet-stream. */
 void eio_payload_append(struct buf *ret, enum eio_revision revision, struct slice frames, bool base64, char closing,

@@ -55,6 +55,8 @@ static enum err parse_id(struct slice *rest, struct sio_packet *p, struct error 
     if (n > SIO_ID_MAX)
         return fail(reterr, ERR_BAD_REQUEST, "an id of %zu digits, at most %d allowed", n, SIO_ID_MAX);
     p->id = (struct slice){rest->p, n};
+    while (p->id.n > 1 && p->id.p[0] == '0')
+        p->id = slice_from(p->id, 1); /* a number: it comes back as numbers are written */
     *rest = slice_from(*rest, n);
     return OK;
 }

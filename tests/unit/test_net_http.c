@@ -453,7 +453,6 @@ static void bad_handshakes_keep_the_connection(void **state)
         {"GET /ws HTTP/1.1\r\nHost: t\r\nConnection: keep-alive\r\nUpgrade: websocket\r\n" WS_13 WS_KEY "\r\n", 400},
         {"GET /ws HTTP/1.1\r\n" WS WS_KEY "\r\n", 426},
         {"GET /ws HTTP/1.1\r\n" WS WS_KEY "Sec-WebSocket-Version: 8\r\n\r\n", 426},
-        {"GET /nowhere HTTP/1.1\r\n" WS WS_13 WS_KEY "\r\n", 404},
         {"GET /ws HTTP/1.1\r\nHost: t\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n", 200},
         {"GET /ws HTTP/1.1\r\nHost: t\r\n\r\n", 200},
     };
@@ -465,12 +464,21 @@ static void bad_handshakes_keep_the_connection(void **state)
             fail_msg("%s: %s", cases[i].request, f->client.text);
         if (status == 426)
             assert_true(has(f, "\r\nSec-WebSocket-Version: 13\r\n"));
-        if (status == 404)
-            assert_true(has(f, "{\"code\":\"not_found\",\"message\":\"no \\\"such\\\" path\"}"));
     }
     assert_int_equal(f->server.opened, 0);
     client_send_str(&f->client, "GET /ws HTTP/1.1\r\n" WS WS_13 WS_KEY "\r\n");
     assert_int_equal(client_response(&f->client, false), 101);
+}
+
+static void a_handshake_that_the_core_refuses_ends_it(void **state)
+{
+    struct fixture *f = *state;
+    client_open(&f->client, f->server.port, false);
+    client_send_str(&f->client, "GET /nowhere HTTP/1.1\r\n" WS WS_13 WS_KEY "\r\nGET /ws HTTP/1.1\r\nHost: t\r\n\r\n");
+    assert_int_equal(client_response(&f->client, false), 404);
+    assert_true(has(f, "{\"code\":\"not_found\",\"message\":\"no \\\"such\\\" path\"}"));
+    assert_true(has(f, "\r\nConnection: close\r\n"));
+    assert_true(client_ended(&f->client));
 }
 
 static void stop_accepting(void *arg)
@@ -539,6 +547,7 @@ int main(void)
         TEST(some_bodies_may_be_larger),
         TEST(body_is_sent_after_100_continue),
         TEST(bad_handshakes_keep_the_connection),
+        TEST(a_handshake_that_the_core_refuses_ends_it),
         TEST(draining_answers_and_closes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,6 +80,10 @@ static void packets_are_taken_apart(void **state)
     assert_slice(p.id, "12");
     assert_slice(p.payload, "[3]");
     assert_int_equal(p.event.kind, JSON_KIND_NUMBER);
+    p = parsed("2007[\"a\"]");
+    assert_slice(p.id, "7");
+    p = parsed("200[\"a\"]");
+    assert_slice(p.id, "0");
     p = parsed("30[]");
     assert_int_equal(p.type, SIO_ACK);
     p = parsed("52-/n,7[\"b\",{\"_placeholder\":true,\"num\":1}]");
