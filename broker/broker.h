@@ -164,8 +164,9 @@ struct limit_report {
 struct broker_result {
     enum err err;
     const char *why;          /* a sentence when err is not OK */
-    struct position position; /* publish: the message's; join, leave, presence: the room's head */
-    uint64_t total;           /* join, leave, presence: members; publish to $user:… : sessions of that user */
+    struct position position; /* publish: the message's; join, leave, presence: the room's head;
+                               * session_resume: of the last message to it */
+    uint64_t total;           /* join, leave, presence: members; publish: nodes that were told, in $user:… sessions */
     bool repeated;            /* publish: the key was known, this is the first publish's position */
     uint32_t replicas;        /* publish that asked for replicas: so many have it, possibly more than asked for */
     bool more;                /* pages: there is more after `cursor` */

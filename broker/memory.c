@@ -135,8 +135,10 @@ static void publish_to_room(struct memory *m, struct op *op, uint64_t total, boo
     if (once.n != 0)
         memory_once_add(m, op->p.room, once, &op->position);
     /* The envelope borrows from op, so the log takes op last. */
-    if (room->subscribed || slice_eq(op->p.room, SLICE("$all")))
+    if (room->subscribed || slice_eq(op->p.room, SLICE("$all"))) {
+        r.total += !room_is_user(op->p.room); /* the one node that there is */
         deliver_message(m, op, prev);
+    }
     broker_complete(op->done, op->arg, &r);
     if (op->p.retain_count != 0)
         memory_log_append(m, room, op);

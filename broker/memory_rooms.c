@@ -135,7 +135,7 @@ void memory_log_append(struct memory *m, struct room *r, struct op *op)
         log_drop_first(r);
     r->log_age_ms = op->p.retain_age_s * 1000ull;
     r->keep_ms = r->log_age_ms > VACANT_KEEP_MS ? r->log_age_ms : VACANT_KEEP_MS;
-    if (room_is_user(r->name) && r->keep_ms < m->user_keep_ms)
+    if (r->name.p[0] == '$' && r->keep_ms < m->user_keep_ms)
         r->keep_ms = m->user_keep_ms;
     log_trim(m, r);
 }

@@ -205,7 +205,8 @@ static void run_session_resume(struct memory *m, struct op *op)
         return;
     }
     set_parked(m, s, false);
-    struct broker_result result = {.err = OK, .connected_ms = s->connected_ms, .watches = slice_str(s->watches)};
+    struct broker_result result = {
+        .err = OK, .connected_ms = s->connected_ms, .watches = slice_str(s->watches), .position = s->head};
     if (s->user != NULL)
         result.user = (struct slice){s->user->id, s->user->n};
     size_t total = 0;

@@ -57,7 +57,7 @@ static void audience_flush(struct room *r, struct audience *a)
     if (a->batch.n == 0)
         return;
     struct msg *m = msg_new(buf_slice(&a->batch));
-    struct trailed t = {m, r, a->recovers ? a->starts : NULL, a->start_count};
+    struct trailed t = {m, r, a->recovers ? a->starts : NULL, a->start_count, NULL};
     buf_clear(&a->batch);
     if (a->batch.cap > BATCH_KEEP)
         buf_fini(&a->batch);
@@ -73,6 +73,7 @@ static void audience_flush(struct room *r, struct audience *a)
         if (s->conn != NULL && !trailed_send(&t, s, slow)) /* NULL: this flush is part of its leaving */
             note_behind(r, a->seats[i].member);
     }
+    trailed_fini(&t);
     msg_unref(&m);
 }
 
@@ -146,7 +147,7 @@ static void audience_send_except(struct room *r, struct audience *a, const struc
 {
     audience_flush(r, a);
     struct msg *m = audience_encode(a, e);
-    struct trailed t = {m, r, a->recovers && e->kind == EVENT_MESSAGE ? &at_once : NULL, 1};
+    struct trailed t = {m, r, a->recovers && e->kind == EVENT_MESSAGE ? &at_once : NULL, 1, NULL};
     enum policy_slow slow = slow_rule(r);
     note_told(a, e);
     for (uint32_t i = 0; i < a->count; i++) {
@@ -157,6 +158,7 @@ static void audience_send_except(struct room *r, struct audience *a, const struc
         if (!trailed_send(&t, s, slow))
             note_behind(r, a->seats[i].member);
     }
+    trailed_fini(&t);
     msg_unref(&m);
 }
 
@@ -170,7 +172,7 @@ static void audience_return(struct room *r, struct audience *a, const struct eve
         a,
         &(struct event){
             .kind = EVENT_RECOVERED, .room = r->name, .recovered = true, .position = e->position, .total = r->total});
-    struct trailed t = {m, r, a->recovers ? &at_once : NULL, 1};
+    struct trailed t = {m, r, a->recovers ? &at_once : NULL, 1, NULL};
     enum policy_slow slow = slow_rule(r);
     note_told(a, e);
     for (uint32_t i = 0; i < a->count; i++) {
@@ -182,6 +184,7 @@ static void audience_return(struct room *r, struct audience *a, const struct eve
         if (!(seen ? conn_send(seat->session->conn, mark, slow) : trailed_send(&t, seat->session, slow)))
             note_behind(r, seat->member);
     }
+    trailed_fini(&t);
     msg_unref(&m);
     msg_unref(&mark);
 }
@@ -201,6 +204,14 @@ void room_tell_returned(struct room *r, const struct event *e, const struct sess
 {
     list_for_each (it, &r->audiences) {
         audience_return(r, list_entry(it, struct audience, in_room), e, except, sight);
+    }
+}
+
+void room_pass(struct room *r, const struct position *at)
+{
+    room_flush(r);
+    list_for_each (it, &r->audiences) {
+        list_entry(it, struct audience, in_room)->told = *at;
     }
 }
 

@@ -17,6 +17,8 @@ void room_flush(struct room *r);
 void room_tell(struct room *r, const struct event *e, const struct session *except);
 /* The same for a message that was lost and is back. */
 void room_tell_returned(struct room *r, const struct event *e, const struct session *except, const struct sight *sight);
+/* What stands there is told otherwise, or not meant for them: they have been told of the room up to it. */
+void room_pass(struct room *r, const struct position *at);
 /* Takes those out of their audiences whose queue turned out to be full. Not while something is being told. */
 void room_set_aside(struct room *r);
 

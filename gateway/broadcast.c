@@ -7,6 +7,7 @@
 #include "base/utf8.h"
 #include "gateway/engine.h"
 #include "gateway/gateway.h"
+#include "gateway/policy.h"
 #include "proto/json.h"
 
 #define WAITING_MAX  1000u      /* emissions of this node that wait for acks */
@@ -81,6 +82,24 @@ static void on_refused(struct timer *t)
                   "too many emissions wait for acks on this node");
 }
 
+/* Into the log of the namespace, for those who come back. */
+static void publish(struct broadcast *b, const struct policy *policy, struct slice room, struct slice body)
+{
+    const struct publish p = {.room = room,
+                              .data = body,
+                              .data_type = DATA_EMISSION,
+                              .retain_count = policy->retain_count,
+                              .retain_age_s = policy->retain_age_s,
+                              .replicas = policy->replicas};
+    b->gw->broker->ops->publish(b->gw->broker, &p, on_published, b);
+}
+
+static void tell(struct broadcast *b, const struct emission *e, struct slice room, struct slice body)
+{
+    const struct emit_message m = {.room = room, .sid = slice_str(b->name), .data = body, .answered = e->ack};
+    b->gw->broker->ops->emit(b->gw->broker, &m, on_published, b);
+}
+
 void broadcast_emit(struct gateway *g, const struct emission *e, struct slice body, broadcast_done *done, void *arg)
 {
     struct broadcast *b = xcalloc(1, sizeof *b);
@@ -100,9 +119,11 @@ void broadcast_emit(struct gateway *g, const struct emission *e, struct slice bo
     timer_init(&b->timer, g->loop, on_timer);
     buf_append_str(&room, NAMESPACE_ROOM);
     buf_append(&room, e->to.nsp);
-    const struct emit_message m = {
-        .room = buf_slice(&room), .sid = slice_str(b->name), .data = body, .answered = e->ack};
-    g->broker->ops->emit(g->broker, &m, on_published, b);
+    const struct policy *policy = policies_find(g->policies, buf_slice(&room));
+    if (g->cfg->socketio_recovery && policy->retain_count != 0 && !e->ack && !e->is_volatile)
+        publish(b, policy, buf_slice(&room), body);
+    else
+        tell(b, e, buf_slice(&room), body);
     buf_fini(&room);
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "gateway/conn.h"
+#include "gateway/emit.h"
 #include "gateway/gateway.h"
 #include "gateway/message.h"
 #include "gateway/metrics.h"
@@ -29,6 +30,8 @@ static bool same(const struct position *a, const struct position *b)
 static void tell(struct member *m, const struct position *position, const char *reason)
 {
     m->whole = reason == NULL;
+    if (m->whole && m->kept && !m->inbox)
+        return; /* of a room that its client knows nothing of */
     conn_event(m->session->conn, &(struct event){.kind = EVENT_RECOVERED,
                                                  .room = m->room->name,
                                                  .recovered = reason == NULL,
@@ -89,11 +92,17 @@ static void send_record(struct catchup *c, const struct message_record *r)
         return;
     struct sight sight;
     if (fork_sight(c->member->room, &r->was, r->id, r->time_ms, &sight) && fork_seen_by(c->member, &sight)) {
+        if (c->member->kept && !c->member->inbox)
+            return;
         conn_event(s->conn, &(struct event){.kind = EVENT_RECOVERED,
                                             .room = c->member->room->name,
                                             .recovered = true,
                                             .position = &r->position,
                                             .total = c->member->room->total});
+        return;
+    }
+    if (r->data_type == DATA_EMISSION) {
+        emit_missed(c->member, r);
         return;
     }
     metrics->replayed++;

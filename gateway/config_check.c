@@ -153,7 +153,7 @@ static enum err check_origins(const struct config *c, struct error *reterr)
 
 static enum err check_policies(const struct config *c, struct error *reterr)
 {
-    struct policies *p = policies_create(c->policies.items, c->policies.count, reterr);
+    struct policies *p = policies_create(c->policies.items, c->policies.count, c->socketio_recovery, reterr);
     if (p == NULL)
         return reterr->code;
     enum err e = OK;

@@ -3,17 +3,21 @@
 
 #include <stdio.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "gateway/acks.h"
 #include "gateway/audience.h"
 #include "gateway/conn.h"
 #include "gateway/engine.h"
+#include "gateway/fork.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
 #include "gateway/room.h"
 #include "gateway/session.h"
 #include "gateway/trail.h"
+
+#define ARENA_BYTES 65536u
 
 /* --- names --- */
 
@@ -58,6 +62,8 @@ struct walk {
     struct slice nsp;
     session_fn *fn; /* NULL: only marks */
     void *arg;
+    const struct room *log;    /* the room whose log it is in; NULL: in none */
+    const struct sight *sight; /* it may have been told before; NULL: it was not */
 };
 
 static bool in_namespace(const struct protocol_ops *ops, struct slice nsp)
@@ -66,13 +72,33 @@ static bool in_namespace(const struct protocol_ops *ops, struct slice nsp)
     return p != NULL && slice_eq(p->nsp, nsp);
 }
 
+/* Whoever is still being told what it missed gets it from the log. */
+static bool hears(const struct walk *w, const struct session *s)
+{
+    if (w->log == NULL || (w->sight == NULL && s->returning == 0 && s->state == SESSION_ACTIVE))
+        return true;
+    const struct member *m = session_member(s, w->log->name);
+    return m != NULL && m->phase == MEMBER_JOINED && (w->sight == NULL || !fork_seen_by(m, w->sight));
+}
+
 static void visit(const struct walk *w, struct session *s)
 {
     if (s->emission == w->g->last_emission || s->conn == NULL)
         return;
     s->emission = w->g->last_emission;
-    if (w->fn != NULL)
+    if (w->fn != NULL && hears(w, s))
         w->fn(w->arg, s);
+}
+
+/* Those who are on their way back to the room, too: if they are level with the log of the namespace, nothing else would tell them. */
+static void visit_waiting(const struct walk *w, const struct room *r)
+{
+    list_for_each (it, &r->waiting) {
+        const struct member *m = list_entry(it, struct member, in_room);
+        const struct conn *c = m->session->conn;
+        if (c != NULL && member_may_publish(m) && in_namespace(c->protocol, w->nsp))
+            visit(w, m->session);
+    }
 }
 
 static void visit_room(const struct walk *w, struct room *r)
@@ -88,6 +114,8 @@ static void visit_room(const struct walk *w, struct room *r)
         for (uint32_t i = 0; i < a->count; i++)
             visit(w, a->seats[i].session);
     }
+    if (w->log != NULL)
+        visit_waiting(w, r);
 }
 
 /* The id of a socket is a room that nobody else is in. */
@@ -102,15 +130,21 @@ static void visit_names(const struct walk *w, const struct slice *names, size_t 
     }
 }
 
-void emit_each(struct gateway *g, const struct emission_target *to, void (*fn)(void *arg, struct session *s), void *arg)
+static void walk(const struct walk *with, const struct emission_target *to)
 {
-    const struct walk without = {.g = g, .nsp = to->nsp}, with = {.g = g, .nsp = to->nsp, .fn = fn, .arg = arg};
-    g->last_emission++;
+    struct walk without = *with;
+    without.fn = NULL;
+    with->g->last_emission++;
     visit_names(&without, to->except, to->except_count);
     if (to->room_count == 0)
-        visit_room(&with, room_of_namespace(g, to->nsp));
+        visit_room(with, room_of_namespace(with->g, to->nsp));
     else
-        visit_names(&with, to->rooms, to->room_count);
+        visit_names(with, to->rooms, to->room_count);
+}
+
+void emit_each(struct gateway *g, const struct emission_target *to, void (*fn)(void *arg, struct session *s), void *arg)
+{
+    walk(&(struct walk){.g = g, .nsp = to->nsp, .fn = fn, .arg = arg}, to);
 }
 
 /* --- sending --- */
@@ -119,25 +153,24 @@ struct sending {
     const struct emission *e;
     struct event event;
     struct acks *acks;
-    struct msg *encoded[2]; /* for each revision, once somebody needs it */
+    struct trailed encoded[2]; /* for each revision, once somebody needs it */
 };
 
-static struct msg **place(struct sending *s, const struct protocol_ops *ops)
+static struct trailed *encode(struct sending *s, const struct protocol_ops *ops)
 {
-    return &s->encoded[sio_protocol_of(ops)->revision == EIO_4];
-}
-
-static struct msg *encode(struct sending *s, const struct protocol_ops *ops)
-{
-    struct msg **m = place(s, ops);
-    if (*m != NULL)
-        return *m;
+    static const uint32_t begins = 0;
+    const struct sio_protocol *p = sio_protocol_of(ops);
+    struct trailed *t = &s->encoded[p->revision == EIO_4];
+    if (t->msg != NULL)
+        return t;
     struct buf bytes = BUF_INIT;
     ops->encode(ops, &s->event, &bytes);
     metrics->encodes++;
-    *m = msg_new(buf_slice(&bytes));
+    /* The library does not look for an offset in an event that asks for an ack. */
+    *t = (struct trailed){
+        .msg = msg_new(buf_slice(&bytes)), .starts = s->acks == NULL && p->recovers ? &begins : NULL, .count = 1};
     buf_fini(&bytes);
-    return *m;
+    return t;
 }
 
 static void send_to(void *arg, struct session *s)
@@ -149,28 +182,98 @@ static void send_to(void *arg, struct session *s)
         return;
     }
     metrics->deliveries++;
-    /* The library does not look for an offset in an event that asks for an ack. */
-    static const uint32_t begins = 0;
-    bool offset = sending->acks == NULL && sio_protocol_of(c->protocol)->recovers;
-    const struct trailed t = {encode(sending, c->protocol), NULL, offset ? &begins : NULL, 1};
-    (void)trailed_send(&t, s, POLICY_SLOW_DEFAULT);
+    (void)trailed_send(encode(sending, c->protocol), s, POLICY_SLOW_DEFAULT);
     if (sending->acks != NULL)
         acks_expect(sending->acks, s);
+}
+
+static struct event event_of(const struct emission *e)
+{
+    return (struct event){.kind = EVENT_MESSAGE, .name = e->event, .data = e->data, .data_type = DATA_JSON};
+}
+
+static void send_all(struct sending *s, struct walk *w)
+{
+    w->nsp = s->e->to.nsp;
+    w->fn = send_to;
+    w->arg = s;
+    walk(w, &s->e->to);
+    for (size_t i = 0; i < ARRAY_LEN(s->encoded); i++) {
+        struct trailed *t = &s->encoded[i];
+        trailed_fini(t);
+        if (t->msg != NULL)
+            msg_unref(&t->msg);
+    }
 }
 
 void emit_here(struct gateway *g, const struct emission *e, struct acks *acks, uint64_t id)
 {
     char text[24];
     (void)snprintf(text, sizeof text, "%llu", (unsigned long long)id);
-    struct sending s = {.e = e,
-                        .acks = acks,
-                        .event = {.kind = EVENT_MESSAGE, .name = e->event, .data = e->data, .data_type = DATA_JSON}};
+    struct sending s = {.e = e, .acks = acks, .event = event_of(e)};
     if (acks != NULL) {
         s.event.id = slice_str(text);
         s.event.asks = true;
     }
-    emit_each(g, &e->to, send_to, &s);
-    for (size_t i = 0; i < ARRAY_LEN(s.encoded); i++)
-        if (s.encoded[i] != NULL)
-            msg_unref(&s.encoded[i]);
+    send_all(&s, &(struct walk){.g = g});
+}
+
+/* --- those in a log --- */
+
+/* It says itself for which namespace it is; another one's log is not where it belongs. */
+static bool read_logged(const struct room *r, struct slice data, struct arena *a, struct emission *ret)
+{
+    struct error error;
+    if (emission_read_json(data, a, ret, &error) == OK && room_of_namespace(r->gw, ret->to.nsp) == r)
+        return true;
+    LOG_PEER(WARN, "no emission of this namespace", "room=%s", log_q(r->name));
+    return false;
+}
+
+void emit_logged(struct room *r, const struct envelope *envelope, const struct sight *sight)
+{
+    struct emission e;
+    struct arena arena;
+    room_pass(r, &envelope->position);
+    arena_init(&arena, ARENA_BYTES + 2 * envelope->data.n);
+    if (read_logged(r, envelope->data, &arena, &e)) {
+        struct sending s = {.e = &e, .event = event_of(&e)};
+        send_all(&s, &(struct walk){.g = r->gw, .log = r, .sight = sight});
+    }
+    arena_reset(&arena);
+}
+
+static bool is_among(const struct session *s, struct slice nsp, const struct slice *names, size_t count)
+{
+    char bytes[NAME_MAX_ROOM];
+    struct slice name;
+    for (size_t i = 0; i < count; i++) {
+        if (slice_eq(names[i], slice_str(s->sid)))
+            return true;
+        const struct member *m = emit_room_name(nsp, names[i], bytes, &name) ? session_member(s, name) : NULL;
+        if (m != NULL && member_may_publish(m))
+            return true;
+    }
+    return false;
+}
+
+static bool is_meant(const struct session *s, const struct emission_target *to)
+{
+    return (to->room_count == 0 || is_among(s, to->nsp, to->rooms, to->room_count)) &&
+           !is_among(s, to->nsp, to->except, to->except_count);
+}
+
+void emit_missed(const struct member *m, const struct message_record *r)
+{
+    struct emission e;
+    struct arena arena;
+    arena_init(&arena, ARENA_BYTES + 2 * r->data.n);
+    if (read_logged(m->room, r->data, &arena, &e) && is_meant(m->session, &e.to)) {
+        struct event event = event_of(&e);
+        event.room = m->room->name;
+        event.position = &r->position;
+        metrics->replayed++;
+        conn_event(m->session->conn, &event);
+    }
+    arena_reset(&arena);
 }

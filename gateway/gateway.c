@@ -73,6 +73,7 @@ static void on_envelope(void *owner, const struct envelope *e)
     metrics->encodes++;
     struct buf bytes = BUF_INIT;
     struct event event = message_live(e);
+    s->told = e->position;
     trail_set(s, &event);
     s->conn->protocol->encode(s->conn->protocol, &event, &bytes);
     struct msg *m = msg_new(buf_slice(&bytes));
@@ -340,7 +341,8 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     bool ready = auth_create(cfg, &g->auth, reterr) == OK && api_keys_create(cfg, &g->api_keys, reterr) == OK &&
                  create_backend(loop, cfg, &g->backend, reterr) == OK && mina_open(g, reterr) == OK &&
                  tunnels_open(g, reterr) == OK;
-    g->policies = ready ? policies_create(cfg->policies.items, cfg->policies.count, reterr) : NULL;
+    g->policies =
+        ready ? policies_create(cfg->policies.items, cfg->policies.count, cfg->socketio_recovery, reterr) : NULL;
     g->sio_rules =
         g->policies != NULL ? sio_rules_create(cfg->socketio_events.items, cfg->socketio_events.count, reterr) : NULL;
     if (g->sio_rules != NULL)
@@ -450,7 +452,8 @@ void gateway_destroy(struct gateway **gp)
 
 enum err gateway_reload(struct gateway *g, struct error *reterr)
 {
-    struct policies *fresh = policies_create(g->cfg->policies.items, g->cfg->policies.count, reterr);
+    struct policies *fresh =
+        policies_create(g->cfg->policies.items, g->cfg->policies.count, g->cfg->socketio_recovery, reterr);
     struct sio_rules *rules =
         fresh != NULL ? sio_rules_create(g->cfg->socketio_events.items, g->cfg->socketio_events.count, reterr) : NULL;
     if (rules == NULL) {

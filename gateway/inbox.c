@@ -54,7 +54,7 @@ static void ask(const struct member *m)
 void inbox_start(struct member *m)
 {
     if (!m->inbox) {
-        m->inbox = m->session->has_inbox = true;
+        m->inbox = m->kept = m->counted = m->session->has_inbox = true;
         session_opened_part(m->session); /* which may have resumed it by now */
     } else {
         inbox_retry(m);

@@ -150,17 +150,30 @@ static const char *const history_words[] = {
 #define RETAIN_COUNT 100u
 #define RETAIN_AGE_S 120u
 
-static struct policy defaults(struct slice pattern)
+/* The log of a namespace has what is emitted to all its rooms. */
+#define RETAIN_COUNT_COMMON 1000u
+
+/* Rooms of the server, but for those in which clients who may come back miss something. */
+static uint32_t default_count(struct slice pattern, bool recovery)
+{
+    if (!slice_starts(pattern, SLICE("$")))
+        return RETAIN_COUNT;
+    bool common = slice_eq(pattern, SLICE("$all")) || slice_starts(pattern, SLICE("$namespace:"));
+    return recovery && common ? RETAIN_COUNT_COMMON : 0;
+}
+
+static struct policy defaults(struct slice pattern, bool recovery)
 {
     bool reserved = slice_starts(pattern, SLICE("$"));
+    uint32_t count = default_count(pattern, recovery);
     return (struct policy){.pattern = xstrndup(pattern.p, pattern.n),
                            .join = reserved ? WHO_NOBODY : WHO_ANYONE,
                            .publish = reserved ? WHO_ANYONE : WHO_MEMBERS,
                            .watch = WHO_ANYONE,
                            .presence = true,
                            .notices = true,
-                           .retain_count = reserved ? 0 : RETAIN_COUNT,
-                           .retain_age_s = reserved ? 0 : RETAIN_AGE_S};
+                           .retain_count = count,
+                           .retain_age_s = count != 0 ? RETAIN_AGE_S : 0};
 }
 
 /* Cuts the next word off *rest; empty at the end. */
@@ -321,7 +334,7 @@ static enum err check_line(const struct policy *p, struct error *reterr)
     return OK;
 }
 
-static enum err parse_line(struct slice line, struct policy *ret, struct error *reterr)
+static enum err parse_line(struct slice line, bool recovery, struct policy *ret, struct error *reterr)
 {
     struct slice rest = line, pattern = next_word(&rest);
     if (!utf8_name_valid(pattern, PATTERN_MAX))
@@ -332,7 +345,7 @@ static enum err parse_line(struct slice line, struct policy *ret, struct error *
     if (equals != NULL && find_setting((struct slice){pattern.p, (size_t)(equals - pattern.p)}) != NULL)
         return fail(reterr, ERR_BAD_REQUEST, "policy \"%.*s\": begins with a setting; the pattern comes first",
                     (int)(line.n < 60 ? line.n : 60), line.p);
-    struct policy p = defaults(pattern);
+    struct policy p = defaults(pattern, recovery);
     unsigned seen = 0;
     for (struct slice word = next_word(&rest); word.n != 0; word = next_word(&rest)) {
         if (parse_setting(word, &p, &seen, reterr) != OK) {
@@ -348,19 +361,20 @@ static enum err parse_line(struct slice line, struct policy *ret, struct error *
     return OK;
 }
 
-struct policies *policies_create(char *const *lines, size_t count, struct error *reterr)
+struct policies *policies_create(char *const *lines, size_t count, bool recovery, struct error *reterr)
 {
+    static const char *const behind[] = {"$all", "$namespace:*", "$*", "*"};
     struct policies *p = xmalloc(sizeof *p);
-    *p = (struct policies){.list = xcalloc(count + 2, sizeof *p->list)};
+    *p = (struct policies){.list = xcalloc(count + ARRAY_LEN(behind), sizeof *p->list)};
     for (size_t i = 0; i < count; i++) {
-        if (parse_line((struct slice){lines[i], strlen(lines[i])}, &p->list[p->count], reterr) != OK) {
+        if (parse_line(slice_str(lines[i]), recovery, &p->list[p->count], reterr) != OK) {
             policies_destroy(&p);
             return NULL;
         }
         p->count++;
     }
-    p->list[p->count++] = defaults(SLICE("$*"));
-    p->list[p->count++] = defaults(SLICE("*"));
+    for (size_t i = recovery ? 0 : 2; i < ARRAY_LEN(behind); i++)
+        p->list[p->count++] = defaults(slice_str(behind[i]), recovery);
     return p;
 }
 

@@ -37,7 +37,7 @@ struct policy {
     uint32_t rate;         /* messages per second into one room on one node; 0: no limit (default) */
     uint32_t size;         /* bytes of data in one message; 0: only --max-message-size (default) */
     uint32_t max_members;  /* 0: no limit (default) */
-    uint32_t retain_count; /* messages kept in the log; default 100, 0 for names with $ */
+    uint32_t retain_count; /* messages kept in the log; default 100, 0 for names with $ (but see policies_create) */
     uint32_t retain_age_s; /* default 120; 0: by count alone */
     uint32_t
         replicas; /* durability=replicated:N: a publish is acknowledged when N replicas have it; 0: fast (default) */
@@ -51,8 +51,9 @@ const struct policy *policies_by_backend(const struct policies *p);
 const struct policy *policies_with_events(const struct policies *p);
 
 /* Parses the lines; a bad one is named in *reterr. The last, implicit policy is `*` with the defaults, for rooms of the server `$*` with the defaults
- * but join=nobody publish=anyone, since they have no members; lines for `$…` begin with these too. Returns NULL on failure. */
-struct policies *policies_create(char *const *lines, size_t count, struct error *reterr);
+ * but join=nobody publish=anyone, since they have no members; lines for `$…` begin with these too. recovery: Socket.IO clients may come back, so `$all` and
+ * `$namespace:*` are retained, unless a line says otherwise. Returns NULL on failure. */
+struct policies *policies_create(char *const *lines, size_t count, bool recovery, struct error *reterr);
 void policies_destroy(struct policies **p);
 
 /* The first line that asks for replicas, or NULL. */

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "gateway/common.h"
 #include "gateway/conn.h"
 #include "gateway/engine.h"
 #include "gateway/gateway.h"
@@ -14,14 +15,19 @@
 #include "gateway/request.h"
 #include "gateway/resume.h"
 #include "gateway/room.h"
+#include "gateway/trail.h"
+
+/* With where it begins in the rooms that all are in. */
+#define PID_MAX (SID_LEN + TOKEN_LEN + 64 * COMMON_ROOMS)
 
 struct resume *recover_wish(struct gateway *g, struct slice pid, struct slice offset)
 {
-    if (pid.n != SID_LEN + TOKEN_LEN || offset.n > SIO_OFFSET_MAX)
+    if (pid.n < SID_LEN + TOKEN_LEN || pid.n > PID_MAX || offset.n > SIO_OFFSET_MAX)
         return NULL;
-    struct resume *r = resume_create(g, (struct slice){pid.p, SID_LEN}, slice_from(pid, SID_LEN));
+    struct resume *r = resume_create(g, (struct slice){pid.p, SID_LEN}, (struct slice){pid.p + SID_LEN, TOKEN_LEN});
     r->recovers = true;
-    r->offset = resume_own(offset);
+    r->began = resume_own(slice_from(pid, SID_LEN + TOKEN_LEN));
+    r->offset = resume_own(offset.n != 0 ? offset : r->began);
     return r;
 }
 
@@ -110,7 +116,7 @@ static bool goes_on(const struct broker_result *r, struct position *said)
 /* An inbox that does not go on from there begins behind what its user has read. */
 static void not_there(struct resume *r, struct command_position *p)
 {
-    if (p->room.p[0] == '$')
+    if (room_is_user(p->room))
         p->room.n = 0; /* found no more, and freed all the same */
     else
         r->lost = true;
@@ -141,6 +147,29 @@ static void ask(struct session *s, struct command_position *p)
     s->gw->broker->ops->history(s->gw->broker, &page, on_page, c);
 }
 
+static void read_room(struct resume *r, struct slice room)
+{
+    struct command_position *p = &r->positions[r->position_count++];
+    p->room = resume_own(room);
+    /* One that it was never told of: whether it knows that it is there cannot be known. */
+    if (sio_offset_find(r->offset, p->room, &p->seen.at) != SIO_OFFSET_POSITION)
+        r->lost = true;
+}
+
+/* What was said to it alone is in no log. */
+static bool knows_own(const struct session *s)
+{
+    struct trail_name name;
+    struct position said;
+    return sio_offset_find(s->resume->offset, trail_session(s, &name), &said) == SIO_OFFSET_POSITION &&
+           sio_offset_is(&said, &s->told);
+}
+
+static void read_common(void *arg, struct slice room)
+{
+    read_room(arg, room);
+}
+
 /* It is not among the rooms that the store names: nobody joins it. */
 static void read_inbox(struct resume *r, struct slice user)
 {
@@ -152,24 +181,23 @@ static void read_inbox(struct resume *r, struct slice user)
         r->positions[r->position_count++] = (struct command_position){.room = resume_own(room), .seen = {.at = at}};
 }
 
-static void read_offset(struct resume *r, struct slice user)
+static void read_offset(struct resume *r, const struct session *s)
 {
-    r->positions = xcalloc(r->room_count + 1, sizeof *r->positions);
-    for (size_t i = 0; i < r->room_count; i++) {
-        struct command_position *p = &r->positions[r->position_count++];
-        p->room = resume_own(r->rooms[i]);
-        /* A room that it was never told of: whether it knows that it is there cannot be known. */
-        if (sio_offset_find(r->offset, p->room, &p->seen.at) != SIO_OFFSET_POSITION)
-            r->lost = true;
-    }
-    read_inbox(r, user);
+    r->positions = xcalloc(r->room_count + 1 + COMMON_ROOMS, sizeof *r->positions);
+    for (size_t i = 0; i < r->room_count; i++)
+        read_room(r, r->rooms[i]);
+    if (s->conn != NULL)
+        common_each_name(sio_protocol_of(s->conn->protocol), read_common, r);
+    read_inbox(r, s->user);
+    if (s->told.offset != 0 && !knows_own(s))
+        r->lost = true;
 }
 
 void recover_check(struct session *s)
 {
     struct resume *r = s->resume;
     request_drop(&r->request);
-    read_offset(r, s->user);
+    read_offset(r, s);
     r->checks = r->lost ? 0 : (uint32_t)r->position_count;
     if (r->checks == 0)
         checked(s);

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "gateway/common.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
@@ -41,6 +42,7 @@ void resume_free(struct resume *r)
     disown(r->watches);
     disown(r->user);
     disown(r->offset);
+    disown(r->began);
     free(r->positions);
     free(r->rooms);
     request_drop(&r->request);
@@ -52,7 +54,7 @@ struct slice resume_id(const struct resume *r)
     return r != NULL && r->request != NULL ? r->request->id : SLICE_NONE;
 }
 
-static const struct seen *seen_of(const struct resume *r, struct slice room)
+const struct seen *resume_seen(const struct resume *r, struct slice room)
 {
     for (size_t i = 0; i < r->position_count; i++)
         if (slice_eq(r->positions[i].room, room))
@@ -65,7 +67,7 @@ static const struct seen *inbox_seen(const struct session *s, const struct resum
     list_for_each (it, &s->members) {
         const struct member *m = list_entry(it, struct member, in_session);
         if (m->inbox)
-            return seen_of(r, m->room->name);
+            return resume_seen(r, m->room->name);
     }
     return NULL;
 }
@@ -93,11 +95,12 @@ void resume_ready(struct session *s)
     } else if (s->conn == NULL) {
         session_lost(s); /* came, asked, and was gone before it could be told */
     } else {
-        session_welcome_back(s, resume_id(r));
+        session_welcome_back(s, resume_id(r), r->began);
         for (size_t i = 0; i < r->room_count; i++)
-            return_to(s, r->rooms[i], seen_of(r, r->rooms[i]));
+            return_to(s, r->rooms[i], resume_seen(r, r->rooms[i]));
         const struct seen *seen = inbox_seen(s, r);
         inbox_welcome(s, seen != NULL || !r->recovers, seen);
+        common_welcome(s, r);
         watch_restore(s, r->watches);
     }
     resume_free(r);
@@ -135,6 +138,7 @@ static void on_resumed(void *arg, const struct broker_result *result)
     struct session *s = session_adopt(asking, slice_str(r->sid), result->user, r);
     memcpy(s->token, r->token, sizeof s->token);
     s->connected_ms = result->connected_ms;
+    s->told = result->position;
     if (r->moved)
         request_drop(&r->request);
     if (r->recovers && !r->moved)

@@ -19,6 +19,7 @@ struct resume {
     bool
         moved; /* its client has not been away: its connection was at another node, which told how far it was (polling_take.c) */
     struct slice offset, user; /* what it presented; who it is now; owned */
+    struct slice began;        /* where it had begun, by its pid: its offset until it has another; owned */
     uint32_t checks;           /* rooms that the store is being asked about */
 };
 
@@ -26,5 +27,7 @@ struct resume *resume_create(struct gateway *g, struct slice sid, struct slice t
 /* Asks the store for the session. r->request is that of whoever wants it. */
 void resume_ask(struct resume *r);
 struct slice resume_own(struct slice s);
+/* What it says that it has been told of the room, or NULL. */
+const struct seen *resume_seen(const struct resume *r, struct slice room);
 
 #endif

@@ -7,7 +7,9 @@
 #include "base/mem.h"
 #include "gateway/audience.h"
 #include "gateway/catchup.h"
+#include "gateway/common.h"
 #include "gateway/conn.h"
+#include "gateway/emit.h"
 #include "gateway/gateway.h"
 #include "gateway/inbox.h"
 #include "gateway/message.h"
@@ -144,8 +146,10 @@ void member_activate(struct member *m)
     m->branch_end = BRANCH_NONE;
     if (m->implicit || m->returning)
         trail_entered(m);
-    if (m->implicit && !m->inbox)
+    if (m->implicit && !m->counted) {
+        m->counted = true;
         session_opened_part(m->session);
+    }
 }
 
 static void on_joined(void *arg, const struct broker_result *result)
@@ -183,13 +187,24 @@ static void member_start(struct member *m)
     } else if (s->conn != NULL) {
         if (m->inbox || inbox_keeps(m->room))
             inbox_start(m);
+        else if (common_keeps(m->room))
+            common_start(m);
         else
             member_activate(m);
     } else { /* resumed, and gone before it could be told */
-        bool counted = m->inbox;
+        bool counted = m->counted;
         member_free(m);
         if (!counted)
             session_opened_part(s);
+    }
+}
+
+void room_begun(struct room *r)
+{
+    list_for_each_safe (it, &r->waiting) {
+        struct member *m = list_entry(it, struct member, in_room);
+        if (m->implicit && m->catchup == NULL)
+            member_start(m);
     }
 }
 
@@ -366,11 +381,13 @@ static void on_message(struct room *r, const struct envelope *e)
     const struct session *except = e->except.n != 0 ? local_session(r, e->except) : NULL;
     const struct event event = message_live(e);
     struct sight sight;
-    if (fork_return(r, e, &sight)) {
+    bool returned = fork_return(r, e, &sight);
+    if (e->data_type == DATA_EMISSION)
+        emit_logged(r, e, returned ? &sight : NULL);
+    else if (returned)
         room_tell_returned(r, &event, except, &sight);
-    } else {
+    else
         room_tell(r, &event, except);
-    }
     struct gateway *g = r->gw;
     if (r->policy->retain_count != 0)
         tail_keep(&g->tails, &r->stream.tail, e, (struct tail_limits){g->cfg->tail_bytes, g->cfg->tail_total_bytes},

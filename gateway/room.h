@@ -38,8 +38,10 @@ struct member {
     struct request *request; /* the join to be answered; NULL when none */
     struct catchup *catchup; /* JOINING, ENTER heard: being told what it missed, or has not read yet */
     bool returning;          /* has been here before: catch up from `seen` */
-    bool
-        inbox; /* implicit, of a room that keeps what it cannot deliver (gateway/inbox.h): waits until its session is welcome */
+    /* Implicit: */
+    bool inbox; /* of a room that keeps what it cannot deliver (gateway/inbox.h): waits until its session is welcome */
+    bool kept;  /* its client goes on from where it was: an inbox, or a common room (gateway/common.h) */
+    bool counted;   /* its session does not wait for it any more */
     bool from_read; /* catch up from where its user has read to */
     bool presented; /* its session was resumed: its client knows how far it has been told */
     bool reported;  /* has become a member: the backend hears of it when it is one no more */
@@ -143,6 +145,8 @@ void member_free(struct member *m);
 
 /* What arrived from the broker for this room. */
 void room_envelope(struct room *r, const struct envelope *e);
+/* Where its stream begins here is known (stream_begin()). */
+void room_begun(struct room *r);
 /* The stream has moved on: members that are being caught up may be level with it. */
 void room_step_catchups(struct room *r);
 /* The stream goes on after `since` on another branch of history: everybody here is told. */

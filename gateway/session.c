@@ -22,6 +22,7 @@
 #include "gateway/request.h"
 #include "gateway/room.h"
 #include "gateway/secret.h"
+#include "gateway/trail.h"
 #include "gateway/tunnel.h"
 #include "gateway/uri.h"
 #include "gateway/watch.h"
@@ -137,21 +138,23 @@ static struct event welcome_event(const struct session *s)
 
 static void welcome(struct session *s)
 {
-    const struct event e = welcome_event(s);
+    struct event e = welcome_event(s);
     set_state(s, SESSION_ACTIVE);
     LOG(INFO, "session opened", "session=%s user=%s peer=%s protocol=%s", s->sid, log_q(s->user), s->conn->ip,
         s->conn->protocol->name);
     start_end(&s->gw->starts, &s->start);
     conn_pause(s->conn, false);
+    e.trail = trail_begin(s);
     conn_welcome(s->conn, &e);
     grant_tell(s);
     inbox_welcome(s, false, NULL);
     command_join_granted(s);
 }
 
-void session_welcome_back(struct session *s, struct slice id)
+void session_welcome_back(struct session *s, struct slice id, struct slice began)
 {
     struct event e = welcome_event(s);
+    e.trail = began;
     e.resumed = true;
     e.id = id;
     set_state(s, SESSION_ACTIVE);

@@ -69,6 +69,7 @@ struct session {
     uint32_t watch_count;
     bool watches_noted; /* what the store has of them is ours to say */
     bool has_inbox;
+    struct position told; /* the last message to it alone */
     struct bucket rate, errors;
     uint64_t connected_ms;
     char *agent, *origin;    /* what the client said of itself */
@@ -94,8 +95,8 @@ void session_open_tunnel(struct conn *c, const struct http_request *r, struct tu
 struct session *session_adopt(struct session *asking, struct slice sid, struct slice user, struct resume *resume);
 /* Joins $all and $user:…, after which the session is put and welcomed, or resume_ready() is called; perhaps at once. */
 void session_join_implicit(struct session *s);
-/* Tells the client that it is back, in answer to the frame with this id; ACTIVE from here on. */
-void session_welcome_back(struct session *s, struct slice id);
+/* Tells the client that it is back, in answer to the frame with this id; ACTIVE from here on. began: of a Socket.IO client, what its pid ends with. */
+void session_welcome_back(struct session *s, struct slice id, struct slice began);
 
 /* All that is left is to tell the store of it; then it is welcomed. */
 void session_begin(struct session *s);

@@ -264,6 +264,44 @@ static void read_page(struct room *r)
     r->gw->broker->ops->history(r->gw->broker, &page, on_page, r);
 }
 
+static void on_begun(void *arg, const struct broker_result *result)
+{
+    struct room *r = arg;
+    struct stream *s = &r->stream;
+    s->asking = false;
+    if (result->err != OK) {
+        gateway_retry_later(r->gw); /* comes back by stream_retry */
+    } else {
+        s->beginning = false;
+        if (s->state == STREAM_UNKNOWN) {
+            s->state = STREAM_LIVE;
+            advance(s, &result->position);
+            s->ahead = s->last.offset; /* it may have been published before the answer, and arrive behind it */
+        }
+        room_begun(r);
+    }
+    room_unref(r);
+}
+
+/* Nobody has to be in the room for that. */
+static void ask_head(struct room *r)
+{
+    r->stream.asking = true;
+    room_ref(r);
+    r->gw->broker->ops->presence(r->gw->broker, r->name, SLICE_NONE, 1, on_begun, r);
+}
+
+bool stream_begin(struct room *r)
+{
+    struct stream *s = &r->stream;
+    if (s->state != STREAM_UNKNOWN)
+        return true;
+    if (!s->beginning)
+        ask_head(r);
+    s->beginning = true;
+    return false;
+}
+
 void stream_check(struct room *r)
 {
     struct stream *s = &r->stream;
@@ -281,6 +319,8 @@ void stream_outage(struct room *r)
 void stream_retry(struct room *r)
 {
     struct stream *s = &r->stream;
+    if (s->beginning && !s->asking)
+        ask_head(r);
     if (s->state == STREAM_REPAIRING && !s->reading)
         read_page(r);
     fork_mend(r);

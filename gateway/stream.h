@@ -29,6 +29,7 @@ struct stream {
     struct link held;     /* REPAIRING: ENTER and EXIT, which are in no log */
     uint32_t held_count;
     bool reading;                          /* a page has been asked for */
+    bool beginning, asking;                /* somebody waits for where it is; the store is being asked */
     bool outage;                           /* the store has been away since the log was last compared with */
     bool seeking;                          /* REPAIRING: a fork; looking for where it began */
     uint64_t sought;                       /* seeking: the log has been read up to here */
@@ -46,11 +47,15 @@ void stream_fini(struct stream *s);
 /* True: deliver e now. False: it is a duplicate, or waits for a repair. */
 bool stream_take(struct room *r, const struct envelope *e);
 
+/* Where the room is shows with the first thing that arrives; in rooms that nobody enters that may take a while. True: it is known; else the store is asked, and room_begun()
+ * follows. The room must be subscribed. */
+bool stream_begin(struct room *r);
+
 /* Compares with the log even if nothing new arrives. */
 void stream_check(struct room *r);
 /* The link to the store was lost for a while, so that is due; and the store may be another one. */
 void stream_outage(struct room *r);
-/* Goes on with a repair whose page could not be read. */
+/* Goes on with what could not be read. */
 void stream_retry(struct room *r);
 
 #endif

@@ -194,7 +194,7 @@ static const char *bad_shape(const Xd__Envelope *pb)
     if (pb->offset == 0)
         return "offset";
     /* JSON goes into text frames as it is: one bad byte would cost every receiver its connection. */
-    if (pb->data_type == DATA_JSON && (pb->data.len == 0 || !utf8_valid(slice_of(pb->data))))
+    if (pb->data_type != DATA_BINARY && (pb->data.len == 0 || !utf8_valid(slice_of(pb->data))))
         return "data";
     return NULL;
 }

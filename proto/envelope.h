@@ -37,8 +37,8 @@ enum envelope_kind {
 /* A user is there as long as he has a session; suspended: all of them are parked. */
 enum user_state { USER_OFFLINE, USER_SUSPENDED, USER_ONLINE, USER_STATES };
 
-/* JSON: data is one valid JSON value. BINARY: any bytes. */
-enum data_type { DATA_JSON = 0, DATA_BINARY = 1, DATA_TYPES };
+/* JSON: data is one valid JSON value. BINARY: any bytes. EMISSION: JSON that says itself what is meant and for whom (gateway/protocol/emission.h); in $namespace:… alone. */
+enum data_type { DATA_JSON = 0, DATA_BINARY = 1, DATA_EMISSION = 2, DATA_TYPES };
 
 #define EXIT_REASON_MAP(X)                                                                                             \
     X(EXIT_LEAVE, "leave")                                                                                             \

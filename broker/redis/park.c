@@ -226,7 +226,7 @@ static void adopt(struct redis *r, const struct attendance *there, bool parked)
     gather_close(g);
 }
 
-/* reply: 1, user, connected at, state before, turn, whom it watches, fields that name rooms. */
+/* reply: 1, user, connected at, state before, turn, whom it watches, offset and tag of the last message to it, fields that name rooms. */
 static void resumed(struct resume_call *c, const redisReply *reply)
 {
     struct redis *r = c->call.r;
@@ -236,6 +236,7 @@ static void resumed(struct resume_call *c, const redisReply *reply)
     struct attendance there = {.sid = sid, .user = result.user, .state = "active"};
     (void)reply_u64(reply_at(reply, 4), &there.turn);
     (void)reply_u64(reply_at(reply, 2), &result.connected_ms);
+    (void)reply_position(reply, 6, &result.position);
     sessions_owe_no_more(r, sid, SLICE_NONE);
     struct local_session *s = local_find(r, sid);
     if (s != NULL)
@@ -244,7 +245,7 @@ static void resumed(struct resume_call *c, const redisReply *reply)
     s = local_find(r, sid);
     local_took(s, there.turn);
     AUTO_FREE struct room_record *rooms = xcalloc(reply->elements, sizeof *rooms);
-    for (size_t i = 6; i < reply->elements; i++) {
+    for (size_t i = 8; i < reply->elements; i++) {
         struct slice room = slice_from(reply_slice(reply->element[i]), sizeof "room:" - 1);
         if (room.n == 0)
             continue;

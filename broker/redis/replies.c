@@ -101,7 +101,9 @@ static bool message_field(struct message_record *m, struct slice name, struct sl
     } else if (slice_eq(name, SLICE("except"))) {
         m->except = value;
     } else if (slice_eq(name, SLICE("type"))) {
-        m->data_type = slice_eq(value, SLICE("binary")) ? DATA_BINARY : DATA_JSON;
+        m->data_type = slice_eq(value, SLICE("binary"))     ? DATA_BINARY
+                       : slice_eq(value, SLICE("emission")) ? DATA_EMISSION
+                                                            : DATA_JSON;
     } else if (slice_eq(name, SLICE("was"))) {
         return was_parse(value, &m->was);
     } else if (slice_eq(name, SLICE("data"))) {
@@ -125,7 +127,7 @@ bool message_parse(const redisReply *entry, struct message_record *ret)
         if (!message_field(&m, reply_slice(reply_at(fields, i)), reply_slice(reply_at(fields, i + 1))))
             return false;
     }
-    if (m.position.tag[0] == '\0' || (m.data.n == 0 && m.data_type == DATA_JSON))
+    if (m.position.tag[0] == '\0' || (m.data.n == 0 && m.data_type != DATA_BINARY))
         return false;
     *ret = m;
     return true;

@@ -18,7 +18,7 @@ static void arg_channel(struct args *a, const struct redis *r, struct slice room
 
 static struct slice type_name(enum data_type type)
 {
-    return type == DATA_BINARY ? SLICE("binary") : SLICE("json");
+    return type == DATA_BINARY ? SLICE("binary") : type == DATA_EMISSION ? SLICE("emission") : SLICE("json");
 }
 
 /* While the slot of a room is being moved within a cluster, scripts whose keys are all on one side are done there and others are put off, and
@@ -39,7 +39,7 @@ static void arg_still_key(struct args *a, const struct redis *r, struct slice ro
 struct publish_call {
     struct call call;
     uint64_t total;
-    bool retained, stored;
+    bool retained, stored, tells_nodes;
     unsigned flags;
     uint32_t replicas;
     struct command publish; /* until it is sent */
@@ -62,6 +62,8 @@ static struct broker_result publish_result(const struct publish_call *p, const r
         result.why = "the publish script gave a strange answer";
     }
     result.repeated = repeated != 0;
+    if (p->tells_nodes)
+        (void)reply_u64(reply_at(r, 3), &result.total);
     return result;
 }
 
@@ -238,10 +240,10 @@ static void arg_was(struct args *a, const struct was *was)
     arg_join(a, slice_str(text), SLICE_NONE);
 }
 
-/* What is kept for a user, who may be away for long, is kept as long as he is remembered. */
+/* Rooms of the server have no members by whom it shows that they are in use: kept as long as users, who may be away for long, are remembered. */
 static uint64_t keep_ms(const struct redis *r, const struct publish *p)
 {
-    return room_is_user(p->room) && p->retain_count != 0 && r->user_keep_ms > KEEP_MS ? r->user_keep_ms : KEEP_MS;
+    return p->room.p[0] == '$' && p->retain_count != 0 && r->user_keep_ms > KEEP_MS ? r->user_keep_ms : KEEP_MS;
 }
 
 static void publish_args(struct args *a, const struct redis *r, const struct publish *p, const struct buf *head,
@@ -305,19 +307,14 @@ void redis_publish(struct broker *b, const struct publish *p, broker_done *done,
     broker_tag(tag);
     pack_message(r, p, tag, &head);
     struct args a;
-    if (room_is_session(p->room)) {
-        whisper_args(&a, r, p, &head, tag);
-        c->total = 1;
-        c->publish = store_prepare(r->store, &a);
-        publish_send(c);
-    } else if (room_is_user(p->room)) {
-        publish_args(&a, r, p, &head, tag);
-        c->publish = store_prepare(r->store, &a);
+    c->total = room_is_session(p->room);
+    (c->total != 0 ? whisper_args : publish_args)(&a, r, p, &head, tag);
+    c->publish = store_prepare(r->store, &a);
+    if (room_is_user(p->room)) {
         users_count_args(&a, r, slice_from(p->room, sizeof "$user:" - 1), c->retained);
         store_send(r->store, &a, REQUEST_REPEATABLE, user_looked_up, c);
     } else {
-        publish_args(&a, r, p, &head, tag);
-        c->publish = store_prepare(r->store, &a);
+        c->tells_nodes = c->total == 0;
         publish_send(c);
     }
     buf_fini(&head);

@@ -114,7 +114,8 @@ struct event {
     struct slice user; /* its user, empty: none */
     struct slice data;
     enum data_type data_type;
-    struct slice trail; /* MESSAGE: how far its reader has been told of other rooms (protocol/socketio_offset.h) */
+    struct slice
+        trail; /* MESSAGE: how far its reader has been told of other rooms (protocol/socketio_offset.h); WELCOME: where it began */
     const struct position *position;       /* MESSAGE, ACK, JOINED; NULL: none */
     uint64_t time_ms;                      /* MESSAGE, ENTER, EXIT, SUSPEND, PONG */
     uint64_t total;                        /* EXPIRING: seconds */

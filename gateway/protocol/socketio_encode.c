@@ -59,7 +59,7 @@ static void put_name(struct buf *b, enum eio_revision revision, struct slice nam
 static void put_offset(struct buf *b, const struct event *e)
 {
     APPEND(b, ",\"");
-    if (e->position != NULL && (!slice_starts(e->room, SLICE("$")) || slice_starts(e->room, SLICE("$user:"))))
+    if (e->position != NULL && !slice_starts(e->room, SLICE("$session:")))
         sio_offset_append(b, e->room, e->position);
     buf_append(b, e->trail);
     APPEND(b, "\"");
@@ -159,6 +159,7 @@ static void encode_welcome(const struct sio_protocol *p, const struct event *e, 
             APPEND(b, "\",\"pid\":\"");
             buf_append(b, e->sid);
             buf_append(b, e->token);
+            buf_append(b, e->trail);
         }
         APPEND(b, "\"}");
     }

@@ -52,7 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     if (room.n > 255)
         room.n = 255;
     struct error err = {OK, ""};
-    struct policies *policies = policies_create(lines, count, &err);
+    struct policies *policies = policies_create(lines, count, false, &err);
     if (policies == NULL) {
         assert(err.code != OK && err.text[0] != '\0');
     } else {

@@ -1,6 +1,9 @@
 // recovery.test.mjs: connection state recovery of socket.io-client 4.8: the cut connection, the other node, the dead node, the ban in between, several rooms at once
 import { after, afterEach, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Emitter } from '@socket.io/redis-emitter';
 import IORedis from 'ioredis';
 import { Cluster } from './lib/cluster.mjs';
@@ -9,11 +12,14 @@ import { Sockets, ask, events, io2, io4 } from './lib/sockets.mjs';
 import { sleep, until, within, PATIENCE_MS } from './lib/wait.mjs';
 
 const FLAGS = ['--socketio-recovery', 'on', '--socketio-emitter', 'classic', '--resume-window', '60s', '--lease', '2s', '--redis-timeout', '1s', '--socketio-namespace', '/admin',
-  '--policy', 'bare-* retain-count=0', '--policy', 'short-* retain-count=3'];
+  '--policy', 'bare-* retain-count=0', '--policy', 'short-* retain-count=3', '--socketio-event', 'shout do=relay to=namespace', '--policy', '$namespace:/short retain-count=3', '--socketio-namespace', '/short'];
 const BACK = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 50, randomizationFactor: 0 };
 
 const cut = s => s.io.engine.transport.ws.terminate();
 const elsewhere = (s, g) => { s.io.uri = `https://127.0.0.1:${g.port}`; s.io.opts.port = String(g.port); };
+/** Its connection breaks, and it stays away until `home`. */
+const leave = async (s, how = cut) => { const end = new Promise(yes => s.once('disconnect', yes)); s.io.reconnection(false); await how(s); await within(end, PATIENCE_MS, 'the end'); };
+const home = async s => { const back = again(s); s.io.reconnection(true); s.connect(); await back; };
 const again = s => within(new Promise(yes => s.once('connect', yes)), PATIENCE_MS, 'the reconnect');
 /** What the socket has been told by events of that name, without the offsets behind the arguments. */
 const said = (s, name) => events(s, name).map(args => {
@@ -25,9 +31,22 @@ const numbers = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => fr
 
 describe('connection state recovery', { timeout: 120000 }, () => {
   let cluster, sockets;
-  before(async () => { cluster = await Cluster.start({ gateways: 3, flags: FLAGS }); sockets = new Sockets(cluster); });
+  before(async () => {
+    cluster = await Cluster.start({ gateways: 0 });
+    const keys = join(cluster.dir, 'keys.json');
+    writeFileSync(keys, JSON.stringify({ keys: [{ name: 'all', sha256: createHash('sha256').update('xdk_all').digest('hex'), scopes: ['admin'] }] }));
+    FLAGS.push('--api-keys', keys);
+    for (const name of ['gw1', 'gw2', 'gw3']) await cluster.add(name, { flags: FLAGS });
+    sockets = new Sockets(cluster);
+  });
   afterEach(() => sockets.close());
   after(() => cluster.stop());
+
+  const emit = async (n, body) => {
+    const r = await cluster.gateways[n].get('/api/v1/emit', { method: 'POST', headers: { authorization: 'Bearer xdk_all' }, body: JSON.stringify(body) });
+    assert.equal(r.status, 200, r.text);
+    return r.json.nodes;
+  };
 
   async function talker(...rooms) {
     const w = await cluster.client(1, unique());
@@ -156,13 +175,66 @@ describe('connection state recovery', { timeout: 120000 }, () => {
       await ask(s, 'join', room);
       await w.publish(room, 0, { event: 'n' });
       await until(() => events(s, 'n').length === 1, { what: 'a message' });
-      const back = again(s);
-      cut(s);
+      await leave(s);
       for (const i of numbers(1, count)) await w.publish(room, i, { event: 'n' });
-      await back;
+      await home(s);
       assert.equal(s.recovered, recovered, `${prefix} ${count}`);
       if (recovered) await until(() => events(s, 'n').length === count + 1, { what: 'what was missed' });
+    }
+  });
 
+  it('what is said to everybody: relays, the API, broadcasts; for whom it is decides who is in which room when he is back', async () => {
+    const [a, b] = [unique(), unique()], w = await talker(a), other = await sockets.connected(io4, 1, '/', BACK), victim = await cluster.add(unique(), { flags: FLAGS });
+    const s = await sockets.connected(io4, cluster.gateways.indexOf(victim), '/', BACK), id = s.id;
+    await emit(0, { event: 'before', data: 'it came' });
+    await ask(s, 'join', a);
+    await ask(other, 'join', b);
+    for (const kill of [false, true]) {
+      const from = events(s, 'n').length;
+      if (kill) elsewhere(s, cluster.gateways[2]);
+      await leave(s, kill ? () => victim.kill() : cut);
+      other.emit('shout', `relay ${kill}`);
+      await until(() => events(other, 'shout').length === 1 + kill, { what: 'the relay' });
+      await emit(0, { event: 'n', data: 1 });
+      await emit(1, { event: 'n', rooms: [a, b], data: 2 });
+      await emit(0, { event: 'n', rooms: [b], data: 'not' });
+      await emit(0, { event: 'n', except: [a], data: 'not' });
+      await emit(1, { event: 'n', rooms: [id], data: { $args: [3, 'x'] } });
+      await emit(0, { event: 'n', rooms: [a], except: [id], data: 'not' });
+      await emit(0, { event: 'n', data_base64: '/w==' });
+      w.send({ type: 'broadcast', event: 'n', data: 'all' });
+      await w.publish(a, 'room', { event: 'n' });
+      await home(s);
+      assert.deepEqual([s.recovered, s.id], [true, id], `kill ${kill}`);
+      await until(() => events(s, 'n').length >= from + 6, { what: () => JSON.stringify(s.heard) });
+      await emit(1, { event: 'last', data: kill });
+      await until(() => events(s, 'last').length === 1 + kill, { what: 'what comes live' });
+      const got = events(s, 'n').slice(from).map(args => args.slice(0, -1));
+      assert.deepEqual(got.filter(x => !['all', 'room'].includes(x[0])), [[1], [2], [3, 'x'], [Buffer.from([0xff])]]);
+      assert.equal(got.length, 6);
+      assert.equal(said(s, 'shout').length, 1 + kill);
+    }
+    assert.deepEqual(said(other, 'n').filter(x => x === 'not').length, 4);
+  });
+
+  it('who missed more than a namespace keeps, or something that was said to it alone, is not told that nothing is missing', async () => {
+    for (const [count, recovered] of [[3, true], [4, false]]) {
+      const s = await sockets.connected(io4, 0, '/short', BACK), { id } = s;
+      await leave(s);
+      for (const i of numbers(1, count)) await emit(1, { namespace: '/short', event: 'n', rooms: [id], data: i });
+      await home(s);
+      assert.equal(s.recovered, recovered);
+      if (recovered) await until(() => events(s, 'n').length === count, { what: 'all of it' });
+    }
+    const w = await talker(unique()), s = await sockets.connected(io4, 0, '/', BACK), { id } = s;
+    await w.call({ type: 'send', to: { session: id }, event: 'n', data: 1 });
+    await until(() => events(s, 'n').length === 1, { what: 'a message to it alone' });
+    for (const recovered of [true, false]) {
+      if (!recovered) s.io.engine.transport.onData = () => {}; // the line is dead, and nobody knows yet
+      if (!recovered) await w.call({ type: 'send', to: { session: id }, event: 'n', data: 2 });
+      await leave(s);
+      await home(s);
+      assert.equal(s.recovered, recovered);
     }
   });
 

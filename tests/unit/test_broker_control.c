@@ -134,6 +134,27 @@ static void emission_arrives_and_is_answered(void **state)
     assert_int_equal(await_ok(w, do_history(w, "$namespace:/a", 0, 10))->position.offset, 0);
 }
 
+/* The same as a message of the room, which is kept, says so wherever it is read; and the store says who was told. */
+static void emission_is_kept(void **state)
+{
+    struct world *w = world_of(state);
+    struct publish p = {.room = SLICE("$namespace:/a"),
+                        .data = SLICE("{\"data\":1}"),
+                        .data_type = DATA_EMISSION,
+                        .retain_count = 2,
+                        .retain_age_s = 60};
+    assert_int_equal(await_ok(w, do_publish(w, &p))->total, 0);
+    await_ok(w, do_subscribe(w, "$namespace:/a"));
+    assert_int_equal(await_ok(w, do_publish(w, &p))->total, 1);
+    world_expect(w, 1);
+    assert_int_equal(w->seen[0].kind, ENVELOPE_MESSAGE);
+    assert_int_equal(w->seen[0].data_type, DATA_EMISSION);
+    struct answer *a = await_ok(w, do_history(w, "$namespace:/a", 0, 10));
+    assert_int_equal(a->count, 2);
+    assert_int_equal(a->entries[1].data_type, DATA_EMISSION);
+    assert_string_equal(a->entries[1].data, "{\"data\":1}");
+}
+
 static void command_for_a_parked_session_is_told_so(void **state)
 {
     struct world *w = world_of(state);
@@ -222,6 +243,7 @@ static int run(const char *name)
     const struct CMUnitTest tests[] = {
         T(command_arrives_and_is_answered),
         T(emission_arrives_and_is_answered),
+        T(emission_is_kept),
         T(command_for_a_parked_session_is_told_so),
         T(parked_session_is_ended_at_once),
         T(connected_session_is_nobody_elses_business),

@@ -237,7 +237,8 @@ static void whispers_to_the_absent_are_refused(void **state)
     struct answer *a = do_say(w, "$session:s1", "2");
     assert_int_equal(a->err, ERR_UNAVAILABLE);
     assert_true(a->why[0] != '\0');
-    await_ok(w, do_resume(w, "s1", "hash-s1"));
+    assert_int_equal(await_ok(w, do_resume(w, "s1", "hash-s1"))->position.offset,
+                     1); /* so that it shows what it has missed */
     assert_int_equal(await_ok(w, do_say(w, "$session:s1", "3"))->position.offset, 2);
 }
 

@@ -100,7 +100,7 @@ static struct policies *create(const char *const *lines, size_t count)
     char **copies = xcalloc(count + 1, sizeof *copies);
     for (size_t i = 0; i < count; i++)
         copies[i] = xstrdup(lines[i]);
-    struct policies *p = policies_create(copies, count, &err);
+    struct policies *p = policies_create(copies, count, false, &err);
     for (size_t i = 0; i < count; i++)
         free(copies[i]);
     free(copies);
@@ -272,7 +272,7 @@ static void bad_lines_are_refused_with_a_reason(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct error err = {OK, ""};
         char *lines[] = {xstrdup("good rate=1"), xstrdup(cases[i].line)};
-        struct policies *p = policies_create(lines, 2, &err);
+        struct policies *p = policies_create(lines, 2, false, &err);
         if (p != NULL || err.code != ERR_BAD_REQUEST || strstr(err.text, cases[i].why) == NULL)
             fail_msg("\"%s\": %s", cases[i].line, p != NULL ? "accepted" : err.text);
         free(lines[0]);
@@ -288,11 +288,33 @@ static void patterns_may_be_as_long_as_names(void **state)
     memset(line, 'x', sizeof line);
     line[256] = '\0';
     char *lines[] = {line};
-    assert_null(policies_create(lines, 1, &err));
+    assert_null(policies_create(lines, 1, false, &err));
     line[255] = '\0';
-    struct policies *p = policies_create(lines, 1, &err);
+    struct policies *p = policies_create(lines, 1, false, &err);
     assert_non_null(p);
     policies_destroy(&p);
+}
+
+static void rooms_that_all_are_in_are_kept_for_those_who_come_back(void **state)
+{
+    struct error err = {OK, ""};
+    char *lines[] = {xstrdup("$all publish=nobody"), xstrdup("$namespace:/bare retain-count=0")};
+    (void)state;
+    struct policies *p = policies_create(lines, 2, true, &err);
+    assert_non_null(p);
+    assert_int_equal(find(p, "$all")->publish, WHO_NOBODY);
+    assert_int_equal(find(p, "$all")->retain_count, 1000);
+    assert_int_equal(find(p, "$namespace:/")->retain_count, 1000);
+    assert_int_equal(find(p, "$namespace:/")->retain_age_s, 120);
+    assert_int_equal(find(p, "$namespace:/bare")->retain_count, 0);
+    assert_int_equal(find(p, "$user:ann")->retain_count, 0);
+    policies_destroy(&p);
+    p = policies_create(lines, 1, false, &err);
+    assert_int_equal(find(p, "$all")->retain_count, 0);
+    assert_int_equal(find(p, "$namespace:/")->retain_count, 0);
+    policies_destroy(&p);
+    free(lines[0]);
+    free(lines[1]);
 }
 
 int main(void)
@@ -306,6 +328,7 @@ int main(void)
         cmocka_unit_test(without_lines_everything_has_the_defaults),
         cmocka_unit_test(every_key_is_understood),
         cmocka_unit_test(first_match_wins),
+        cmocka_unit_test(rooms_that_all_are_in_are_kept_for_those_who_come_back),
         cmocka_unit_test(durability_is_fast_or_so_many_replicas),
         cmocka_unit_test(the_backend_hears_of_what_the_line_says),
         cmocka_unit_test(star_does_not_reach_rooms_of_the_server),

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "gateway/broadcast.h"
 #include "gateway/metrics.h"
 #include "gateway/protocol/socketio_offset.h"
 #include "gateway/protocol/websocket.h"
@@ -16,7 +17,7 @@ static struct core core;
 /* A client and what its library keeps. */
 struct socket {
     struct client client;
-    char pid[PID_LEN + 1], offset[256];
+    char pid[PID_LEN + 65], offset[384];
 };
 
 static void take_text(struct client *cl, char *ret, size_t size)
@@ -38,7 +39,7 @@ static void copy_between(const char *text, const char *before, char *ret, size_t
 /* Says 40, perhaps with what was kept; true when the session is the same. */
 static bool connect_again(struct socket *s, const char *auth)
 {
-    char text[512], sid[SID_LEN + 1], before[PID_LEN + 1];
+    char text[640], sid[SID_LEN + 1], before[PID_LEN + 65];
     memcpy(before, s->pid, sizeof before);
     client_connect(&s->client, &core, V4);
     client_expect(&s->client, "0{");
@@ -47,13 +48,18 @@ static bool connect_again(struct socket *s, const char *auth)
     copy_between(text, "\"sid\":\"", sid, sizeof sid);
     copy_between(text, "\"pid\":\"", s->pid, sizeof s->pid);
     assert_memory_equal(s->pid, sid, SID_LEN);
-    return strcmp(before, s->pid) == 0;
+    bool same = strcmp(before, s->pid) == 0;
+    if (!same)
+        s->offset[0] = '\0';
+    return same;
 }
 
 static const char *kept(const struct socket *s)
 {
-    static char auth[512];
-    (void)snprintf(auth, sizeof auth, "40{\"pid\":\"%s\",\"offset\":\"%s\"}", s->pid, s->offset);
+    static char auth[640];
+    (void)snprintf(auth, sizeof auth,
+                   s->offset[0] != '\0' ? "40{\"pid\":\"%s\",\"offset\":\"%s\"}" : "40{\"pid\":\"%s\"}", s->pid,
+                   s->offset);
     return auth;
 }
 
@@ -62,7 +68,8 @@ static void expect_event(struct socket *s, const char *what)
 {
     char text[512];
     take_text(&s->client, text, sizeof text);
-    assert_non_null(strstr(text, what));
+    if (strstr(text, what) == NULL)
+        fail_msg("%s instead of %s", text, what);
     char *last = strrchr(text, '"');
     assert_non_null(last);
     *last = '\0';
@@ -106,8 +113,17 @@ static void close_core(struct client *talker)
     core_fini(&core);
 }
 
-static const char *const on[] = {"--socketio-recovery",          "on", "--resume-window", "60s", "--policy",
-                                 "* notices=off retain-count=5", NULL};
+static const char *const on[] = {"--socketio-recovery",
+                                 "on",
+                                 "--resume-window",
+                                 "60s",
+                                 "--policy",
+                                 "* notices=off retain-count=5",
+                                 "--policy",
+                                 "$namespace:* retain-count=5",
+                                 "--socketio-event",
+                                 "shout do=relay to=namespace",
+                                 NULL};
 
 static void several_rooms_in_one_offset(void **state)
 {
@@ -141,6 +157,189 @@ static void several_rooms_in_one_offset(void **state)
     do
         take_text(&talker, s.offset, sizeof s.offset);
     while (strstr(s.offset, "\"total\":1") == NULL); /* the old one is over */
+    client_vanish(&s.client);
+    close_core(&talker);
+}
+
+static void on_emitted(void *arg, const struct broadcast_result *r)
+{
+    assert_int_equal(r->err, OK);
+    assert_int_equal(r->nodes, *(const uint64_t *)arg);
+}
+
+static void emit_heard_by(const char *body, uint64_t nodes)
+{
+    struct emission e;
+    struct arena arena;
+    struct error error;
+    arena_init(&arena, 4096);
+    assert_int_equal(emission_read_json(slice_str(body), &arena, &e, &error), OK);
+    broadcast_emit(core.gw, &e, slice_str(body), on_emitted, &nodes);
+    arena_reset(&arena);
+    loop_fake_run(&core.loop);
+}
+
+static void emit_json(const char *body)
+{
+    emit_heard_by(body, 1);
+}
+
+static void emit_json_unheard(const char *body)
+{
+    emit_heard_by(body, 0);
+}
+
+/* All that is said to everybody is in the offset, whether it has come from a client, from the API or is for all protocols. */
+static void what_is_said_to_a_namespace_is_not_missed(void **state)
+{
+    struct client talker;
+    struct socket s = {0}, other = {0};
+    char text[256];
+    (void)state;
+    open_core(on, &talker);
+    assert_false(connect_again(&s, "40"));
+    assert_false(connect_again(&other, "40"));
+    join(&s, "a");
+    emit_json("{\"event\":\"all\",\"data\":1}");
+    expect_event(&s, "[\"all\",1,\".");
+    expect_event(&other, "[\"all\",1,\".");
+    client_vanish(&s.client);
+    client_send(&other.client, "42[\"shout\",2]");
+    expect_event(&other, "[\"shout\",2,\".");
+    emit_json("{\"event\":\"few\",\"rooms\":[\"a\"],\"data\":3}");
+    emit_json("{\"event\":\"not\",\"except\":[\"a\"],\"data\":4}");
+    expect_event(&other, "[\"not\",4,\".");
+    (void)snprintf(text, sizeof text, "{\"event\":\"you\",\"rooms\":[\"%.*s\"],\"data\":5}", SID_LEN, s.pid);
+    emit_json(text);
+    client_send(&talker, "{\"type\":\"broadcast\",\"event\":\"everybody\",\"data\":6}");
+    expect_event(&other, "[\"everybody\",6,\".");
+    assert_true(connect_again(&s, kept(&s)));
+    expect_event(&s, "$recovered"); /* of room a; each log for itself is in order */
+    expect_event(&s, "[\"everybody\",6,\".");
+    expect_event(&s, "[\"shout\",2,\".");
+    expect_event(&s, "[\"few\",3,\".");
+    expect_event(&s, "[\"you\",5,\".");
+    client_expect_nothing(&s.client);
+    client_vanish(&s.client);
+    assert_true(connect_again(&s, kept(&s))); /* and nothing comes twice */
+    expect_event(&s, "$recovered");
+    emit_json("{\"event\":\"few\",\"rooms\":[\"a\"],\"data\":7}");
+    expect_event(&s, "[\"few\",7,\".");
+    client_expect_nothing(&s.client);
+    client_expect_nothing(&other.client);
+    client_vanish(&s.client);
+    for (int i = 0; i < 6; i++)
+        emit_json("{\"event\":\"few\",\"rooms\":[\"a\"],\"data\":8}"); /* more than the log keeps */
+    assert_false(connect_again(&s, kept(&s)));
+    client_expect_nothing(&s.client);
+    client_vanish(&s.client);
+    client_vanish(&other.client);
+    close_core(&talker);
+}
+
+/* Nobody is told again what was said before he came, although its log still has it. */
+static void the_first_one_in_a_namespace_begins_where_it_is(void **state)
+{
+    struct client talker;
+    struct socket s = {0};
+    (void)state;
+    open_core(on, &talker);
+    emit_json_unheard("{\"event\":\"before\",\"data\":0}");
+    assert_false(connect_again(&s, "40"));
+    client_vanish(&s.client);
+    assert_true(connect_again(&s, kept(&s)));
+    client_expect_nothing(&s.client);
+    client_vanish(&s.client);
+    loop_fake_run(&core.loop);
+    emit_json_unheard("{\"event\":\"missed\",\"data\":1}");
+    assert_true(connect_again(&s, kept(&s)));
+    expect_event(&s, "[\"missed\",1,\".");
+    client_expect_nothing(&s.client);
+    client_vanish(&s.client);
+    close_core(&talker);
+}
+
+static void tell(struct client *talker, const struct socket *s, int n)
+{
+    char text[160];
+    (void)snprintf(text, sizeof text, "{\"type\":\"send\",\"to\":{\"session\":\"%.*s\"},\"event\":\"you\",\"data\":%d}",
+                   SID_LEN, s->pid, n);
+    client_send(talker, text);
+    loop_fake_run(&core.loop);
+}
+
+/* It is in no log, but it is counted. */
+static void what_is_said_to_a_session_alone_is_not_missed_in_silence(void **state)
+{
+    struct client talker;
+    struct socket s = {0};
+    (void)state;
+    open_core(on, &talker);
+    assert_false(connect_again(&s, "40"));
+    join(&s, "a");
+    tell(&talker, &s, 1);
+    expect_event(&s, "[\"you\",1,\".");
+    client_vanish(&s.client);
+    assert_true(connect_again(&s, kept(&s)));
+    expect_event(&s, "$recovered");
+    say(&talker, "a", "2");
+    expect_event(&s, "[\"e\",2,\".");
+    client_vanish(&s.client);
+    assert_true(connect_again(&s, kept(&s)));
+    expect_event(&s, "$recovered");
+    core.deaf = true; /* the connection is gone, and nobody knows yet */
+    tell(&talker, &s, 3);
+    core.deaf = false;
+    client_vanish(&s.client);
+    assert_false(connect_again(&s, kept(&s)));
+    client_vanish(&s.client);
+    close_core(&talker);
+}
+
+static bool whispered;
+
+static void on_whispered(void *arg, const struct broker_result *r)
+{
+    (void)arg;
+    whispered = whispered || r->err == OK;
+}
+
+/* Again and again, until somebody has taken the session up. */
+static bool whisper(void *arg)
+{
+    const struct socket *s = arg;
+    char room[64];
+    int n = snprintf(room, sizeof room, "$session:%.*s", SID_LEN, s->pid);
+    if (!whispered)
+        core.gw->broker->ops->publish(
+            core.gw->broker, &(struct publish){.room = {room, (size_t)n}, .event = SLICE("you"), .data = SLICE("1")},
+            on_whispered, NULL);
+    return whispered;
+}
+
+/* What it is told while its rooms are still being looked at has the whole offset. */
+static void told_before_the_rooms_are_back(void **state)
+{
+    struct client talker;
+    struct socket s = {0};
+    (void)state;
+    open_core(on, &talker);
+    assert_false(connect_again(&s, "40"));
+    join(&s, "a");
+    client_vanish(&s.client);
+    loop_fake_run(&core.loop);
+    client_connect(&s.client, &core, V4);
+    client_expect(&s.client, "0{");
+    client_send(&s.client, kept(&s));
+    whispered = false;
+    assert_true(loop_fake_until(&core.loop, whisper, &s, 1000));
+    client_expect(&s.client, "40{", s.pid);
+    expect_event(&s, "[\"you\",1,\".");
+    client_vanish(&s.client);
+    say(&talker, "a", "2");
+    assert_true(connect_again(&s, kept(&s)));
+    expect_event(&s, "$recovered");
+    expect_event(&s, "[\"e\",2,\".");
     client_vanish(&s.client);
     close_core(&talker);
 }
@@ -180,7 +379,7 @@ static void two_want_the_same_session_at_once(void **state)
 {
     struct client talker;
     struct socket s = {0}, twice[2];
-    char auth[512];
+    char auth[640];
     (void)state;
     open_core(on, &talker);
     assert_false(connect_again(&s, "40{\"user\":\"ann\"}"));
@@ -363,6 +562,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(several_rooms_in_one_offset),
+        cmocka_unit_test(what_is_said_to_a_namespace_is_not_missed),
+        cmocka_unit_test(what_is_said_to_a_session_alone_is_not_missed_in_silence),
+        cmocka_unit_test(told_before_the_rooms_are_back),
+        cmocka_unit_test(the_first_one_in_a_namespace_begins_where_it_is),
         cmocka_unit_test(who_is_gone_before_it_is_told_stays_parked),
         cmocka_unit_test(two_want_the_same_session_at_once),
         cmocka_unit_test(banned_while_he_is_recovered),

@@ -2,7 +2,7 @@
 -- KEYS: head, log, members, and once when there is an idempotency key, else in a cluster one that never exists
 -- ARGV: channel, envelope up to data, data, tag, retain count, retain age ms, keep ms, once ttl ms (0: no such key; negative:
 -- replicas will be waited for), then fields for the log
--- returns {offset, tag, 1 if it had been published before}
+-- returns {offset, tag, 1 if it had been published before, nodes that were told}
 local channel, first_part, data, tag = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local count, age, keep = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
@@ -53,6 +53,6 @@ if count > 0 then
 end
 if empty then redis.call('PEXPIRE', KEYS[1], math.max(keep, age)) end
 
-redis.call('PUBLISH', channel, first_part .. data .. place(offset, time, prev, tag))
+local nodes = redis.call('PUBLISH', channel, first_part .. data .. place(offset, time, prev, tag))
 if once then redis.call('SET', once, offset .. ' ' .. tag, 'PX', math.abs(ARGV[8])) end
-return {offset, tag, 0}
+return {offset, tag, 0, nodes}
