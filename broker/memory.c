@@ -6,15 +6,6 @@
 
 /* A publish costs one allocation, one copy and one look-up; nothing is packed, because nobody else would unpack it. */
 
-static struct slice put(char **at, struct slice s)
-{
-    if (s.n != 0)
-        memcpy(*at, s.p, s.n);
-    struct slice copy = {*at, s.n};
-    *at += s.n;
-    return copy;
-}
-
 static void run_refused(struct memory *m, struct op *op)
 {
     (void)m;
@@ -56,13 +47,13 @@ struct op *memory_request(struct broker *b, void (*run)(struct memory *, struct 
     op->size = n;
     op->p = *p;
     char *at = op->bytes;
-    op->p.room = put(&at, p->room);
-    op->p.event = put(&at, p->event);
-    op->p.from = put(&at, p->from);
-    op->p.user = put(&at, p->user);
-    op->p.except = put(&at, p->except);
-    op->p.data = put(&at, p->data);
-    op->p.key = put(&at, p->key);
+    op->p.room = slice_put(&at, p->room);
+    op->p.event = slice_put(&at, p->event);
+    op->p.from = slice_put(&at, p->from);
+    op->p.user = slice_put(&at, p->user);
+    op->p.except = slice_put(&at, p->except);
+    op->p.data = slice_put(&at, p->data);
+    op->p.key = slice_put(&at, p->key);
     list_append(&m->queue, &op->link);
     b->stats.commands++;
     b->stats.queued_commands++;

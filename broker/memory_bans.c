@@ -41,15 +41,6 @@ static struct verdict *in_force(struct memory *m, enum verdict_kind kind, struct
     return v == NULL || over(m, v) ? NULL : v;
 }
 
-static struct slice put(char **at, struct slice s)
-{
-    struct slice copy = {*at, s.n};
-    if (s.n != 0)
-        memcpy(*at, s.p, s.n);
-    *at += s.n;
-    return copy;
-}
-
 /* Takes the place of an older one. */
 static struct verdict *add(struct memory *m, enum verdict_kind kind, struct slice name, const struct op *op)
 {
@@ -59,9 +50,9 @@ static struct verdict *add(struct memory *m, enum verdict_kind kind, struct slic
     struct verdict *v = xcalloc(1, sizeof *v + 1 + name.n + op->p.data.n + op->p.from.n);
     char *at = v->bytes;
     *at++ = (char)kind;
-    v->name = (struct slice){v->bytes, 1 + put(&at, name).n};
-    v->reason = put(&at, op->p.data);
-    v->by = put(&at, op->p.from);
+    v->name = (struct slice){v->bytes, 1 + slice_put(&at, name).n};
+    v->reason = slice_put(&at, op->p.data);
+    v->by = slice_put(&at, op->p.from);
     v->since_ms = loop_wall_ms(m->b.loop);
     v->until_ms = op->period_ms;
     v->before_s = op->lead_ms;

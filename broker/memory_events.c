@@ -21,14 +21,6 @@ static void happening_free(struct memory_events *shard, struct happening *h)
     free(h);
 }
 
-static struct slice put(char **at, struct slice s)
-{
-    struct slice copy = {*at, s.n};
-    memcpy(*at, s.p, s.n);
-    *at += s.n;
-    return copy;
-}
-
 static struct happening *happening_new(struct memory *m, const struct event_record *e)
 {
     size_t n = 0;
@@ -40,7 +32,8 @@ static struct happening *happening_new(struct memory *m, const struct event_reco
     h->fields[h->count++] = (struct event_field){SLICE("time"), slice_str(h->time)};
     for (size_t i = 0; i < e->count && h->count < EVENT_FIELDS_MAX; i++)
         if (e->fields[i].value.n != 0)
-            h->fields[h->count++] = (struct event_field){put(&at, e->fields[i].name), put(&at, e->fields[i].value)};
+            h->fields[h->count++] =
+                (struct event_field){slice_put(&at, e->fields[i].name), slice_put(&at, e->fields[i].value)};
     return h;
 }
 

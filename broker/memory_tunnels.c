@@ -24,15 +24,6 @@ static struct offer *offer_find(struct memory *m, struct slice ticket)
     return o;
 }
 
-static struct slice put(char **at, struct slice s)
-{
-    struct slice copy = {*at, s.n};
-    if (s.n != 0)
-        memcpy(*at, s.p, s.n);
-    *at += s.n;
-    return copy;
-}
-
 static void run_offer(struct memory *m, struct op *op)
 {
     struct offer *o = offer_find(m, op->p.key);
@@ -40,9 +31,9 @@ static void run_offer(struct memory *m, struct op *op)
         offer_free(m, o);
     o = xcalloc(1, sizeof *o + op->p.key.n + op->p.from.n + op->p.data.n);
     char *at = o->bytes;
-    o->ticket = put(&at, op->p.key);
-    o->sid = put(&at, op->p.from);
-    o->tunnel = put(&at, op->p.data);
+    o->ticket = slice_put(&at, op->p.key);
+    o->sid = slice_put(&at, op->p.from);
+    o->tunnel = slice_put(&at, op->p.data);
     o->until_ms = loop_now_ms(m->b.loop) + op->limit;
     list_append(&m->offers_by_age, &o->by_age);
     HASH_ADD_KEYPTR(hh, m->offers, o->ticket.p, o->ticket.n, o);

@@ -83,15 +83,6 @@ static void go_on(struct actions *l)
     end(l);
 }
 
-static struct slice put(char **at, struct slice s)
-{
-    struct slice copy = {*at, s.n};
-    if (s.n != 0)
-        memcpy(*at, s.p, s.n);
-    *at += s.n;
-    return copy;
-}
-
 /* False: there is none to be carried out. */
 static bool bounded(struct json_value list, struct slice id)
 {
@@ -119,9 +110,9 @@ static struct actions *create(struct gateway *g, struct json_value list, const s
     char *at = l->text;
     l->gw = g;
     l->n = list.raw.n;
-    l->list = (struct json_value){list.kind, put(&at, list.raw)};
-    l->id = put(&at, id);
-    l->session = put(&at, of->session);
+    l->list = (struct json_value){list.kind, slice_put(&at, list.raw)};
+    l->id = slice_put(&at, id);
+    l->session = slice_put(&at, of->session);
     arena_init(&l->arena, ACTION_ARENA);
     return l;
 }

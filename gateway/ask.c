@@ -184,15 +184,6 @@ enum err ask_call(struct session *s, const struct command *c, struct error *rete
     return OK;
 }
 
-static struct slice put(char **at, struct slice s)
-{
-    struct slice copy = {*at, s.n};
-    if (s.n != 0)
-        memcpy(*at, s.p, s.n);
-    *at += s.n;
-    return copy;
-}
-
 enum err ask_publish(struct session *s, const struct command *c, struct slice room, struct error *reterr)
 {
     struct gateway *g = s->gw;
@@ -201,11 +192,11 @@ enum err ask_publish(struct session *s, const struct command *c, struct slice ro
     struct ask *a = xcalloc(1, sizeof *a + room.n + c->event.n + c->key.n + c->data.n);
     char *at = a->bytes;
     a->request = request_create(s, c);
-    a->room = put(&at, room);
+    a->room = slice_put(&at, room);
     a->command = (struct command){.kind = c->kind, .data_type = c->data_type, .echo = c->echo};
-    a->command.event = put(&at, c->event);
-    a->command.key = put(&at, c->key);
-    a->command.data = put(&at, c->data);
+    a->command.event = slice_put(&at, c->event);
+    a->command.key = slice_put(&at, c->key);
+    a->command.data = slice_put(&at, c->data);
     question_begin(&a->question, g, "publish", s);
     question_text(&a->question, "room", room);
     question_text(&a->question, "event", c->event);

@@ -53,15 +53,6 @@ struct control_call {
     char names[];
 };
 
-static struct slice put(char **at, struct slice s)
-{
-    struct slice copy = {*at, s.n};
-    if (s.n != 0)
-        memcpy(*at, s.p, s.n);
-    *at += s.n;
-    return copy;
-}
-
 static void stop_waiting(struct control_call *c)
 {
     timer_stop(&c->timer);
@@ -201,9 +192,9 @@ void control_send(struct gateway *g, const struct control *what, control_done *d
     c->done = done;
     c->arg = arg;
     c->what = *what;
-    c->what.sid = put(&at, what->sid);
-    c->what.room = put(&at, what->room);
-    c->what.reason = put(&at, what->reason);
+    c->what.sid = slice_put(&at, what->sid);
+    c->what.room = slice_put(&at, what->room);
+    c->what.reason = slice_put(&at, what->reason);
     timer_init(&c->timer, g->loop, on_timer);
     HASH_ADD(hh, g->controls, id, sizeof c->id, c);
     c->end_ms = loop_now_ms(g->loop) + PATIENCE_MS;
@@ -311,9 +302,9 @@ static struct control_job *job_create(struct gateway *g, const struct envelope *
     struct control_job *job = xcalloc(1, sizeof *job + e->node.n + e->from.n + e->id.n);
     char *at = (char *)(job + 1);
     job->gw = g;
-    job->node = put(&at, e->node);
-    job->sid = put(&at, e->from);
-    job->id = put(&at, e->id);
+    job->node = slice_put(&at, e->node);
+    job->sid = slice_put(&at, e->from);
+    job->id = slice_put(&at, e->id);
     return job;
 }
 

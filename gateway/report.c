@@ -180,15 +180,6 @@ static void put_field(struct report *r, const char *name, struct slice value)
         r->fields[r->count++] = (struct event_field){slice_str(name), value};
 }
 
-static struct slice put(char **at, struct slice s)
-{
-    struct slice copy = {*at, s.n};
-    if (s.n != 0)
-        memcpy(*at, s.p, s.n);
-    *at += s.n;
-    return copy;
-}
-
 /* `id` and `type` first: that is how people read them. Fields are copied. */
 static struct report *report_new(struct session *s, const char *type, const struct event_field *fields, size_t count)
 {
@@ -204,10 +195,10 @@ static struct report *report_new(struct session *s, const char *type, const stru
     put_field(r, "id", slice_str(r->id));
     put_field(r, "type", slice_str(type));
     put_field(r, "session", slice_str(s->sid));
-    put_field(r, "user", put(&at, s->user));
+    put_field(r, "user", slice_put(&at, s->user));
     put_field(r, "node", slice_str(s->gw->node));
     for (size_t i = 0; i < count; i++)
-        put_field(r, fields[i].name.p, put(&at, fields[i].value));
+        put_field(r, fields[i].name.p, slice_put(&at, fields[i].value));
     return r;
 }
 

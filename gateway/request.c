@@ -10,16 +10,6 @@
 #include "gateway/report.h"
 #include "gateway/session.h"
 
-static struct slice copy_to(char **at, struct slice s)
-{
-    if (s.n == 0)
-        return SLICE_NONE;
-    memcpy(*at, s.p, s.n);
-    struct slice copy = {*at, s.n};
-    *at += s.n;
-    return copy;
-}
-
 struct request *request_create(struct session *s, const struct command *c)
 {
     struct request *r = xmalloc(sizeof *r + c->id.n + c->room.n);
@@ -29,8 +19,8 @@ struct request *request_create(struct session *s, const struct command *c)
     r->kind = c->kind;
     r->granted = c->granted;
     r->job = NULL;
-    r->id = copy_to(&at, c->id);
-    r->room = copy_to(&at, c->room);
+    r->id = slice_put(&at, c->id);
+    r->room = slice_put(&at, c->room);
     session_ref(s);
     s->requests++;
     s->granted_requests += c->granted;

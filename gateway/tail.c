@@ -82,15 +82,6 @@ struct tail_entry *tail_find(const struct tail *t, uint64_t offset)
     return NULL;
 }
 
-static struct slice put(char **at, struct slice s)
-{
-    struct slice copy = {*at, s.n};
-    if (s.n != 0)
-        memcpy(*at, s.p, s.n);
-    *at += s.n;
-    return copy;
-}
-
 void tail_keep(struct tails *tails, struct tail *t, const struct envelope *e, struct tail_limits limits,
                uint64_t now_ms)
 {
@@ -111,12 +102,12 @@ void tail_keep(struct tails *tails, struct tail *t, const struct envelope *e, st
     k->m.time_ms = e->time_ms;
     k->m.data_type = e->data_type;
     k->m.was = e->was;
-    k->m.event = put(&at, e->event);
-    k->m.from = put(&at, e->from);
-    k->m.user = put(&at, e->user);
-    k->m.id = put(&at, e->id);
-    k->m.except = put(&at, e->except);
-    k->m.data = put(&at, e->data);
+    k->m.event = slice_put(&at, e->event);
+    k->m.from = slice_put(&at, e->from);
+    k->m.user = slice_put(&at, e->user);
+    k->m.id = slice_put(&at, e->id);
+    k->m.except = slice_put(&at, e->except);
+    k->m.data = slice_put(&at, e->data);
     list_append(&t->entries, &k->in_room);
     list_append(&tails->all, &k->overall);
     t->bytes += size;

@@ -72,11 +72,9 @@ static void ask_rooms(struct audit_call *c, const redisReply *reply)
         struct args a;
         if (room.n == 0)
             continue;
-        memcpy(at, room.p, room.n);
         size_t n = c->result.count++;
-        c->rooms[n].room = (struct slice){at, room.n};
+        c->rooms[n].room = slice_put(&at, room);
         c->audited[n] = (struct audited_room){.audit = c, .at = n};
-        at += room.n;
         set_args(&a, "HGET", r->prefix, c->rooms[n].room, ":members", (struct slice){c->sid, c->sid_n});
         c->left++;
         store_send(r->store, &a, REQUEST_REPEATABLE, on_member, &c->audited[n]);

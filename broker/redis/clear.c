@@ -281,25 +281,16 @@ static void on_verdict(void *arg, const redisReply *reply, enum err err, const c
     }
 }
 
-static struct slice put(char **at, struct slice s)
-{
-    struct slice copy = {*at, s.n};
-    if (s.n != 0)
-        memcpy(*at, s.p, s.n);
-    *at += s.n;
-    return copy;
-}
-
 void session_clear(struct redis *r, const struct clearing *what, broker_done *done, void *arg)
 {
     struct clear_call *c = xcalloc(1, sizeof *c + what->node.n + what->sid.n + what->score.n + what->event.n);
     char *at = c->names;
     c->call = (struct call){.r = r, .done = done, .arg = arg};
     c->what = *what;
-    c->what.sid = put(&at, what->sid);
-    c->what.node = put(&at, what->node);
-    c->what.score = put(&at, what->score);
-    c->what.event = put(&at, what->event);
+    c->what.sid = slice_put(&at, what->sid);
+    c->what.node = slice_put(&at, what->node);
+    c->what.score = slice_put(&at, what->score);
+    c->what.event = slice_put(&at, what->event);
     buf_append(&c->user, what->user);
     buf_append(&c->tunnel, what->tunnel);
     c->turn = lease_redis_now(r); /* unless the store tells */

@@ -2,15 +2,6 @@
 #include "base/mem.h"
 #include "broker/redis/redis.h"
 
-static struct slice put(char **at, struct slice s)
-{
-    struct slice copy = {*at, s.n};
-    if (s.n != 0)
-        memcpy(*at, s.p, s.n);
-    *at += s.n;
-    return copy;
-}
-
 static void pack(const struct redis *r, const struct control_message *m, enum envelope_kind kind, struct buf *ret)
 {
     struct buf room = BUF_INIT;
@@ -123,8 +114,8 @@ static void control(struct redis *r, const struct control_message *m, struct sli
     c->call = (struct call){.r = r, .done = done, .arg = arg};
     c->slot = session_slot(r, m->sid);
     c->sid_n = m->sid.n;
-    (void)put(&at, m->sid);
-    c->node = put(&at, node);
+    (void)slice_put(&at, m->sid);
+    c->node = slice_put(&at, node);
     pack(r, m, ENVELOPE_CONTROL, &c->envelope);
     inbox_hold(r, c->slot);
     struct gather *g = gather_new(r, on_inbox_open, c);
@@ -189,8 +180,8 @@ static struct away_call *away_new(struct redis *r, struct slice sid, struct slic
     struct away_call *c = xcalloc(1, sizeof *c + sid.n + room.n);
     char *at = c->names;
     c->call = (struct call){.r = r, .done = done, .arg = arg};
-    c->sid = put(&at, sid);
-    c->room = put(&at, room);
+    c->sid = slice_put(&at, sid);
+    c->room = slice_put(&at, room);
     return c;
 }
 

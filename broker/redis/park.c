@@ -21,24 +21,15 @@ struct park_call {
     char names[];
 };
 
-static struct slice put(char **at, struct slice s)
-{
-    struct slice copy = {*at, s.n};
-    if (s.n != 0)
-        memcpy(*at, s.p, s.n);
-    *at += s.n;
-    return copy;
-}
-
 static struct park_call *park_call_new(struct redis *r, const struct parking *what, broker_done *done, void *arg)
 {
     struct park_call *c = xcalloc(1, sizeof *c + what->sid.n + what->user.n + what->node.n);
     char *at = c->names;
     c->call = (struct call){.r = r, .done = done, .arg = arg};
     c->what = *what;
-    c->what.sid = put(&at, what->sid);
-    c->what.user = put(&at, what->user);
-    c->what.node = put(&at, what->node);
+    c->what.sid = slice_put(&at, what->sid);
+    c->what.user = slice_put(&at, what->user);
+    c->what.node = slice_put(&at, what->node);
     c->serial = local_serial(r, what->sid);
     c->store_changes = r->store_changes;
     return c;

@@ -229,12 +229,8 @@ static void on_room_names(void *arg, const redisReply *r, enum err err, const ch
     char *at = p->names;
     p->result.count = count;
     for (size_t i = 0; i < count; i++) {
-        struct slice name = reply_slice(r->element[i]);
-        if (name.n != 0)
-            memcpy(at, name.p, name.n);
-        p->rooms[i].room = (struct slice){at, name.n};
+        p->rooms[i].room = slice_put(&at, reply_slice(r->element[i]));
         p->counts[i] = (struct room_count){p, i};
-        at += name.n;
         struct args a;
         args_init(&a);
         arg_str(&a, "HLEN");

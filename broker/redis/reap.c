@@ -241,13 +241,8 @@ static void on_swept_rooms(void *arg, const redisReply *reply, enum err err, con
     for (size_t i = 0; i < n; i++)
         bytes += reply_slice(reply->element[i]).n;
     char *at = p->names = xmalloc(bytes);
-    for (size_t i = 0; i < n && i < SWEEP_ROOMS; i++) {
-        struct slice name = reply_slice(reply->element[i]);
-        if (name.n != 0)
-            memcpy(at, name.p, name.n);
-        p->rooms[p->room_count++] = (struct slice){at, name.n};
-        at += name.n;
-    }
+    for (size_t i = 0; i < n && i < SWEEP_ROOMS; i++)
+        p->rooms[p->room_count++] = slice_put(&at, reply_slice(reply->element[i]));
     buf_clear(&p->last_room);
     buf_append(&p->last_room, p->rooms[p->room_count - 1]);
     sweep_room(p);

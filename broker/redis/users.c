@@ -155,11 +155,8 @@ void redis_users(struct broker *b, const struct slice *users, size_t count, brok
     c->names = xmalloc(n + 1);
     c->g = gather_new(r, on_users, c);
     char *at = c->names;
-    for (size_t i = 0; i < count; i++) {
-        memcpy(at, users[i].p, users[i].n);
-        c->records[i].user = (struct slice){at, users[i].n};
-        at += users[i].n;
-    }
+    for (size_t i = 0; i < count; i++)
+        c->records[i].user = slice_put(&at, users[i]);
     for (size_t i = 0; i < count; i++)
         ask(r, c, &c->records[i]);
     gather_close(c->g);
