@@ -2,14 +2,14 @@
 #include "gateway/api_keys.h"
 
 #include <jansson.h>
+#include <stdio.h>
 
-#include "base/file.h"
+#include "base/json_file.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "gateway/policy.h"
 #include "gateway/secret.h"
 
-#define FILE_MAX      ((size_t)1 << 20)
 #define KEYS_MAX      1000u
 #define NAME_MAX_KEYS 64u
 #define PRESENTED_MAX 256u
@@ -79,43 +79,28 @@ static enum err read_rooms(const json_t *list, struct api_key *key, struct error
     return OK;
 }
 
-/* What is misspelt must not be ignored here. */
-static enum err check_members(json_t *o, const char *const *known, const char *what, struct error *reterr)
-{
-    const char *name;
-    json_t *value;
-    enum err err = OK;
-    json_object_foreach(o, name, value)
-    {
-        const char *const *k = known;
-        while (*k != NULL && strcmp(*k, name) != 0)
-            k++;
-        if (*k == NULL && err == OK)
-            err = fail(reterr, ERR_BAD_REQUEST, "%s: there is no member \"%.40s\"", what, name);
-    }
-    return err;
-}
-
 static enum err read_key(json_t *o, size_t at, struct api_key *ret, struct error *reterr)
 {
     static const char *const known[] = {"name", "sha256", "scopes", "rooms", "rate", NULL};
     const char *name = json_string_value(json_object_get(o, "name"));
     const char *hash = json_string_value(json_object_get(o, "sha256"));
-    const json_t *rate = json_object_get(o, "rate");
+    char what[NAME_MAX_KEYS + 5];
+    const struct json_number rate = {"rate", &ret->rate, 0, RATE_MAX};
     if (name == NULL || !utf8_name_valid(slice_str(name), NAME_MAX_KEYS))
         return fail(reterr, ERR_BAD_REQUEST, "key %zu of the list has no \"name\" of 1 to %u bytes", at + 1,
                     NAME_MAX_KEYS);
     ret->name = xstrdup(name);
-    if (check_members(o, known, name, reterr) != OK)
+    (void)snprintf(what, sizeof what, "key %s", name);
+    if (json_file_members(o, known, what, reterr) != OK)
         return reterr->code;
     if (!is_hash(hash))
-        return fail(reterr, ERR_BAD_REQUEST, "key %s: \"sha256\" must be the key's SHA-256: 64 lower-case hex digits",
-                    name);
+        return fail(reterr, ERR_BAD_REQUEST, "%s: \"sha256\" must be the key's SHA-256: 64 lower-case hex digits",
+                    what);
     memcpy(ret->hash, hash, sizeof ret->hash);
-    if (rate != NULL && (!json_is_integer(rate) || json_integer_value(rate) < 0 || json_integer_value(rate) > RATE_MAX))
-        return fail(reterr, ERR_BAD_REQUEST, "key %s: \"rate\" must be a number from 0 to %u", name, RATE_MAX);
-    ret->rate = rate != NULL ? (uint32_t)json_integer_value(rate) : RATE_DEFAULT;
-    enum err err = read_scopes(json_object_get(o, "scopes"), ret, reterr);
+    ret->rate = RATE_DEFAULT;
+    enum err err = json_file_number(o, &rate, what, reterr);
+    if (err == OK)
+        err = read_scopes(json_object_get(o, "scopes"), ret, reterr);
     return err != OK ? err : read_rooms(json_object_get(o, "rooms"), ret, reterr);
 }
 
@@ -134,15 +119,13 @@ static enum err check_unique(const struct api_keys *k, struct error *reterr)
 static struct api_keys *read_list(json_t *root, struct error *reterr)
 {
     static const char *const known[] = {"keys", NULL};
-    json_t *list = json_object_get(root, "keys"), *item;
-    size_t i, n = json_array_size(list);
-    if (!json_is_array(list) || n == 0 || n > KEYS_MAX) {
-        (void)fail(reterr, ERR_BAD_REQUEST, "there must be an object with \"keys\", a list of 1 to %u", KEYS_MAX);
+    json_t *list = json_file_list(root, "keys", known, KEYS_MAX, reterr), *item;
+    size_t i;
+    enum err err = OK;
+    if (list == NULL)
         return NULL;
-    }
-    struct api_keys *k = xcalloc(1, sizeof *k + n * sizeof k->keys[0]);
+    struct api_keys *k = xcalloc(1, sizeof *k + json_array_size(list) * sizeof k->keys[0]);
     k->refs = 1;
-    enum err err = check_members(root, known, "the file", reterr);
     json_array_foreach(list, i, item)
     {
         if (err != OK)
@@ -156,32 +139,25 @@ static struct api_keys *read_list(json_t *root, struct error *reterr)
     return k;
 }
 
-struct api_keys *api_keys_parse(struct slice text, struct error *reterr)
+/* Takes root, which may be NULL. */
+static struct api_keys *read_root(json_t *root, struct error *reterr)
 {
-    json_error_t why;
-    json_t *root = json_loadb(text.p != NULL ? text.p : "", text.n, JSON_REJECT_DUPLICATES, &why);
-    if (root == NULL) {
-        (void)fail(reterr, ERR_BAD_REQUEST, "line %d: %.100s", why.line, why.text);
-        return NULL;
-    }
-    struct api_keys *k = read_list(root, reterr);
+    struct api_keys *k = root != NULL ? read_list(root, reterr) : NULL;
     json_decref(root);
     return k;
 }
 
+struct api_keys *api_keys_parse(struct slice text, struct error *reterr)
+{
+    return read_root(json_file_parse(text, reterr), reterr);
+}
+
 struct api_keys *api_keys_load(const char *path, struct error *reterr)
 {
-    struct buf text = BUF_INIT;
-    struct error error = {0};
-    struct api_keys *k = NULL;
-    const char *why = file_read(path, FILE_MAX, &text);
-    if (why == NULL) {
-        k = api_keys_parse(buf_slice(&text), &error);
-        why = error.text;
-    }
+    struct error why = {0};
+    struct api_keys *k = read_root(json_file_load(path, &why), &why);
     if (k == NULL)
-        (void)fail(reterr, ERR_BAD_REQUEST, "api-keys %.60s: %s", path, why);
-    buf_fini(&text);
+        (void)fail(reterr, ERR_BAD_REQUEST, "api-keys %.60s: %.120s", path, why.text);
     return k;
 }
 

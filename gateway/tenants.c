@@ -2,14 +2,14 @@
 #include "gateway/tenants.h"
 
 #include <jansson.h>
+#include <stdio.h>
 
-#include "base/file.h"
+#include "base/json_file.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "gateway/webhook/signature.h"
 #include "gateway/webhook/url.h"
 
-#define FILE_MAX     ((size_t)1 << 20)
 #define TENANTS_MAX  1000u
 #define URLS_MAX     64u
 #define NAME_MAX     64u
@@ -28,22 +28,6 @@ struct tenants {
     size_t count;
     struct tenant list[];
 };
-
-/* What is misspelt must not be ignored. */
-static enum err check_members(json_t *o, const char *const *known, const char *what, struct error *reterr)
-{
-    const char *name;
-    json_t *value;
-    json_object_foreach(o, name, value)
-    {
-        const char *const *k = known;
-        while (*k != NULL && strcmp(*k, name) != 0)
-            k++;
-        if (*k == NULL)
-            return fail(reterr, ERR_BAD_REQUEST, "%s: there is no member \"%.40s\"", what, name);
-    }
-    return OK;
-}
 
 static enum err read_id(const json_t *o, struct tenant *t, struct error *reterr)
 {
@@ -115,29 +99,23 @@ static enum err read_urls(const json_t *list, struct tenant *t, struct error *re
     return OK;
 }
 
-static enum err read_numbers(const json_t *o, struct tenant *t, struct error *reterr)
+static enum err read_numbers(const json_t *o, const char *what, struct tenant *t, struct error *reterr)
 {
-    const struct {
-        const char *name;
-        uint32_t *to, def, min, max;
-    } numbers[] = {
-        {"max_tunnels", &t->max_tunnels, MAX_TUNNELS, 0, 10000000},
-        {"requests", &t->requests, REQUESTS, 0, RATE_MAX},
-        {"messages", &t->messages, 0, 0, RATE_MAX},
-        {"packet_bytes", &t->packet_bytes, PACKET_BYTES, PACKET_MIN, PACKET_MAX},
-        {"patience", &t->patience_s, PATIENCE, 1, PATIENCE_MAX},
+    const struct json_number numbers[] = {
+        {"max_tunnels", &t->max_tunnels, 0, 10000000}, {"requests", &t->requests, 0, RATE_MAX},
+        {"messages", &t->messages, 0, RATE_MAX},       {"packet_bytes", &t->packet_bytes, PACKET_MIN, PACKET_MAX},
+        {"patience", &t->patience_s, 1, PATIENCE_MAX},
     };
     const json_t *signatures = json_object_get(o, "signatures");
-    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
-        const json_t *v = json_object_get(o, numbers[i].name);
-        json_int_t n = v != NULL ? json_integer_value(v) : (json_int_t)numbers[i].def;
-        if ((v != NULL && !json_is_integer(v)) || n < numbers[i].min || n > numbers[i].max)
-            return fail(reterr, ERR_BAD_REQUEST, "tenant %s: \"%s\" must be a number from %u to %u", t->name,
-                        numbers[i].name, numbers[i].min, numbers[i].max);
-        *numbers[i].to = (uint32_t)n;
-    }
+    t->max_tunnels = MAX_TUNNELS;
+    t->requests = REQUESTS;
+    t->packet_bytes = PACKET_BYTES;
+    t->patience_s = PATIENCE;
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+        if (json_file_number(o, &numbers[i], what, reterr) != OK)
+            return reterr->code;
     if (signatures != NULL && !json_is_boolean(signatures))
-        return fail(reterr, ERR_BAD_REQUEST, "tenant %s: \"signatures\" must be true or false", t->name);
+        return fail(reterr, ERR_BAD_REQUEST, "%s: \"signatures\" must be true or false", what);
     t->signatures = signatures == NULL || json_is_true(signatures);
     return OK;
 }
@@ -148,18 +126,20 @@ static enum err read_tenant(json_t *o, size_t at, struct tenant *t, struct error
                                         "receive_urls", "signatures",   "max_tunnels", "requests",
                                         "messages",     "packet_bytes", "patience",    NULL};
     const char *name = json_string_value(json_object_get(o, "name"));
+    char what[NAME_MAX + 8];
     if (name == NULL || !utf8_name_valid(slice_str(name), NAME_MAX))
         return fail(reterr, ERR_BAD_REQUEST, "tenant %zu of the list has no \"name\" of 1 to %u bytes", at + 1,
                     NAME_MAX);
     t->name = xstrdup(name);
-    enum err err = check_members(o, known, name, reterr);
+    (void)snprintf(what, sizeof what, "tenant %s", name);
+    enum err err = json_file_members(o, known, what, reterr);
     if (err == OK)
         err = read_id(o, t, reterr);
     if (err == OK)
         err = read_keys(json_object_get(o, "keys"), t, reterr);
     if (err == OK)
         err = read_urls(json_object_get(o, "receive_urls"), t, reterr);
-    return err != OK ? err : read_numbers(o, t, reterr);
+    return err != OK ? err : read_numbers(o, what, t, reterr);
 }
 
 static enum err check_unique(const struct tenants *t, struct error *reterr)
@@ -174,14 +154,12 @@ static enum err check_unique(const struct tenants *t, struct error *reterr)
 static struct tenants *read_list(json_t *root, struct error *reterr)
 {
     static const char *const known[] = {"tenants", NULL};
-    json_t *list = json_object_get(root, "tenants"), *item;
-    size_t i, n = json_array_size(list);
-    if (!json_is_array(list) || n == 0 || n > TENANTS_MAX) {
-        (void)fail(reterr, ERR_BAD_REQUEST, "there must be an object with \"tenants\", a list of 1 to %u", TENANTS_MAX);
+    json_t *list = json_file_list(root, "tenants", known, TENANTS_MAX, reterr), *item;
+    size_t i;
+    enum err err = OK;
+    if (list == NULL)
         return NULL;
-    }
-    struct tenants *t = xcalloc(1, sizeof *t + n * sizeof t->list[0]);
-    enum err err = check_members(root, known, "the file", reterr);
+    struct tenants *t = xcalloc(1, sizeof *t + json_array_size(list) * sizeof t->list[0]);
     json_array_foreach(list, i, item)
     {
         if (err != OK)
@@ -195,35 +173,25 @@ static struct tenants *read_list(json_t *root, struct error *reterr)
     return t;
 }
 
-struct tenants *tenants_parse(struct slice text, struct error *reterr)
+/* Takes root, which may be NULL. */
+static struct tenants *read_root(json_t *root, struct error *reterr)
 {
-    json_error_t why;
-    json_t *root = json_loadb(text.p != NULL ? text.p : "", text.n, JSON_REJECT_DUPLICATES, &why);
-    if (root == NULL) {
-        (void)fail(reterr, ERR_BAD_REQUEST, "line %d, column %d: not JSON", why.line,
-                   why.column); /* its words quote keys */
-        return NULL;
-    }
-    struct tenants *t = read_list(root, reterr);
+    struct tenants *t = root != NULL ? read_list(root, reterr) : NULL;
     json_decref(root);
     return t;
 }
 
+struct tenants *tenants_parse(struct slice text, struct error *reterr)
+{
+    return read_root(json_file_parse(text, reterr), reterr);
+}
+
 struct tenants *tenants_load(const char *path, struct error *reterr)
 {
-    struct buf text = BUF_INIT;
-    struct error error = {0};
-    struct tenants *t = NULL;
-    const char *why = file_read(path, FILE_MAX, &text);
-    if (why == NULL) {
-        t = tenants_parse(buf_slice(&text), &error);
-        why = error.text;
-    }
+    struct error why = {0};
+    struct tenants *t = read_root(json_file_load(path, &why), &why);
     if (t == NULL)
-        (void)fail(reterr, ERR_BAD_REQUEST, "wafer-tenants %.60s: %.120s", path, why);
-    if (text.p != NULL)
-        explicit_bzero(text.p, text.n);
-    buf_fini(&text);
+        (void)fail(reterr, ERR_BAD_REQUEST, "wafer-tenants %.60s: %.120s", path, why.text);
     return t;
 }
 

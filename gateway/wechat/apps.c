@@ -2,11 +2,11 @@
 #include "gateway/wechat/apps.h"
 
 #include <jansson.h>
+#include <stdio.h>
 
-#include "base/file.h"
+#include "base/json_file.h"
 #include "base/mem.h"
 
-#define FILE_MAX      ((size_t)1 << 20)
 #define APPS_MAX      1000u
 #define SECRET_MAX    256u
 #define DURATION      (30u * 24 * 3600) /* as Tencent's service had it */
@@ -43,41 +43,6 @@ static bool secret_valid(const char *s)
     return n != 0 && n <= SECRET_MAX;
 }
 
-/* What is misspelt must not be ignored here. */
-static enum err check_members(json_t *o, const char *const *known, const char *what, struct error *reterr)
-{
-    const char *name;
-    json_t *value;
-    enum err err = OK;
-    json_object_foreach(o, name, value)
-    {
-        const char *const *k = known;
-        while (*k != NULL && strcmp(*k, name) != 0)
-            k++;
-        if (*k == NULL && err == OK)
-            err = fail(reterr, ERR_BAD_REQUEST, "%s: there is no member \"%.40s\"", what, name);
-    }
-    return err;
-}
-
-/* *ret has the default. */
-struct number {
-    const char *name;
-    uint32_t min, max, *ret;
-};
-
-static enum err read_number(const json_t *o, const char *appid, const struct number *n, struct error *reterr)
-{
-    const json_t *v = json_object_get(o, n->name);
-    if (v == NULL)
-        return OK;
-    if (!json_is_integer(v) || json_integer_value(v) < n->min || json_integer_value(v) > n->max)
-        return fail(reterr, ERR_BAD_REQUEST, "app %s: \"%s\" must be a number from %u to %u", appid, n->name, n->min,
-                    n->max);
-    *n->ret = (uint32_t)json_integer_value(v);
-    return OK;
-}
-
 /* What clients who come in by themselves are called, and may do. Whether the rights are right is seen when a token is made of them. */
 static enum err read_entrance(const json_t *o, struct wechat_app *ret, struct error *reterr)
 {
@@ -101,12 +66,13 @@ static enum err read_app(json_t *o, size_t at, struct wechat_app *ret, struct er
         "appid",      "secret",       "login_seconds", "session_seconds", "watermark_seconds",
         "login_rate", "address_rate", "user",          "token_seconds",   "xindao",
         NULL};
-    const struct number numbers[] = {{"login_seconds", 1, DURATION_MAX, &ret->login_s},
-                                     {"session_seconds", 1, DURATION_MAX, &ret->session_s},
-                                     {"watermark_seconds", 0, WATERMARK_MAX, &ret->watermark_s},
-                                     {"login_rate", 0, RATE_MAX, &ret->rate},
-                                     {"address_rate", 0, RATE_MAX, &ret->address_rate},
-                                     {"token_seconds", 60, DURATION_MAX, &ret->token_s}};
+    const struct json_number numbers[] = {{"login_seconds", &ret->login_s, 1, DURATION_MAX},
+                                          {"session_seconds", &ret->session_s, 1, DURATION_MAX},
+                                          {"watermark_seconds", &ret->watermark_s, 0, WATERMARK_MAX},
+                                          {"login_rate", &ret->rate, 0, RATE_MAX},
+                                          {"address_rate", &ret->address_rate, 0, RATE_MAX},
+                                          {"token_seconds", &ret->token_s, 60, DURATION_MAX}};
+    char what[WECHAT_APPID_MAX + 5];
     const char *appid = json_string_value(json_object_get(o, "appid"));
     const char *secret = json_string_value(json_object_get(o, "secret"));
     if (!appid_valid(appid))
@@ -118,14 +84,15 @@ static enum err read_app(json_t *o, size_t at, struct wechat_app *ret, struct er
                                .rate = RATE,
                                .address_rate = ADDRESS_RATE,
                                .token_s = TOKEN};
-    enum err err = check_members(o, known, appid, reterr);
+    (void)snprintf(what, sizeof what, "app %s", appid);
+    enum err err = json_file_members(o, known, what, reterr);
     if (err == OK && !secret_valid(secret))
-        err = fail(reterr, ERR_BAD_REQUEST, "app %s: \"secret\" must be its AppSecret, 1 to %u letters without blanks",
-                   appid, SECRET_MAX);
+        err = fail(reterr, ERR_BAD_REQUEST, "%s: \"secret\" must be its AppSecret, 1 to %u letters without blanks",
+                   what, SECRET_MAX);
     if (err == OK)
         ret->secret = xstrdup(secret);
     for (size_t i = 0; i < ARRAY_LEN(numbers) && err == OK; i++)
-        err = read_number(o, appid, &numbers[i], reterr);
+        err = json_file_number(o, &numbers[i], what, reterr);
     return err == OK ? read_entrance(o, ret, reterr) : err;
 }
 
@@ -144,15 +111,13 @@ static enum err choose_default(struct wechat_apps *a, const json_t *root, struct
 static struct wechat_apps *read_list(json_t *root, struct error *reterr)
 {
     static const char *const known[] = {"apps", "default", NULL};
-    json_t *list = json_object_get(root, "apps"), *item;
-    size_t i, n = json_array_size(list);
-    if (!json_is_array(list) || n == 0 || n > APPS_MAX) {
-        (void)fail(reterr, ERR_BAD_REQUEST, "there must be an object with \"apps\", a list of 1 to %u", APPS_MAX);
+    json_t *list = json_file_list(root, "apps", known, APPS_MAX, reterr), *item;
+    size_t i;
+    enum err err = OK;
+    if (list == NULL)
         return NULL;
-    }
-    struct wechat_apps *a = xcalloc(1, sizeof *a + n * sizeof a->list[0]);
+    struct wechat_apps *a = xcalloc(1, sizeof *a + json_array_size(list) * sizeof a->list[0]);
     a->refs = 1;
-    enum err err = check_members(root, known, "the file", reterr);
     json_array_foreach(list, i, item)
     {
         if (err != OK)
@@ -168,34 +133,25 @@ static struct wechat_apps *read_list(json_t *root, struct error *reterr)
     return a;
 }
 
-struct wechat_apps *wechat_apps_parse(struct slice text, struct error *reterr)
+/* Takes root, which may be NULL. */
+static struct wechat_apps *read_root(json_t *root, struct error *reterr)
 {
-    json_error_t why;
-    json_t *root = json_loadb(text.p != NULL ? text.p : "", text.n, JSON_REJECT_DUPLICATES, &why);
-    if (root == NULL) { /* its own words may quote what stands there: a secret */
-        (void)fail(reterr, ERR_BAD_REQUEST, "line %d, column %d: not JSON", why.line, why.column);
-        return NULL;
-    }
-    struct wechat_apps *a = read_list(root, reterr);
+    struct wechat_apps *a = root != NULL ? read_list(root, reterr) : NULL;
     json_decref(root);
     return a;
 }
 
+struct wechat_apps *wechat_apps_parse(struct slice text, struct error *reterr)
+{
+    return read_root(json_file_parse(text, reterr), reterr);
+}
+
 struct wechat_apps *wechat_apps_load(const char *path, struct error *reterr)
 {
-    struct buf text = BUF_INIT;
-    struct error error = {0};
-    struct wechat_apps *a = NULL;
-    const char *why = file_read(path, FILE_MAX, &text);
-    if (why == NULL) {
-        a = wechat_apps_parse(buf_slice(&text), &error);
-        why = error.text;
-    }
+    struct error why = {0};
+    struct wechat_apps *a = read_root(json_file_load(path, &why), &why);
     if (a == NULL)
-        (void)fail(reterr, ERR_BAD_REQUEST, "wechat-apps %.60s: %s", path, why);
-    if (text.p != NULL)
-        explicit_bzero(text.p, text.n);
-    buf_fini(&text);
+        (void)fail(reterr, ERR_BAD_REQUEST, "wechat-apps %.60s: %.120s", path, why.text);
     return a;
 }
 

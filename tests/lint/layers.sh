@@ -41,7 +41,7 @@ http_parser.h       | gateway/net/*
 zlib.h              | gateway/net/response.c
 hiredis/*           | broker/redis/*
 *.pb-c.h            | proto/envelope.c
-jansson.h           | gateway/config*.c gateway/api*.c gateway/gift.c gateway/tenants.c gateway/auth/jwks.c gateway/wechat/apps.c
+jansson.h           | base/json_file.c gateway/config*.c gateway/api*.c gateway/gift.c gateway/tenants.c gateway/auth/jwks.c gateway/wechat/apps.c
 pthread.h           | base/resolve.c
 uthash.h            | base/table.h
 '

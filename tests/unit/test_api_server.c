@@ -133,6 +133,7 @@ static void key_files_are_read_strictly(void **state)
     static const char *const bad[][2] = {
         {"", "line 1"},
         {"[]", "\"keys\""},
+        {"{\"keys\":[" KEY ",\"name\":\"secret\"}]}", "this member is there already"},
         {"{\"keys\":[]}", "\"keys\""},
         {"{\"keys\":[1]}", "key 1 of the list has no \"name\""},
         {"{\"keys\":[{\"name\":\"\"}]}", "no \"name\""},
