@@ -1,4 +1,4 @@
-/* gateway/webhook/backend.c: putting requests together, and the circuit breaker. */
+/* gateway/webhook/backend.c: putting requests together, and telling what came of them. */
 #include "gateway/webhook/backend.h"
 
 #include <inttypes.h>
@@ -7,14 +7,10 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/random.h"
 #include "base/tls_client.h"
+#include "gateway/webhook/breaker.h"
 #include "gateway/webhook/client.h"
 #include "gateway/webhook/keys.h"
-
-#define FAILURES_MAX 5u /* in a row, then the breaker opens */
-#define OPEN_MIN_MS  500u
-#define OPEN_MAX_MS  5000u /* so that what has waited comes soon after the backend is back */
 
 struct call {
     struct link link; /* refused ones, until they are told */
@@ -33,76 +29,15 @@ struct backend {
     struct webhook_keys keys;
     struct http_client *client;
     struct backend_stats stats;
-    /* The breaker: closed while open_ms is 0; else open until open_until_ms, after which one request at a time tries. */
-    unsigned failures;
-    uint32_t open_ms;
-    uint64_t open_until_ms;
-    bool probing, closing;
-    struct timer half;
+    struct breaker breaker;
+    bool closing;
     struct link refused;
     struct task task;
-    void (*changed)(void *arg);
-    void *changed_arg;
 };
-
-/* --- the breaker --- */
-
-static void tell_change(struct backend *b)
-{
-    if (b->changed != NULL && !b->closing)
-        b->changed(b->changed_arg);
-}
-
-static void on_half(struct timer *t)
-{
-    tell_change(container_of(t, struct backend, half));
-}
 
 uint32_t backend_closed_for_ms(const struct backend *b)
 {
-    if (b->open_ms == 0)
-        return 0;
-    uint64_t now = loop_now_ms(b->loop);
-    if (now >= b->open_until_ms && !b->probing)
-        return 0;
-    return now >= b->open_until_ms ? OPEN_MIN_MS : (uint32_t)(b->open_until_ms - now) + 1;
-}
-
-static void breaker_open(struct backend *b, const char *why)
-{
-    bool first = b->open_ms == 0;
-    b->open_ms = first ? OPEN_MIN_MS : b->open_ms * 2 < OPEN_MAX_MS ? b->open_ms * 2 : OPEN_MAX_MS;
-    uint32_t wait = b->open_ms / 2 + random_below(b->open_ms / 2 + 1);
-    b->open_until_ms = loop_now_ms(b->loop) + wait;
-    timer_start(&b->half, wait);
-    b->stats.open = 1;
-    if (first) {
-        b->stats.opened++;
-        LOG(WARN, "the backend does not work; asking it less often", "failures=%u why=%s", b->failures,
-            log_q(slice_str(why)));
-    }
-    tell_change(b);
-}
-
-static void breaker_failed(struct backend *b, bool probe, const char *why)
-{
-    b->failures++;
-    b->stats.failures++;
-    if (probe || (b->open_ms == 0 && b->failures >= FAILURES_MAX))
-        breaker_open(b, why);
-}
-
-static void breaker_worked(struct backend *b)
-{
-    bool was_open = b->open_ms != 0;
-    b->failures = 0;
-    b->open_ms = 0;
-    b->stats.open = 0;
-    if (!was_open)
-        return;
-    timer_stop(&b->half);
-    LOG(INFO, "the backend works again", "requests=%" PRIu64, b->stats.requests);
-    tell_change(b);
+    return breaker_wait_ms(&b->breaker);
 }
 
 /* --- requests --- */
@@ -113,8 +48,6 @@ static void on_answer(void *arg, const struct http_result *r)
     struct backend *b = c->backend;
     struct backend_result result = {.err = OK, .status = r->status, .body = r->body};
     char why[64];
-    if (c->probe)
-        b->probing = false;
     b->stats.us_sum += loop_now_us(b->loop) - c->since_us;
     if (r->status == 0) {
         result = (struct backend_result){.err = r->late ? ERR_BACKEND_TIMEOUT : ERR_BACKEND_UNAVAILABLE, .why = r->why};
@@ -124,11 +57,11 @@ static void on_answer(void *arg, const struct http_result *r)
             .err = ERR_BACKEND_UNAVAILABLE, .why = why, .retry_ms = r->retry_after_s * (uint32_t)1000};
     }
     if (result.err == OK)
-        breaker_worked(b);
+        breaker_worked(&b->breaker, c->probe);
     else if (!b->closing)
-        breaker_failed(b, c->probe, result.why);
+        breaker_failed(&b->breaker, c->probe, result.why);
     if (result.err != OK && result.retry_ms == 0)
-        result.retry_ms = backend_closed_for_ms(b) != 0 ? backend_closed_for_ms(b) : OPEN_MIN_MS;
+        result.retry_ms = backend_closed_for_ms(b) != 0 ? backend_closed_for_ms(b) : BREAKER_MIN_MS;
     c->done(c->arg, &result);
     free(c);
 }
@@ -187,8 +120,7 @@ void backend_post(struct backend *b, struct slice id, struct slice body, backend
         loop_idle(b->loop, &b->task, 0);
         return;
     }
-    c->probe = b->open_ms != 0;
-    b->probing = b->probing || c->probe;
+    c->probe = breaker_begin(&b->breaker);
     b->stats.requests++;
     struct buf request = BUF_INIT;
     put_request(b, plain(id) ? id : SLICE_NONE, body, &request);
@@ -197,13 +129,16 @@ void backend_post(struct backend *b, struct slice id, struct slice body, backend
 
 void backend_on_change(struct backend *b, void (*changed)(void *arg), void *arg)
 {
-    b->changed = changed;
-    b->changed_arg = arg;
+    b->breaker.changed = changed;
+    b->breaker.arg = arg;
 }
 
 const struct backend_stats *backend_stats(struct backend *b)
 {
     b->stats.connections = http_client_connections(b->client);
+    b->stats.failures = b->breaker.failed;
+    b->stats.opened = b->breaker.opened;
+    b->stats.open = b->breaker.open_ms != 0;
     return &b->stats;
 }
 
@@ -217,7 +152,6 @@ struct backend *backend_create(struct loop *loop, const struct backend_config *c
     b->cfg = *cfg;
     list_init(&b->refused);
     task_init(&b->task, on_task);
-    timer_init(&b->half, loop, on_half);
     bool ok = webhook_url_parse(cfg->url, &b->url, &why) == OK;
     if (!ok)
         fail(reterr, why.code, "backend-url: %.150s", why.text);
@@ -231,6 +165,7 @@ struct backend *backend_create(struct loop *loop, const struct backend_config *c
         free(b);
         return NULL;
     }
+    breaker_init(&b->breaker, loop, b->url.authority);
     const struct http_client_config client = {
         .url = &b->url, .tls = b->tls, .connections = cfg->connections, .waiting = cfg->waiting};
     b->client = http_client_create(loop, &client);
@@ -243,7 +178,7 @@ void backend_destroy(struct backend **bp)
     if (b == NULL)
         return;
     b->closing = true;
-    timer_stop(&b->half);
+    breaker_fini(&b->breaker);
     http_client_destroy(&b->client);
     task_cancel(&b->task);
     while (!list_empty(&b->refused))

@@ -1,22 +1,17 @@
 /* gateway/wechat/exchange.c: login codes to users. */
 #include "gateway/wechat/exchange.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-
 #include "base/arena.h"
 #include "base/buf.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/tls_client.h"
 #include "base/utf8.h"
+#include "gateway/webhook/breaker.h"
 #include "gateway/webhook/client.h"
 #include "proto/json.h"
 
-#define WAITING      1024u /* requests that wait for a connection */
-#define ARENA        4096u
-#define FAILURES_MAX 5u /* in a row, then the breaker opens */
-#define OPEN_MS      2000u
+#define WAITING 1024u /* requests that wait for a connection */
+#define ARENA   4096u
 
 struct call {
     struct link link; /* refused ones, until they are told */
@@ -24,6 +19,7 @@ struct call {
     wechat_done *done;
     void *arg;
     uint64_t since_us;
+    bool probe;
 };
 
 struct wechat {
@@ -33,9 +29,7 @@ struct wechat {
     struct tls_client *tls;
     struct http_client *client;
     struct wechat_stats stats;
-    /* The breaker: while it is open nobody asks; afterwards one failure opens it again. */
-    unsigned failures;
-    uint64_t open_until_ms;
+    struct breaker breaker;
     struct link refused;
     struct task task;
     bool closing;
@@ -111,28 +105,6 @@ void wechat_answer_read(int status, struct slice body, struct arena *arena, stru
     ret->why = NULL;
 }
 
-/* --- the breaker --- */
-
-static void count_failure(struct wechat *w, const char *why)
-{
-    w->stats.failures++;
-    if (++w->failures < FAILURES_MAX)
-        return;
-    if (w->failures == FAILURES_MAX) {
-        w->stats.opened++;
-        LOG(WARN, "WeChat cannot be asked; asking it less often", "failures=%u why=%s", w->failures,
-            log_q(slice_str(why)));
-    }
-    w->open_until_ms = loop_now_ms(w->loop) + OPEN_MS;
-}
-
-static void count_answer(struct wechat *w)
-{
-    if (w->failures >= FAILURES_MAX)
-        LOG(INFO, "WeChat answers again", "requests=%" PRIu64, w->stats.requests);
-    w->failures = 0;
-}
-
 /* --- asking --- */
 
 static void end(struct call *c, const struct wechat_identity *who)
@@ -157,9 +129,9 @@ static void on_answer(void *arg, const struct http_result *r)
     if (w->closing)
         who.why = "this node is stopping";
     else if (r->status == 0 || who.verdict == WECHAT_NONSENSE || r->status >= 500)
-        count_failure(w, who.why);
+        breaker_failed(&w->breaker, c->probe, who.why);
     else
-        count_answer(w);
+        breaker_worked(&w->breaker, c->probe);
     end(c, &who);
     arena_reset(&arena);
 }
@@ -211,18 +183,21 @@ void wechat_exchange(struct wechat *w, const struct wechat_app *app, struct slic
     struct buf request = BUF_INIT;
     *c = (struct call){.wechat = w, .done = done, .arg = arg, .since_us = loop_now_us(w->loop)};
     list_init(&c->link);
-    if (loop_now_ms(w->loop) < w->open_until_ms) {
+    if (breaker_wait_ms(&w->breaker) != 0) {
         list_append(&w->refused, &c->link);
         loop_idle(w->loop, &w->task, 0);
         return;
     }
+    c->probe = breaker_begin(&w->breaker);
     w->stats.requests++;
     put_request(w, app, code, &request);
     http_client_post(w->client, &request, w->cfg.timeout_ms, on_answer, c);
 }
 
-const struct wechat_stats *wechat_stats(const struct wechat *w)
+const struct wechat_stats *wechat_stats(struct wechat *w)
 {
+    w->stats.failures = w->breaker.failed;
+    w->stats.opened = w->breaker.opened;
     return &w->stats;
 }
 
@@ -248,6 +223,7 @@ struct wechat *wechat_create(struct loop *loop, const struct wechat_config *cfg,
         free(w);
         return NULL;
     }
+    breaker_init(&w->breaker, loop, w->url.authority);
     w->client = http_client_create(
         loop, &(struct http_client_config){
                   .url = &w->url, .tls = w->tls, .connections = cfg->connections, .waiting = WAITING});
@@ -260,6 +236,7 @@ void wechat_destroy(struct wechat **wp)
     if (w == NULL)
         return;
     w->closing = true;
+    breaker_fini(&w->breaker);
     http_client_destroy(&w->client);
     task_cancel(&w->task);
     on_task(&w->task);

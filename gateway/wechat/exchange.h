@@ -47,7 +47,7 @@ void wechat_destroy(struct wechat **w);
 /* Completes once, from the loop, within the timeout. */
 void wechat_exchange(struct wechat *w, const struct wechat_app *app, struct slice code, wechat_done *done, void *arg);
 
-const struct wechat_stats *wechat_stats(const struct wechat *w);
+const struct wechat_stats *wechat_stats(struct wechat *w);
 
 /* What WeChat has answered: for exchange.c, tests and fuzzing. Unquoted text lives in arena. */
 struct arena;

@@ -1,12 +1,15 @@
 /* tests/unit/test_webhook.c: URLs, keys, signatures, answers, and events as JSON. */
 #include <stdio.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "gateway/event_json.h"
+#include "gateway/webhook/breaker.h"
 #include "gateway/webhook/keys.h"
 #include "gateway/webhook/response.h"
 #include "gateway/webhook/url.h"
 #include "tests/support/check.h"
+#include "tests/support/loop_fake.h"
 
 /* --- URLs --- */
 
@@ -235,13 +238,78 @@ static void events_become_json(void **state)
     expect_json(NULL, 0, "{}");
 }
 
+/* --- the breaker --- */
+
+static void count(void *arg)
+{
+    ++*(unsigned *)arg;
+}
+
+/* Waits until somebody may ask, and asks. */
+static void expect_probe(struct breaker *b, struct loop_fake *loop, uint32_t least, uint32_t most)
+{
+    uint32_t wait = breaker_wait_ms(b);
+    assert_in_range(wait, least, most + 1);
+    loop_fake_advance(loop, wait - 2);
+    assert_int_not_equal(breaker_wait_ms(b), 0);
+    loop_fake_advance(loop, 2);
+    assert_int_equal(breaker_wait_ms(b), 0);
+    assert_true(breaker_begin(b));
+    assert_int_not_equal(breaker_wait_ms(b), 0); /* one at a time */
+}
+
+static void who_does_not_work_is_asked_less_often(void **state)
+{
+    struct loop_fake loop;
+    struct breaker b;
+    unsigned changes = 0;
+    (void)state;
+    log_setup(LOG_ERROR, LOG_TEXT, NULL);
+    loop_fake_init(&loop);
+    breaker_init(&b, &loop.loop, "app.example.com");
+    b.changed = count;
+    b.arg = &changes;
+    for (int i = 0; i < 9; i++) { /* a good one between them begins the count anew */
+        assert_int_equal(breaker_wait_ms(&b), 0);
+        assert_false(breaker_begin(&b));
+        if (i == 4)
+            breaker_worked(&b, false);
+        else
+            breaker_failed(&b, false, "away");
+    }
+    assert_int_equal(changes, 0);
+    assert_false(breaker_begin(&b));
+    breaker_failed(&b, false, "away");
+    assert_int_equal(changes, 1);
+    breaker_failed(&b, false, "away"); /* asked before, and late */
+    for (uint32_t most = 500; most <= 8000; most *= 2) {
+        expect_probe(&b, &loop, most / 2 < 2500 ? most / 2 : 2500, most < 5000 ? most : 5000);
+        breaker_failed(&b, true, "away");
+    }
+    assert_int_equal(b.opened, 1);
+    assert_int_equal(b.failed, 15);
+    expect_probe(&b, &loop, 2500, 5000);
+    changes = 0;
+    breaker_worked(&b, true);
+    assert_int_equal(changes, 1);
+    assert_int_equal(breaker_wait_ms(&b), 0);
+    assert_false(breaker_begin(&b));
+    breaker_fini(&b);
+    loop_fake_fini(&loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(urls_are_taken_apart),         cmocka_unit_test(bad_urls_are_refused),
-        cmocka_unit_test(a_file_has_one_key_or_two),    cmocka_unit_test(signatures_are_what_openssl_says),
-        cmocka_unit_test(answers_are_understood),       cmocka_unit_test(nonsense_is_refused),
-        cmocka_unit_test(an_endless_answer_has_an_end), cmocka_unit_test(events_become_json),
+        cmocka_unit_test(urls_are_taken_apart),
+        cmocka_unit_test(bad_urls_are_refused),
+        cmocka_unit_test(a_file_has_one_key_or_two),
+        cmocka_unit_test(signatures_are_what_openssl_says),
+        cmocka_unit_test(answers_are_understood),
+        cmocka_unit_test(nonsense_is_refused),
+        cmocka_unit_test(an_endless_answer_has_an_end),
+        cmocka_unit_test(events_become_json),
+        cmocka_unit_test(who_does_not_work_is_asked_less_often),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
