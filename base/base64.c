@@ -32,6 +32,16 @@ char *base64_put(struct slice bytes, char *to)
     return to;
 }
 
+void base64url_append(struct buf *ret, struct slice bytes)
+{
+    char *at = buf_reserve(ret, base64_letters(bytes.n)), *end = base64_put(bytes, at);
+    while (end != at && end[-1] == '=')
+        end--;
+    for (char *c = at; c != end; c++)
+        *c = *c == '+' ? '-' : *c == '/' ? '_' : *c;
+    ret->n += (size_t)(end - at);
+}
+
 bool base64_take(enum base64 alphabet, struct slice text, void *ret, size_t *ret_n)
 {
     unsigned char *to = ret;

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/buf.h"
 #include "base/slice.h"
 
 /* §4 with padding; §5, the URL alphabet, without. */
@@ -23,6 +24,9 @@ static inline size_t base64_bytes(size_t n)
 
 /* Writes base64_letters(bytes.n) letters of BASE64, without a NUL. Returns the end. */
 char *base64_put(struct slice bytes, char *to);
+
+/* Appends BASE64URL. */
+void base64url_append(struct buf *ret, struct slice bytes);
 
 /* ret has room for base64_bytes(text.n). */
 bool base64_take(enum base64 alphabet, struct slice text, void *ret, size_t *ret_n);

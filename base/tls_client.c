@@ -29,8 +29,7 @@ struct tls_client_conn {
     char why[240];
 };
 
-/* The oldest error that OpenSSL has queued, which is the cause; the queue is empty afterwards. */
-static const char *openssl_reason(void)
+const char *tls_reason(void)
 {
     unsigned long e = ERR_peek_error();
     const char *why = NULL;
@@ -65,11 +64,11 @@ static int no_certificate(SSL *ssl, X509 **ret_cert, EVP_PKEY **ret_key) /* NOLI
 static enum err load_certificate(SSL_CTX *ctx, const struct tls_client_config *cfg, struct error *reterr)
 {
     if (SSL_CTX_use_certificate_chain_file(ctx, cfg->cert) != 1)
-        return fail(reterr, ERR_BAD_REQUEST, "cert %.100s: %s", cfg->cert, openssl_reason());
+        return fail(reterr, ERR_BAD_REQUEST, "cert %.100s: %s", cfg->cert, tls_reason());
     if (SSL_CTX_use_PrivateKey_file(ctx, cfg->key, SSL_FILETYPE_PEM) == 1)
         return OK;
     bool mismatch = ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH;
-    const char *why = openssl_reason();
+    const char *why = tls_reason();
     return fail(reterr, ERR_BAD_REQUEST, "key %.100s: %s", cfg->key,
                 mismatch ? "it does not belong to the certificate" : why);
 }
@@ -78,10 +77,10 @@ static enum err load_files(SSL_CTX *ctx, const struct tls_client_config *cfg, st
 {
     ERR_clear_error();
     if (cfg->ca != NULL && SSL_CTX_load_verify_file(ctx, cfg->ca) != 1)
-        return fail(reterr, ERR_BAD_REQUEST, "%s %.100s: %s", cfg->ca_name, cfg->ca, openssl_reason());
+        return fail(reterr, ERR_BAD_REQUEST, "%s %.100s: %s", cfg->ca_name, cfg->ca, tls_reason());
     if (cfg->ca == NULL && SSL_CTX_set_default_verify_paths(ctx) != 1)
         return fail(reterr, ERR_BAD_REQUEST, "%s: the system's certificate authorities: %s", cfg->ca_name,
-                    openssl_reason());
+                    tls_reason());
     ERR_clear_error();
     return cfg->cert != NULL ? load_certificate(ctx, cfg, reterr) : OK;
 }
@@ -90,7 +89,7 @@ struct tls_client *tls_client_create(const struct tls_client_config *cfg, struct
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
     if (ctx == NULL) {
-        fail(reterr, ERR_INTERNAL, "OpenSSL: %s", openssl_reason());
+        fail(reterr, ERR_INTERNAL, "OpenSSL: %s", tls_reason());
         return NULL;
     }
     SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
@@ -203,7 +202,7 @@ static enum tls_client_io failed_in_tls(struct tls_client_conn *c)
         ERR_clear_error();
         return ended(c);
     }
-    (void)snprintf(why, sizeof why, "TLS: %s", openssl_reason());
+    (void)snprintf(why, sizeof why, "TLS: %s", tls_reason());
     explain(c, why, reason == SSL_R_WRONG_VERSION_NUMBER ? "; is it a port for TLS?" : "");
     return TLS_CLIENT_FAILED;
 }

@@ -30,6 +30,9 @@ void tls_client_destroy(struct tls_client **t);
 struct tls_client_conn *tls_client_connect(const struct tls_client *t, int fd, const char *name);
 void tls_client_conn_destroy(struct tls_client_conn **c);
 
+/* Of whatever uses OpenSSL: the oldest error that it has queued, which is the cause; the queue is empty afterwards. */
+const char *tls_reason(void);
+
 /* To be repeated while it wants to read or write. */
 enum tls_client_io tls_client_handshake(struct tls_client_conn *c);
 /* TLS_CLIENT_DONE: *ret bytes, more than 0. A write that wanted something must be repeated with the same bytes, which may have moved and been added to.

@@ -19,14 +19,9 @@ static const char *const names[MEMBERS] = {
 enum err api_read_text(struct json_value v, const char *name, size_t max, struct arena *a, struct slice *ret,
                        struct error *reterr)
 {
-    if (v.kind != JSON_KIND_STRING)
+    if (v.kind == JSON_KIND_NONE)
         return fail(reterr, ERR_BAD_REQUEST, "%s must be a string", name);
-    enum err err = json_unquote(v, a, ret, reterr);
-    if (err != OK)
-        return err;
-    if (!utf8_name_valid(*ret, max))
-        return fail(reterr, ERR_INVALID_NAME, "%s must be 1 to %zu bytes without control characters", name, max);
-    return OK;
+    return json_name(v, name, max, a, ret, reterr);
 }
 
 enum err api_read_word(struct json_value v, const char *name, struct arena *a, struct slice *ret, struct error *reterr)

@@ -17,20 +17,6 @@ static enum err read_object(struct slice body, const char *const *names, size_t 
     return json_members(body, names, n, ret, reterr);
 }
 
-/* *ret is untouched when there is none. */
-static enum err read_name(struct json_value v, const char *name, size_t max, struct arena *a, struct slice *ret,
-                          struct error *reterr)
-{
-    if (v.kind == JSON_KIND_NONE)
-        return OK;
-    if (v.kind != JSON_KIND_STRING)
-        return fail(reterr, ERR_BAD_REQUEST, "%s must be a string", name);
-    enum err err = json_unquote(v, a, ret, reterr);
-    if (err == OK && !utf8_name_valid(*ret, max))
-        err = fail(reterr, ERR_INVALID_NAME, "%s must be 1 to %zu bytes without control characters", name, max);
-    return err;
-}
-
 static enum err read_number(struct json_value v, const char *name, uint64_t least, uint64_t most, uint64_t *ret,
                             struct error *reterr)
 {
@@ -53,7 +39,7 @@ enum err api_read_ban(struct slice body, struct arena *a, uint64_t now_ms, struc
     uint64_t seconds = 0;
     enum err err = body.n == 0 ? OK : read_object(body, names, MEMBERS, v, reterr);
     if (err == OK && v[REASON].kind != JSON_KIND_NULL)
-        err = read_name(v[REASON], "reason", BAN_REASON_MAX, a, &ban.reason, reterr);
+        err = json_name(v[REASON], "reason", BAN_REASON_MAX, a, &ban.reason, reterr);
     if (err == OK && v[UNTIL].kind != JSON_KIND_NULL)
         err = read_number(v[UNTIL], "until (Unix milliseconds)", now_ms + 1, SECONDS_MAX * 1000ull, &ban.until_ms,
                           reterr);
@@ -83,9 +69,9 @@ enum err api_read_revocation(struct slice body, struct arena *a, uint64_t now_ms
     if (err == OK && v[JTI].kind != JSON_KIND_NONE && v[BEFORE].kind != JSON_KIND_NONE)
         err = fail(reterr, ERR_BAD_REQUEST, "before belongs to the tokens of a user");
     if (err == OK)
-        err = read_name(v[JTI], "jti", JTI_MAX, a, &what.jti, reterr);
+        err = json_name(v[JTI], "jti", JTI_MAX, a, &what.jti, reterr);
     if (err == OK)
-        err = read_name(v[USER], "user", NAME_MAX_USER, a, &what.user, reterr);
+        err = json_name(v[USER], "user", NAME_MAX_USER, a, &what.user, reterr);
     if (err == OK)
         err = read_number(v[BEFORE], "before (Unix seconds)", 1, SECONDS_MAX, &what.before_s, reterr);
     if (err == OK)

@@ -135,19 +135,6 @@ static const char *const names[MEMBERS] = {
     [LIMIT] = "limit",   [CURSOR] = "cursor",
 };
 
-static enum err read_name(struct json_value v, const char *what, size_t max, struct arena *a, struct slice *ret,
-                          struct error *reterr)
-{
-    if (v.kind == JSON_KIND_NONE)
-        return OK;
-    if (v.kind != JSON_KIND_STRING)
-        return fail(reterr, ERR_BAD_REQUEST, "%s must be a string", what);
-    enum err err = json_unquote(v, a, ret, reterr);
-    if (err == OK && !utf8_name_valid(*ret, max))
-        err = fail(reterr, ERR_INVALID_NAME, "%s must be 1 to %zu bytes without control characters", what, max);
-    return err;
-}
-
 /* At most `most` names. */
 struct names {
     const char *what;
@@ -166,7 +153,7 @@ static enum err read_names(struct json_value list, struct names of, struct arena
     while (json_next(list, &at, &v)) {
         if (*ret_count == of.most)
             return fail(reterr, ERR_TOO_LARGE, "%s has more than %zu elements", of.what, of.most);
-        enum err err = read_name(v, of.what, of.max, a, &ret[(*ret_count)++], reterr);
+        enum err err = json_name(v, of.what, of.max, a, &ret[(*ret_count)++], reterr);
         if (err != OK)
             return err;
     }
@@ -201,7 +188,7 @@ static enum err read_crowd(const struct json_value *v, struct arena *a, struct c
             continue;
         given++;
         ret->by = kinds[i].by;
-        err = read_name(v[kinds[i].member], names[kinds[i].member], kinds[i].max, a, &ret->name, reterr);
+        err = json_name(v[kinds[i].member], names[kinds[i].member], kinds[i].max, a, &ret->name, reterr);
     }
     if (err == OK && given != 1)
         err = fail(reterr, ERR_BAD_REQUEST, "one of room, user and namespace says whose sessions");
@@ -228,9 +215,9 @@ enum err crowd_read(struct slice body, struct arena *a, struct crowd_request *re
         err = read_names(v[EXCEPT], (struct names){names[EXCEPT], CROWD_EXCEPT_MAX, NAME_MAX_KEY}, a, ret->except,
                          &ret->except_count, reterr);
     if (err == OK)
-        err = read_name(v[REASON], names[REASON], CONTROL_REASON_MAX, a, &ret->reason, reterr);
+        err = json_name(v[REASON], names[REASON], CONTROL_REASON_MAX, a, &ret->reason, reterr);
     if (err == OK && v[CURSOR].kind != JSON_KIND_NULL)
-        err = read_name(v[CURSOR], names[CURSOR], CROWD_CURSOR_MAX, a, &ret->cursor, reterr);
+        err = json_name(v[CURSOR], names[CURSOR], CROWD_CURSOR_MAX, a, &ret->cursor, reterr);
     if (err == OK)
         err = read_number(v, CODE, 4000, 4999, &ret->code, reterr);
     if (err == OK)

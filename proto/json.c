@@ -4,6 +4,7 @@
 #include <endian.h>
 
 #include "base/text.h"
+#include "base/utf8.h"
 
 /* at never passes end; problem is set once, where at then stands. */
 struct scanner {
@@ -464,6 +465,19 @@ enum err json_unquote(struct json_value v, struct arena *a, struct slice *ret, s
     }
     *ret = (struct slice){out, n};
     return OK;
+}
+
+enum err json_name(struct json_value v, const char *what, size_t max, struct arena *a, struct slice *ret,
+                   struct error *reterr)
+{
+    if (v.kind == JSON_KIND_NONE)
+        return OK;
+    if (v.kind != JSON_KIND_STRING)
+        return fail(reterr, ERR_BAD_REQUEST, "%s must be a string", what);
+    enum err err = json_unquote(v, a, ret, reterr);
+    if (err == OK && !utf8_name_valid(*ret, max))
+        err = fail(reterr, ERR_INVALID_NAME, "%s must be 1 to %zu bytes without control characters", what, max);
+    return err;
 }
 
 bool json_next(struct json_value array, size_t *at, struct json_value *ret)

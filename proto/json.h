@@ -40,6 +40,10 @@ enum err json_check(struct slice text, struct error *reterr);
 /* The characters of a JSON_KIND_STRING: points into raw when nothing is escaped, else into the arena. ERR_TOO_LARGE when the arena is full. */
 enum err json_unquote(struct json_value v, struct arena *a, struct slice *ret, struct error *reterr);
 
+/* A name of 1 to max bytes (utf8_name_valid); *ret stays when there is no value. ERR_BAD_REQUEST, ERR_INVALID_NAME: `what` must be a string, or a name. */
+enum err json_name(struct json_value v, const char *what, size_t max, struct arena *a, struct slice *ret,
+                   struct error *reterr);
+
 /* Walks the elements of a JSON_KIND_ARRAY that was found valid: *at begins as 0; false after the last one. */
 bool json_next(struct json_value array, size_t *at, struct json_value *ret);
 

@@ -22,16 +22,6 @@ bool auth_jwt_can_issue(const struct auth_jwt *a)
     return signer(a) != NULL;
 }
 
-static void append_base64url(struct buf *b, struct slice bytes)
-{
-    char *at = buf_reserve(b, base64_letters(bytes.n)), *end = base64_put(bytes, at);
-    while (end != at && end[-1] == '=')
-        end--;
-    for (char *c = at; c != end; c++)
-        *c = *c == '+' ? '-' : *c == '/' ? '_' : *c;
-    b->n += (size_t)(end - at);
-}
-
 static void append_text(struct buf *b, const char *label, struct slice text)
 {
     if (text.n == 0)
@@ -46,7 +36,7 @@ static void append_header(struct buf *b, const struct auth_key *k)
     buf_printf(&json, "{\"typ\":\"JWT\",\"alg\":\"%s\"", auth_algorithm_name(k->algorithm));
     append_text(&json, ",\"kid\":", slice_str(k->kid));
     buf_append_char(&json, '}');
-    append_base64url(b, buf_slice(&json));
+    base64url_append(b, buf_slice(&json));
     buf_fini(&json);
 }
 
@@ -66,7 +56,7 @@ static void append_claims(struct buf *b, const struct auth_expected *expected, c
         buf_append(&json, what->rights);
     }
     buf_append_char(&json, '}');
-    append_base64url(b, buf_slice(&json));
+    base64url_append(b, buf_slice(&json));
     buf_fini(&json);
 }
 
@@ -91,6 +81,6 @@ bool auth_jwt_issue(const struct auth_jwt *a, const struct auth_issue *what, str
         abort(); /* memory only */
     ERR_clear_error();
     buf_append_char(ret, '.');
-    append_base64url(ret, (struct slice){(const char *)mac, n});
+    base64url_append(ret, (struct slice){(const char *)mac, n});
     return true;
 }

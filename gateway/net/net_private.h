@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "base/table.h"
+#include "base/tls_client.h"
 #include "base/wheel.h"
 #include "gateway/metrics.h"
 #include "gateway/net/net.h"
@@ -143,8 +144,6 @@ int listener_port(const struct net *n, size_t i);
 
 /* tickets: NULL for a context that is only tried. */
 enum err tls_context_create(const struct config *cfg, struct tickets *tickets, SSL_CTX **ret, struct error *reterr);
-/* Why OpenSSL's last call failed; clears its errors. */
-const char *tls_reason(void);
 
 /* --- tls.c --- */
 

@@ -17,18 +17,6 @@
 
 /* --- certificates --- */
 
-const char *tls_reason(void)
-{
-    unsigned long e = ERR_peek_error();
-    const char *why = NULL;
-    if (ERR_GET_LIB(e) == ERR_LIB_SYS)
-        why = strerror(ERR_GET_REASON(e)); /* NOLINT(concurrency-mt-unsafe): one thread */
-    else if (e != 0)
-        why = ERR_reason_error_string(e);
-    ERR_clear_error();
-    return why != NULL ? why : "unknown error";
-}
-
 /* A key with a passphrase cannot be used by a server that starts on its own. */
 static int no_passphrase(char *ret, int size, int writing, void *arg) /* NOLINT(readability-non-const-parameter) */
 {

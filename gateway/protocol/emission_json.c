@@ -60,19 +60,6 @@ static const char *const names[MEMBERS] = {
     [DATA_BASE64] = "data_base64", [VOLATILE] = "volatile", [ACK] = "ack",       [TIMEOUT] = "timeout",
 };
 
-static enum err read_name(struct json_value v, const char *what, size_t max, struct arena *a, struct slice *ret,
-                          struct error *reterr)
-{
-    if (v.kind == JSON_KIND_NONE)
-        return OK;
-    if (v.kind != JSON_KIND_STRING)
-        return fail(reterr, ERR_BAD_REQUEST, "%s must be a string", what);
-    enum err err = json_unquote(v, a, ret, reterr);
-    if (err == OK && !utf8_name_valid(*ret, max))
-        err = fail(reterr, ERR_INVALID_NAME, "%s must be 1 to %zu bytes without control characters", what, max);
-    return err;
-}
-
 static enum err check_rooms(const struct slice *rooms, size_t count, struct error *reterr)
 {
     for (size_t i = 0; i < count; i++)
@@ -87,7 +74,7 @@ static enum err read_target(const struct json_value *v, struct arena *a, struct 
                             struct error *reterr)
 {
     ret->nsp = SLICE("/");
-    enum err err = read_name(v[NAMESPACE], "namespace", SIO_NAMESPACE_MAX, a, &ret->nsp, reterr);
+    enum err err = json_name(v[NAMESPACE], "namespace", SIO_NAMESPACE_MAX, a, &ret->nsp, reterr);
     if (err == OK && ret->nsp.p[0] != '/')
         err = fail(reterr, ERR_INVALID_NAME, "a namespace begins with /");
     if (err == OK)
@@ -143,7 +130,7 @@ enum err emission_read_json(struct slice body, struct arena *a, struct emission 
     if (err == OK)
         err = read_target(v, a, &ret->to, reterr);
     if (err == OK)
-        err = read_name(v[EVENT], "event", NAME_MAX_EVENT, a, &ret->event, reterr);
+        err = json_name(v[EVENT], "event", NAME_MAX_EVENT, a, &ret->event, reterr);
     if (err == OK)
         err = read_flag(v[VOLATILE], "volatile", &ret->is_volatile, reterr);
     if (err == OK)

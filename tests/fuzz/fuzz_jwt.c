@@ -7,6 +7,7 @@
 
 #include <openssl/hmac.h>
 
+#include "base/base64.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "gateway/auth/auth.h"
@@ -70,19 +71,6 @@ static enum auth_refusal check(const struct auth_jwt *a, struct slice token)
     return AUTH_OK;
 }
 
-static void base64url(struct buf *ret, struct slice bytes)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    unsigned bits = 0, held = 0;
-    for (size_t i = 0; i < bytes.n; i++) {
-        bits = (bits << 8 | (unsigned char)bytes.p[i]) & 0xffff;
-        for (held += 8; held >= 6; held -= 6)
-            buf_append_char(ret, digits[bits >> (held - 6) & 63]);
-    }
-    if (held != 0)
-        buf_append_char(ret, digits[bits << (6 - held) & 63]);
-}
-
 static void check_signed(const struct auth_jwt *a, struct slice text)
 {
     const char *end = text.n != 0 ? memchr(text.p, '\n', text.n) : NULL;
@@ -90,12 +78,12 @@ static void check_signed(const struct auth_jwt *a, struct slice text)
     unsigned char signature[EVP_MAX_MD_SIZE];
     unsigned n = 0;
     struct buf token = BUF_INIT;
-    base64url(&token, (struct slice){text.p, header});
+    base64url_append(&token, (struct slice){text.p, header});
     buf_append_char(&token, '.');
-    base64url(&token, slice_from(text, end != NULL ? header + 1 : header));
+    base64url_append(&token, slice_from(text, end != NULL ? header + 1 : header));
     (void)HMAC(EVP_sha256(), SECRET, sizeof SECRET - 1, (const unsigned char *)token.p, token.n, signature, &n);
     buf_append_char(&token, '.');
-    base64url(&token, (struct slice){(const char *)signature, n});
+    base64url_append(&token, (struct slice){(const char *)signature, n});
     enum auth_refusal why = check(a, buf_slice(&token));
     assert(why != AUTH_SIGNATURE);
     buf_fini(&token);

@@ -107,18 +107,4 @@ static inline void expect_turned_away(struct client *cl)
     assert_true(cl->close_asked);
 }
 
-static inline int make_files(void **state)
-{
-    (void)state;
-    token_files_make();
-    return 0;
-}
-
-static inline int remove_files(void **state)
-{
-    (void)state;
-    token_files_remove();
-    return 0;
-}
-
 #endif

@@ -70,8 +70,9 @@ static void write_pair(enum token_key k, EVP_PKEY *pair)
     assert_int_equal(fclose(f), 0);
 }
 
-void token_files_make(void)
+int token_files_make(void **state)
 {
+    (void)state;
     (void)snprintf(dir, sizeof dir, "/tmp/xd-token-XXXXXX");
     assert_non_null(mkdtemp(dir));
     for (enum token_key k = TOKEN_SECRET; k <= TOKEN_OTHER_SECRET; k++)
@@ -80,10 +81,12 @@ void token_files_make(void)
     write_pair(TOKEN_OTHER_RSA, EVP_RSA_gen(2048));
     write_pair(TOKEN_EC, EVP_EC_gen("P-256"));
     write_pair(TOKEN_ED, EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"));
+    return 0;
 }
 
-void token_files_remove(void)
+int token_files_remove(void **state)
 {
+    (void)state;
     DIR *d = opendir(dir);
     assert_non_null(d);
     for (const struct dirent *e = readdir(d); e != NULL; e = readdir(d)) // NOLINT(concurrency-mt-unsafe)
@@ -95,6 +98,7 @@ void token_files_remove(void)
         EVP_PKEY_free(pairs[k]);
         pairs[k] = NULL;
     }
+    return 0;
 }
 
 void token_base64url(struct buf *ret, struct slice bytes)

@@ -7,9 +7,10 @@
 /* The keys there are, made once per program. A name is the file's without ending. */
 enum token_key { TOKEN_SECRET, TOKEN_OTHER_SECRET, TOKEN_RSA, TOKEN_EC, TOKEN_ED, TOKEN_OTHER_RSA, TOKEN_KEYS };
 
-/* A directory with NAME.pem (public) for key pairs, NAME.secret for secrets. token_files_remove() takes it away with everything in it. */
-void token_files_make(void);
-void token_files_remove(void);
+/* A directory with NAME.pem (public) for key pairs, NAME.secret for secrets. token_files_remove() takes it away with everything in it. For a group of
+ * tests of cmocka. */
+int token_files_make(void **state);
+int token_files_remove(void **state);
 
 /* The path of a file in that directory; static buffers, eight of them in turn. */
 const char *token_file(const char *name);
@@ -27,7 +28,7 @@ char *token_jwk(enum token_key k, const char *kid);
 char *token_sign(enum token_key k, const char *alg, const char *header, const char *claims);
 /* The same with any bytes as an HMAC secret. */
 char *token_sign_secret(struct slice secret, const char *alg, const char *header, const char *claims);
-/* Appends base64url. */
+/* Appends base64url: its own, not the one that is tested. */
 void token_base64url(struct buf *ret, struct slice bytes);
 
 #endif

@@ -541,5 +541,5 @@ int main(void)
         cmocka_unit_test(after_an_outage_all_are_asked_for),
         cmocka_unit_test(whose_turn_comes_after_an_outage_begins),
     };
-    return cmocka_run_group_tests(tests, make_files, remove_files);
+    return cmocka_run_group_tests(tests, token_files_make, token_files_remove);
 }

@@ -485,20 +485,6 @@ static void rights_are_read(void **state)
     auth_jwt_destroy(&a);
 }
 
-static int make_files(void **state)
-{
-    (void)state;
-    token_files_make();
-    return 0;
-}
-
-static int remove_files(void **state)
-{
-    (void)state;
-    token_files_remove();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -519,5 +505,5 @@ int main(void)
         cmocka_unit_test(audience_and_issuer),
         cmocka_unit_test(rights_are_read),
     };
-    return cmocka_run_group_tests(tests, make_files, remove_files);
+    return cmocka_run_group_tests(tests, token_files_make, token_files_remove);
 }

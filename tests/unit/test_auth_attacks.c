@@ -308,20 +308,6 @@ static void who_looks_like_alice_is_not_alice(void **state)
     auth_jwt_destroy(&a);
 }
 
-static int make_files(void **state)
-{
-    (void)state;
-    token_files_make();
-    return 0;
-}
-
-static int remove_files(void **state)
-{
-    (void)state;
-    token_files_remove();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,5 +320,5 @@ int main(void)
         cmocka_unit_test(text_that_is_not_utf8_or_not_json),
         cmocka_unit_test(who_looks_like_alice_is_not_alice),
     };
-    return cmocka_run_group_tests(tests, make_files, remove_files);
+    return cmocka_run_group_tests(tests, token_files_make, token_files_remove);
 }

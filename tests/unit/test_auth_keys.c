@@ -112,20 +112,6 @@ static void a_secret_ends_before_its_line(void **state)
     }
 }
 
-static int make_files(void **state)
-{
-    (void)state;
-    token_files_make();
-    return 0;
-}
-
-static int remove_files(void **state)
-{
-    (void)state;
-    token_files_remove();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -133,5 +119,5 @@ int main(void)
         cmocka_unit_test(keys_that_do_not_fit_together),
         cmocka_unit_test(a_secret_ends_before_its_line),
     };
-    return cmocka_run_group_tests(tests, make_files, remove_files);
+    return cmocka_run_group_tests(tests, token_files_make, token_files_remove);
 }

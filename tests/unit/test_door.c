@@ -213,5 +213,5 @@ int main(void)
         cmocka_unit_test(little_may_be_said_before_the_token),
         cmocka_unit_test(draining_does_not_wait_for_who_has_not_said_a_word),
     };
-    return cmocka_run_group_tests(tests, make_files, remove_files);
+    return cmocka_run_group_tests(tests, token_files_make, token_files_remove);
 }

@@ -371,5 +371,5 @@ int main(void)
         cmocka_unit_test(a_resumed_session_has_the_rights_of_its_new_token),
         cmocka_unit_test(keys_are_reloaded_or_kept),
     };
-    return cmocka_run_group_tests(tests, make_files, remove_files);
+    return cmocka_run_group_tests(tests, token_files_make, token_files_remove);
 }
