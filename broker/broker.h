@@ -312,6 +312,7 @@ struct broker_config {
     uint32_t event_age_s;                  /* … and for how long */
     uint32_t command_count, command_age_s; /* the same of commands; 0: nobody carries them out here */
     uint64_t user_keep_ms;                 /* how long it is kept when a user who is gone was last seen */
+    const char *follow;                    /* a stream of Redis that is not ours, by its very name; NULL: none */
 };
 
 struct broker_stats { /* monotonic counters, and gauges marked (g) */
@@ -349,6 +350,12 @@ struct broker_ops {
      * Nothing is heard on it while the link is away, and nobody is told. Without Redis nothing ever is. */
     void (*hear)(struct broker *b, struct slice channel);
     void (*hear_no_more)(struct broker *b, struct slice channel);
+
+    /* What others have appended to the stream that the configuration names (`follow`): the first time after its end at that moment, then what follows what was told
+     * last, each entry once and in the stream's order. Completes when there is something, which may be never; one call at a time. What came while the link was away is told
+     * when it is back, as far as the store still has it; anew: it has not, nobody knows how much is missing before the first of these. Until the end is known the broker is
+     * not_ready. NULL without Redis. */
+    void (*follow)(struct broker *b, broker_done *done, void *arg);
 
     /* Tells all nodes that are subscribed to the room at this moment, past its log and its order: an envelope EMIT. Completes with `total`, how many they are. After OK, if it is
      * answered, control_end when no answer is waited for any more. */

@@ -14,7 +14,7 @@
 #include "base/slice.h"
 
 enum sio_transports { SIO_TRANSPORTS_ALL, SIO_TRANSPORTS_WEBSOCKET, SIO_TRANSPORTS_POLLING };
-enum emitter_mode { EMITTER_OFF, EMITTER_CLASSIC };
+enum emitter_mode { EMITTER_OFF, EMITTER_CLASSIC, EMITTER_STREAMS, EMITTER_BOTH };
 enum auth_mode { AUTH_OPEN, AUTH_JWT, AUTH_BACKEND };
 enum expiry_rule { EXPIRY_DISCONNECT, EXPIRY_IGNORE };
 enum slow_rule { SLOW_DISCONNECT, SLOW_DROP_OLDEST, SLOW_RESUME };
@@ -33,7 +33,8 @@ struct config {
     char *wafer_tenants, *wafer_url, *wafer_ca;
     struct strings wafer_hosts;
     uint32_t wafer_url_time_s, wafer_concurrency;
-    char *socketio_emitter_key, *engineio_echo, *backend_url, *backend_secret_file, *backend_ca;
+    char *socketio_emitter_key, *socketio_emitter_stream, *engineio_echo;
+    char *backend_url, *backend_secret_file, *backend_ca;
     char *wechat_apps, *wechat_url, *wechat_ca;
     struct strings wechat_allow;
     bool insecure, api_insecure, wechat_login, demo, events, commands, socketio, socketio_eio3, socketio_recovery;

@@ -216,6 +216,8 @@ static enum err check_socketio(const struct config *c, struct error *reterr)
                         c->socketio_namespaces.items[i]);
     if (c->socketio_emitter != EMITTER_OFF && slice_eq(slice_str(c->broker), SLICE("memory")))
         return fail(reterr, ERR_BAD_REQUEST, "socketio-emitter with broker memory: emitters speak through Redis");
+    if (c->socketio_emitter_stream[0] == '\0')
+        return fail(reterr, ERR_BAD_REQUEST, "socketio-emitter-stream: a stream without a name");
     struct sio_rules *rules = sio_rules_create(c->socketio_events.items, c->socketio_events.count, reterr);
     err = rules != NULL ? OK : reterr->code;
     sio_rules_destroy(&rules);

@@ -26,7 +26,8 @@
 static const char *const auth_words[] = {[AUTH_OPEN] = "open", [AUTH_JWT] = "jwt", [AUTH_BACKEND] = "backend", NULL};
 static const char *const transport_words[] = {
     [SIO_TRANSPORTS_ALL] = "all", [SIO_TRANSPORTS_WEBSOCKET] = "websocket", [SIO_TRANSPORTS_POLLING] = "polling", NULL};
-static const char *const emitter_words[] = {[EMITTER_OFF] = "off", [EMITTER_CLASSIC] = "classic", NULL};
+static const char *const emitter_words[] = {
+    [EMITTER_OFF] = "off", [EMITTER_CLASSIC] = "classic", [EMITTER_STREAMS] = "streams", [EMITTER_BOTH] = "both", NULL};
 static const char *const expiry_words[] = {[EXPIRY_DISCONNECT] = "disconnect", [EXPIRY_IGNORE] = "ignore", NULL};
 static const char *const slow_words[] = {
     [SLOW_DISCONNECT] = "disconnect", [SLOW_DROP_OLDEST] = "drop-oldest", [SLOW_RESUME] = "resume", NULL};
@@ -102,8 +103,9 @@ static const struct config_option socketio[] = {
     BOOL("socketio-recovery", socketio_recovery, "off", RESTART, "Socket.IO clients 4.6+ may take up their sessions again; their handlers see offsets as last arguments"),
     MILLISECONDS("socketio-ping-interval", socketio_ping_interval_ms, "25s", 100, 1 * 60 * MINUTE_MS, RELOAD, "how often Socket.IO clients are pinged, or are to ping"),
     MILLISECONDS("socketio-ping-timeout", socketio_ping_timeout_ms, "20s", 100, 1 * 60 * MINUTE_MS, RELOAD, "how long the answer may take, or the ping may be late"),
-    WORD("socketio-emitter", socketio_emitter, emitter_words, "off", RESTART, "off|classic", "hear what Redis emitters say to Socket.IO clients on the channels of the classic adapter"),
+    WORD("socketio-emitter", socketio_emitter, emitter_words, "off", RESTART, "off|classic|streams|both", "hear what Redis emitters say to Socket.IO clients: on the channels of the classic adapter, in the stream of the streams adapter, or both"),
     TEXT("socketio-emitter-key", socketio_emitter_key, "socket.io", RESTART, "TEXT", "what their channels begin with: their option key"),
+    TEXT("socketio-emitter-stream", socketio_emitter_stream, "socket.io", RESTART, "TEXT", "the stream that they append to: their option streamName"),
     MILLISECONDS("socketio-connect-timeout", socketio_connect_timeout_ms, "45s", 100, 1 * 60 * MINUTE_MS, RELOAD, "time in which a Socket.IO client must connect its first namespace"),
 };
 

@@ -269,6 +269,8 @@ static void on_answer(struct gateway *g, const struct envelope *e)
 struct control_job {
     struct gateway *gw;
     struct slice node, sid, id; /* copies, behind the struct */
+    void (*told)(void *arg);    /* NULL: a node waits for the answer */
+    void *arg;
 };
 
 static void answer(struct gateway *g, const struct control_job *job, struct slice verb, struct slice data)
@@ -285,7 +287,9 @@ void control_job_done(struct control_job **pointer, enum err err, const char *wh
     struct buf data = BUF_INIT;
     if (job == NULL)
         return;
-    if (err == OK && why == NULL) {
+    if (job->told != NULL) {
+        job->told(job->arg);
+    } else if (err == OK && why == NULL) {
         answer(job->gw, job, done_word, SLICE_NONE);
     } else {
         put_string(&data, "{\"code\":", slice_str(err_name(err)));
@@ -295,6 +299,13 @@ void control_job_done(struct control_job **pointer, enum err err, const char *wh
         buf_fini(&data);
     }
     free(job);
+}
+
+struct control_job *control_job_own(struct gateway *g, void (*told)(void *arg), void *arg)
+{
+    struct control_job *job = xcalloc(1, sizeof *job);
+    *job = (struct control_job){.gw = g, .told = told, .arg = arg};
+    return job;
 }
 
 static struct control_job *job_create(struct gateway *g, const struct envelope *e)

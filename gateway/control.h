@@ -53,6 +53,8 @@ void control_fini(struct gateway *g);
 
 /* Something that another node has asked for and waits for: made by control.c, answered by whoever does it, by way of session.c and request.c. */
 struct control_job;
+/* The same for something that this node wants itself: told instead of an answer. */
+struct control_job *control_job_own(struct gateway *g, void (*told)(void *arg), void *arg);
 /* Answers, frees the job, clears the pointer; ignores NULL. why: a sentence, for errors; or the word of a TRACE. */
 void control_job_done(struct control_job **pointer, enum err err, const char *why);
 

@@ -45,6 +45,11 @@ static struct room *room_of_namespace(struct gateway *g, struct slice nsp)
     return room_find(g, (struct slice){name, sizeof NAMESPACE_ROOM - 1 + nsp.n});
 }
 
+bool emit_has(struct gateway *g, struct slice nsp)
+{
+    return room_of_namespace(g, nsp) != NULL;
+}
+
 static struct room *room_of(struct gateway *g, struct slice nsp, struct slice room)
 {
     char bytes[NAME_MAX_ROOM];

@@ -27,6 +27,9 @@ void emit_logged(struct room *r, const struct envelope *envelope, const struct s
 /* One is read from there for a member that missed it, and is told if it is meant by the rooms that it is in now. */
 void emit_missed(const struct member *m, const struct message_record *r);
 
+/* Whether this node may have sessions in the namespace. */
+bool emit_has(struct gateway *g, struct slice nsp);
+
 /* The name that a room of a namespace has for everybody else (docs/socketio.md), in bytes; false: there is no such room. */
 bool emit_room_name(struct slice nsp, struct slice room, char bytes[NAME_MAX_ROOM], struct slice *ret);
 

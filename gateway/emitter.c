@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "gateway/conn.h"
+#include "gateway/control.h"
 #include "gateway/emit.h"
 #include "gateway/engine.h"
 #include "gateway/gateway.h"
@@ -128,6 +129,7 @@ struct order {
     struct slice nsp;
     struct session **sessions; /* first collected: what is done to them changes the rooms */
     size_t count, cap;
+    const struct emitter_wait *wait;
 };
 
 static void collect(void *arg, struct session *s)
@@ -155,29 +157,33 @@ static void move(const struct order *o, struct session *s, struct slice room)
     char bytes[NAME_MAX_ROOM];
     struct slice name;
     struct error error = {0};
-    if (!emit_room_name(o->nsp, room, bytes, &name))
+    if (!emit_room_name(o->nsp, room, bytes, &name)) {
         (void)fail(&error, ERR_INVALID_NAME, "a room whose name is none here");
-    else if (o->request->verb == EMITTER_JOIN)
-        (void)command_join_for(s, name, NULL, &error);
-    else
-        (void)command_leave_for(s, name, SLICE("kicked"), NULL, &error);
+    } else {
+        struct control_job *job = o->wait != NULL ? o->wait->job(o->wait->arg) : NULL;
+        enum err err = o->request->verb == EMITTER_JOIN ? command_join_for(s, name, job, &error)
+                                                        : command_leave_for(s, name, SLICE("kicked"), job, &error);
+        if (err != OK)
+            control_job_done(&job, err, error.text);
+    }
     if (error.code != OK && error.code != ERR_NOT_MEMBER)
         LOG_PEER(INFO, "an emitter's request was not carried out", "session=%s room=%s code=%s why=%s", s->sid,
                  log_q(room), err_name(error.code), error.text);
 }
 
-static void carry_out(struct gateway *g, struct order *o)
+void emitter_carry_out(struct gateway *g, const struct emitter_request *request, const struct emitter_wait *wait)
 {
-    emit_each(g, &o->request->to, collect, o);
-    for (size_t i = 0; i < o->count; i++) {
-        struct session *s = o->sessions[i];
+    struct order o = {.request = request, .nsp = request->to.nsp, .wait = wait};
+    emit_each(g, &request->to, collect, &o);
+    for (size_t i = 0; i < o.count; i++) {
+        struct session *s = o.sessions[i];
         metrics->controls_done++;
-        if (o->request->verb == EMITTER_DISCONNECT)
-            disconnect(o, s);
-        for (size_t k = 0; k < o->request->room_count && s->conn != NULL; k++)
-            move(o, s, o->request->rooms[k]);
+        if (request->verb == EMITTER_DISCONNECT)
+            disconnect(&o, s);
+        for (size_t k = 0; k < request->room_count && s->conn != NULL; k++)
+            move(&o, s, request->rooms[k]);
     }
-    free(o->sessions);
+    free(o.sessions);
 }
 
 static enum err take_request(struct emitter *e, const struct foreign *f, struct slice body, struct error *reterr)
@@ -187,9 +193,8 @@ static enum err take_request(struct emitter *e, const struct foreign *f, struct 
     arena_init(&arena, ARENA_BYTES);
     enum err err = emitter_read_request(body, &arena, &request, reterr);
     if (err == OK) {
-        struct order order = {.request = &request, .nsp = f->nsp};
         request.to.nsp = f->nsp;
-        carry_out(e->gw, &order);
+        emitter_carry_out(e->gw, &request, NULL);
     }
     arena_reset(&arena);
     return err;
@@ -233,7 +238,7 @@ void emitter_heard(struct emitter *e, struct slice channel, struct slice body)
 
 struct emitter *emitter_create(struct gateway *g)
 {
-    if (g->cfg->socketio_emitter == EMITTER_OFF)
+    if (g->cfg->socketio_emitter != EMITTER_CLASSIC && g->cfg->socketio_emitter != EMITTER_BOTH)
         return NULL;
     struct emitter *e = xcalloc(1, sizeof *e);
     e->gw = g;

@@ -5,11 +5,13 @@
 
 #include "base/slice.h"
 
-struct gateway;
+struct control_job;
 struct emitter;
+struct emitter_request;
+struct gateway;
 struct member;
 
-/* NULL when the option socketio-emitter is off. */
+/* NULL when the option socketio-emitter does not say so. */
 struct emitter *emitter_create(struct gateway *g);
 /* NULL-safe, clears the pointer. */
 void emitter_destroy(struct emitter **e);
@@ -20,5 +22,13 @@ void emitter_leave(struct emitter *e, const struct member *m);
 
 /* Something was said on one of the channels. */
 void emitter_heard(struct emitter *e, struct slice channel, struct slice body);
+
+/* For whoever wants to know when sessions have joined, or left: job() makes one for each, and it is done when the session has. */
+struct emitter_wait {
+    struct control_job *(*job)(void *arg);
+    void *arg;
+};
+/* Does what is asked for sockets of this node. wait may be NULL. */
+void emitter_carry_out(struct gateway *g, const struct emitter_request *request, const struct emitter_wait *wait);
 
 #endif

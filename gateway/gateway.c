@@ -17,6 +17,7 @@
 #include "gateway/control.h"
 #include "gateway/delivery.h"
 #include "gateway/emitter.h"
+#include "gateway/emitter_stream.h"
 #include "gateway/fork.h"
 #include "gateway/limits.h"
 #include "gateway/message.h"
@@ -365,7 +366,8 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
                                     .event_age_s = cfg->event_age_s,
                                     .command_count = cfg->commands ? cfg->command_count : 0,
                                     .command_age_s = cfg->command_age_s,
-                                    .user_keep_ms = cfg->user_memory_s * 1000ull},
+                                    .user_keep_ms = cfg->user_memory_s * 1000ull,
+                                    .follow = emitter_stream_name(cfg)},
             &broker_events, g, reterr);
     if (g->broker == NULL) {
         sio_rules_destroy(&g->sio_rules);
@@ -387,6 +389,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     log_api_keys(g);
     g->limits = limits_create(g);
     g->emitter = emitter_create(g);
+    g->emitter_stream = emitter_stream_create(g);
     g->all = room_get(g, SLICE("$all"));
     timer_start(&g->tick, TICK_MS);
     return g;
@@ -435,6 +438,7 @@ void gateway_destroy(struct gateway **gp)
     room_unref(g->all);
     assert(g->rooms == NULL);
     emitter_destroy(&g->emitter);
+    emitter_stream_destroy(&g->emitter_stream);
     timer_stop(&g->tick);
     timer_stop(&g->retry);
     timer_stop(&g->recheck);

@@ -22,6 +22,7 @@ struct backend;
 struct broadcast;
 struct delivery;
 struct emitter;
+struct emitter_stream;
 struct namespace;
 struct orders;
 struct pushes;
@@ -64,8 +65,9 @@ struct gateway {
     uint64_t last_forward;
     struct namespace *namespaces; /* those that have somebody on this node */
     struct sio_rules *sio_rules;
-    struct emitter *emitter; /* NULL: it is off */
-    struct acks *acks;       /* that clients of this node are asked for, by id */
+    struct emitter *emitter;               /* NULL: it is off */
+    struct emitter_stream *emitter_stream; /* the same */
+    struct acks *acks;                     /* that clients of this node are asked for, by id */
     uint64_t last_acks, asked;
     struct broadcast *broadcasts; /* emissions of this node that wait for others' answers, by name */
     uint64_t last_emission;

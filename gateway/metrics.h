@@ -118,7 +118,8 @@
     X(acks_asked,           "counter", "acks that Socket.IO clients were asked for")           \
     X(acks_received,        "counter", "those of them that came")                           \
     X(acks_missed,          "counter", "those of them that did not come in time")           \
-    X(emitter_messages,     "counter", "messages and requests of Redis emitters heard by this node") \
+    X(emitter_messages,     "counter", "messages and requests of Redis emitters heard or read by this node") \
+    X(emitter_gaps,         "counter", "times that entries of the stream of Redis emitters were gone before this node had read them") \
     X(limit_subjects,       "gauge",   "users, addresses, keys and rooms whose rate is being counted") \
     X(limit_settlements,    "counter", "times the store was told what was taken of a limit that the nodes share") \
     X(reloads,              "counter", "configuration reloads")

@@ -89,14 +89,6 @@ void redis_event_ended(struct redis *r, const struct ended *what, broker_done *d
 
 /* Reading. */
 
-static void entry_parse(const redisReply *entry, struct event_field *fields, struct event_entry *ret)
-{
-    const redisReply *list = reply_at(entry, 1);
-    *ret = (struct event_entry){.id = reply_slice(reply_at(entry, 0)), .fields = fields};
-    for (size_t i = 0; list != NULL && i + 1 < list->elements && ret->count < EVENT_FIELDS_MAX; i += 2)
-        fields[ret->count++] = (struct event_field){reply_slice(reply_at(list, i)), reply_slice(reply_at(list, i + 1))};
-}
-
 static void entries(const redisReply *reply, struct broker_result *result, const struct call *c)
 {
     size_t n = reply->elements - 5;

@@ -90,6 +90,8 @@ const char *redis_not_ready(struct broker *b)
                                                      : "half of the slots of the Redis Cluster cannot be reached";
     if (!pubsub_is_up(r->pubsub))
         return "the subscriptions are being restored";
+    if (follow_problem(r->follow) != NULL)
+        return follow_problem(r->follow);
     if (l->being_reaped)
         return "this node was given up for dead and is being cleaned up after";
     if (!l->registered)

@@ -37,6 +37,7 @@ static void on_cluster_changed(void *owner)
         return;
     strangers_look(r);
     pubsub_rehome(r->pubsub);
+    follow_rehome(r->follow);
 }
 
 static void on_resubscribed(void *owner, enum channel_kind kind, struct slice name)
@@ -137,11 +138,13 @@ static void redis_destroy(struct broker *b)
         any = replica_close(r->replica);            /* first: the primary is asked then */
         any = store_close(r->store) || any;
         any = pubsub_close(r->pubsub) || any;
+        any = follow_close(r->follow) || any;
         any = deferred_run(r) || any;
     }
     replica_destroy(&r->replica);
     store_destroy(&r->store);
     pubsub_destroy(&r->pubsub);
+    follow_destroy(&r->follow);
     task_cancel(&r->task);
     sessions_fini(r);
     strangers_fini(r);
@@ -179,6 +182,7 @@ static const struct broker_ops redis_ops = {
     .emit = redis_emit,
     .hear = redis_hear,
     .hear_no_more = redis_hear_no_more,
+    .follow = redis_follow,
     .join = redis_join,
     .leave = redis_leave,
     .suspend = redis_suspend,
@@ -374,6 +378,8 @@ struct broker *broker_redis_create(struct loop *loop, const struct broker_config
     r->pubsub = pubsub_create(loop, &r->pubsub_cfg, &pubsub_events, r, &r->b.stats);
     if (cfg->read_replicas && r->cluster == NULL)
         r->replica = replica_create(loop, &r->link_cfg, &r->b.stats);
+    if (cfg->follow != NULL)
+        r->follow = follow_create(r, cfg->follow);
     inbox_open(r);
     pubsub_subscribe(r->pubsub, SLICE("$all"), NULL, NULL);
     return &r->b;

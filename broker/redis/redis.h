@@ -93,6 +93,7 @@ struct redis {
     struct expiry expiry;
     struct event_limits events, commands;
     struct strangers strangers;
+    struct follow *follow; /* NULL: no stream is followed */
 };
 
 static inline struct redis *redis_of(struct broker *b)
@@ -295,6 +296,18 @@ void session_set_aside(struct redis *r, const struct parking *what, broker_done 
 /* Into the index of parked sessions, then out of the node's set. */
 void session_index(struct redis *r, const struct parking *what, uint64_t until_ms, broker_done *done, void *arg);
 
+/* follow.c */
+/* stream is copied. */
+struct follow *follow_create(struct redis *r, const char *stream);
+/* In a cluster: slots or links have changed. NULL-safe. */
+void follow_rehome(struct follow *f);
+/* Why what is appended now might never be told; NULL: it will be. NULL-safe. */
+const char *follow_problem(const struct follow *f);
+/* As redis_link_close and redis_link_destroy; NULL-safe. */
+bool follow_close(struct follow *f);
+void follow_destroy(struct follow **f);
+void redis_follow(struct broker *b, broker_done *done, void *arg);
+
 /* lease.c */
 void lease_init(struct redis *r);
 void lease_fini(struct redis *r);
@@ -405,6 +418,8 @@ struct slice reply_slice(const redisReply *r);
 const redisReply *reply_at(const redisReply *r, size_t at);
 /* `node since state user` */
 bool member_parse(struct slice sid, struct slice value, struct member_record *ret);
+/* An entry of a stream; fields: room for EVENT_FIELDS_MAX, more are left out. */
+void entry_parse(const redisReply *entry, struct event_field *fields, struct event_entry *ret);
 /* An entry of a log; false when it is not one of ours. */
 bool message_parse(const redisReply *entry, struct message_record *ret);
 

@@ -457,6 +457,17 @@ static enum err take_member(void *arg, struct slice key, struct slice *in, struc
     return OK;
 }
 
+static enum err finish(const struct packet *p, enum err err, struct error *reterr)
+{
+    struct emission *e = p->e;
+    if (err == OK && (!p->is_event || e->made.n == 0 || e->to.nsp.n == 0))
+        err = fail(reterr, ERR_BAD_REQUEST, "a packet that is no event, or of no namespace");
+    e->data = buf_slice(&e->made);
+    if (err != OK)
+        emission_fini(e);
+    return err;
+}
+
 enum err emission_read_msgpack(struct slice body, size_t max_data, struct emission *ret, struct error *reterr)
 {
     struct packet p = {.e = ret, .max = max_data};
@@ -468,15 +479,31 @@ enum err emission_read_msgpack(struct slice body, size_t max_data, struct emissi
     enum err err = each_member(&body, take_member, &p, reterr);
     if (err == OK)
         err = each_member(&body, take_option, ret, reterr);
-    if (err == OK && (!p.is_event || ret->made.n == 0 || ret->to.nsp.n == 0))
-        err = fail(reterr, ERR_BAD_REQUEST, "a packet that is no event, or of no namespace");
-    ret->data = buf_slice(&ret->made);
-    if (err != OK)
-        emission_fini(ret);
-    return err;
+    return finish(&p, err, reterr);
+}
+
+/* The parts of what the streams adapter's emitter says. */
+static enum err take_part(void *arg, struct slice key, struct slice *in, struct error *reterr)
+{
+    struct packet *p = arg;
+    if (slice_eq(key, SLICE("packet")))
+        return each_member(in, take_member, p, reterr);
+    if (slice_eq(key, SLICE("opts")))
+        return each_member(in, take_option, p->e, reterr);
+    return slice_eq(key, SLICE("requestId")) ? fail(reterr, ERR_UNSUPPORTED, "an event that asks for an ack")
+                                             : skip_value(in, reterr);
+}
+
+enum err emission_read_streamed_msgpack(struct slice nsp, struct slice body, size_t max_data, struct emission *ret,
+                                        struct error *reterr)
+{
+    struct packet p = {.e = ret, .max = max_data};
+    ret->to.nsp = nsp;
+    return finish(&p, each_member(&body, take_part, &p, reterr), reterr);
 }
 
 void emission_fini(struct emission *e)
 {
     buf_fini(&e->made);
+    buf_fini(&e->bytes);
 }

@@ -1,5 +1,6 @@
 /* gateway/protocol/emission.h: what is emitted to Socket.IO clients past the rooms' logs, as the API and as Redis emitters write it: npm @socket.io/redis-emitter publishes
- * msgpack [uid, {type, data: [event, …arguments], nsp}, {rooms, except, flags}] on the channels of the classic adapter. Pure bytes.
+ * msgpack [uid, {type, data: [event, …arguments], nsp}, {rooms, except, flags}] on the channels of the classic adapter; @socket.io/redis-streams-emitter appends
+ * {packet: {type, data, nsp}, opts: {rooms, except, flags}} to the stream of the streams adapter, as JSON, or with bytes in it as base64 of msgpack. Pure bytes.
  *
  * Read by a parser of our own: it writes JSON while it reads and builds no tree, so what a few hostile bytes can make us do is bounded by their number. msgpack-c
  * allocates for as many elements as an array says it has, and takes no limits. */
@@ -29,6 +30,7 @@ struct emission {
     uint32_t timeout_ms;
     struct slice data; /* JSON, as the data of a message: {"$args":[…],"$attachments":[…]?}, or one argument */
     struct buf made;   /* what was written for that */
+    struct buf bytes;  /* what was decoded before it was read */
 };
 
 /* *ret borrows from body. max_data: of the JSON. On failure there is nothing to free. */
@@ -49,5 +51,20 @@ struct emitter_request {
 };
 /* *ret borrows from body and arena. ERR_UNSUPPORTED: something that only Socket.IO servers ask each other. */
 enum err emitter_read_request(struct slice body, struct arena *a, struct emitter_request *ret, struct error *reterr);
+
+/* --- entries of the streams adapter's stream --- */
+
+/* What the field `type` of an entry says; others are of servers among themselves. */
+enum streamed_type { STREAMED_BROADCAST = 3, STREAMED_JOIN = 4, STREAMED_LEAVE = 5, STREAMED_DISCONNECT = 6 };
+
+/* The fields `nsp` and `data` of a BROADCAST. *ret borrows from both and a. On failure there is nothing to free. */
+enum err emission_read_streamed(struct slice nsp, struct slice data, size_t max_data, struct arena *a,
+                                struct emission *ret, struct error *reterr);
+/* Of the others; *ret borrows from all. */
+enum err emitter_read_streamed(enum streamed_type type, struct slice nsp, struct slice data, struct arena *a,
+                               struct emitter_request *ret, struct error *reterr);
+/* Part of the first: data that is msgpack; *ret is empty but for `bytes`. */
+enum err emission_read_streamed_msgpack(struct slice nsp, struct slice body, size_t max_data, struct emission *ret,
+                                        struct error *reterr);
 
 #endif

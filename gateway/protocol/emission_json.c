@@ -26,10 +26,30 @@ static enum err read_names(struct json_value list, struct arena *a, struct slice
 
 /* --- emitters --- */
 
+/* ret_volatile may be NULL. */
+static enum err read_options(struct json_value options, struct arena *a, struct emission_target *ret,
+                             bool *ret_volatile, struct error *reterr)
+{
+    static const char *const fields[] = {"rooms", "except", "flags"}, *const flags[] = {"volatile"};
+    struct json_value v[ARRAY_LEN(fields)], flag;
+    if (options.kind != JSON_KIND_OBJECT)
+        return fail(reterr, ERR_BAD_REQUEST, "no options");
+    enum err err = json_members(options.raw, fields, ARRAY_LEN(fields), v, reterr);
+    if (err == OK)
+        err = read_names(v[0], a, ret->rooms, &ret->room_count, reterr);
+    if (err == OK)
+        err = read_names(v[1], a, ret->except, &ret->except_count, reterr);
+    if (err != OK || ret_volatile == NULL || v[2].kind != JSON_KIND_OBJECT)
+        return err;
+    err = json_members(v[2].raw, flags, 1, &flag, reterr);
+    *ret_volatile = err == OK && flag.kind == JSON_KIND_TRUE;
+    return err;
+}
+
 enum err emitter_read_request(struct slice body, struct arena *a, struct emitter_request *ret, struct error *reterr)
 {
-    static const char *const fields[] = {"type", "opts", "rooms", "close"}, *const lists[] = {"rooms", "except"};
-    struct json_value v[ARRAY_LEN(fields)], o[ARRAY_LEN(lists)];
+    static const char *const fields[] = {"type", "opts", "rooms", "close"};
+    struct json_value v[ARRAY_LEN(fields)];
     uint64_t type = 0;
     *ret = (struct emitter_request){0};
     if (!utf8_valid(body))
@@ -43,12 +63,108 @@ enum err emitter_read_request(struct slice body, struct arena *a, struct emitter
         return fail(reterr, ERR_UNSUPPORTED, "a request for one socket, of a server older than 4");
     ret->verb = (enum emitter_verb)type;
     ret->close = v[3].kind == JSON_KIND_TRUE;
-    err = json_members(v[1].raw, lists, ARRAY_LEN(lists), o, reterr);
-    if (err == OK)
-        err = read_names(o[0], a, ret->to.rooms, &ret->to.room_count, reterr);
-    if (err == OK)
-        err = read_names(o[1], a, ret->to.except, &ret->to.except_count, reterr);
+    err = read_options(v[1], a, &ret->to, NULL, reterr);
     return err == OK ? read_names(v[2], a, ret->rooms, &ret->room_count, reterr) : err;
+}
+
+enum err emitter_read_streamed(enum streamed_type type, struct slice nsp, struct slice data, struct arena *a,
+                               struct emitter_request *ret, struct error *reterr)
+{
+    static const char *const fields[] = {"opts", "rooms", "close"};
+    struct json_value v[ARRAY_LEN(fields)];
+    *ret = (struct emitter_request){.to.nsp = nsp};
+    ret->verb = type == STREAMED_JOIN ? EMITTER_JOIN : type == STREAMED_LEAVE ? EMITTER_LEAVE : EMITTER_DISCONNECT;
+    if (!utf8_valid(data))
+        return fail(reterr, ERR_BAD_UTF8, "the request is not UTF-8");
+    enum err err = json_members(data, fields, ARRAY_LEN(fields), v, reterr);
+    if (err == OK)
+        err = read_options(v[0], a, &ret->to, NULL, reterr);
+    if (err != OK)
+        return err;
+    ret->close = v[2].kind == JSON_KIND_TRUE;
+    return read_names(v[1], a, ret->rooms, &ret->room_count, reterr);
+}
+
+/* [event, …arguments], whose arguments stay as they are written. */
+static enum err read_event(struct json_value list, size_t max_data, struct arena *a, struct emission *ret,
+                           struct error *reterr)
+{
+    struct json_value name;
+    size_t at = 0;
+    if (list.kind != JSON_KIND_ARRAY || !json_next(list, &at, &name))
+        return fail(reterr, ERR_BAD_REQUEST, "the data of an event is one array that begins with its name");
+    if (name.kind != JSON_KIND_STRING || json_unquote(name, a, &ret->event, reterr) != OK ||
+        !utf8_name_valid(ret->event, NAME_MAX_EVENT))
+        return fail(reterr, ERR_INVALID_NAME, "the name of an event has 1 to %d bytes and no control characters",
+                    NAME_MAX_EVENT);
+    const char *from = name.raw.p + name.raw.n, *end = list.raw.p + list.raw.n - 1;
+    while (from < end && *from != ',')
+        from++;
+    if (from < end)
+        from++;
+    struct slice arguments = {from, (size_t)(end - from)};
+    if (arguments.n > max_data)
+        return fail(reterr, ERR_TOO_LARGE, "more than %zu bytes as JSON", max_data);
+    buf_append_str(&ret->made, "{\"$args\":[");
+    buf_append(&ret->made, arguments);
+    buf_append_str(&ret->made, "]}");
+    ret->data = buf_slice(&ret->made);
+    return OK;
+}
+
+static enum err read_packet(struct json_value packet, size_t max_data, struct arena *a, struct emission *ret,
+                            struct error *reterr)
+{
+    static const char *const fields[] = {"type", "nsp", "data", "id"};
+    struct json_value v[ARRAY_LEN(fields)];
+    uint64_t type = 0;
+    if (packet.kind != JSON_KIND_OBJECT)
+        return fail(reterr, ERR_BAD_REQUEST, "no packet");
+    enum err err = json_members(packet.raw, fields, ARRAY_LEN(fields), v, reterr);
+    if (err != OK)
+        return err;
+    if (!json_uint(v[0], UINT32_MAX, &type) || (type != SIO_EVENT && type != SIO_BINARY_EVENT))
+        return fail(reterr, ERR_BAD_REQUEST, "a packet that is no event");
+    if (v[3].kind != JSON_KIND_NONE)
+        return fail(reterr, ERR_UNSUPPORTED, "an event that asks for an ack");
+    if (v[1].kind == JSON_KIND_STRING)
+        err = json_unquote(v[1], a, &ret->to.nsp, reterr);
+    return err == OK ? read_event(v[2], max_data, a, ret, reterr) : err;
+}
+
+static enum err read_streamed_json(struct slice data, size_t max_data, struct arena *a, struct emission *ret,
+                                   struct error *reterr)
+{
+    static const char *const fields[] = {"packet", "opts", "requestId"};
+    struct json_value v[ARRAY_LEN(fields)];
+    if (!utf8_valid(data))
+        return fail(reterr, ERR_BAD_UTF8, "the message is not UTF-8");
+    enum err err = json_members(data, fields, ARRAY_LEN(fields), v, reterr);
+    if (err == OK && v[2].kind != JSON_KIND_NONE)
+        err = fail(reterr, ERR_UNSUPPORTED, "an event that asks for an ack");
+    if (err == OK)
+        err = read_options(v[1], a, &ret->to, &ret->is_volatile, reterr);
+    return err == OK ? read_packet(v[0], max_data, a, ret, reterr) : err;
+}
+
+static enum err read_streamed_base64(struct slice data, size_t max_data, struct emission *ret, struct error *reterr)
+{
+    if (!base64_take(BASE64, data, buf_reserve(&ret->bytes, base64_bytes(data.n)), &ret->bytes.n))
+        return fail(reterr, ERR_BAD_REQUEST, "neither a JSON object nor padded base64");
+    return emission_read_streamed_msgpack(ret->to.nsp, buf_slice(&ret->bytes), max_data, ret, reterr);
+}
+
+enum err emission_read_streamed(struct slice nsp, struct slice data, size_t max_data, struct arena *a,
+                                struct emission *ret, struct error *reterr)
+{
+    *ret = (struct emission){.to.nsp = nsp};
+    enum err err = slice_starts(data, SLICE("{")) ? read_streamed_json(data, max_data, a, ret, reterr)
+                                                  : read_streamed_base64(data, max_data, ret, reterr);
+    if (err == OK && !slice_eq(ret->to.nsp, nsp))
+        err = fail(reterr, ERR_BAD_REQUEST, "a packet for another namespace than that of its entry");
+    if (err != OK)
+        emission_fini(ret);
+    return err;
 }
 
 /* --- the API --- */

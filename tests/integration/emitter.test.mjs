@@ -6,7 +6,7 @@ import IORedis from 'ioredis';
 import { Cluster } from './lib/cluster.mjs';
 import { RedisCluster } from './lib/redis-cluster.mjs';
 import { unique } from './lib/client.mjs';
-import { Sockets, ask, events, io2, io4 } from './lib/sockets.mjs';
+import { Sockets, VALUES, ask, events, io2, io4 } from './lib/sockets.mjs';
 import { until } from './lib/wait.mjs';
 
 const FLAGS = ['--socketio-emitter', 'classic', '--socketio-namespace', '/admin*', '--max-message-size', '1m', '--max-queue-bytes', '4m'];
@@ -14,12 +14,6 @@ const settled = async (emitter, s, room) => { // its channels are subscribed: wh
   const probe = unique();
   await until(() => { (room ? emitter.to(room) : emitter).emit('probe', probe); return events(s, 'probe').some(([p]) => p === probe); }, { what: 'the channels' });
 };
-
-/** Values as they are after the way to a client: bytes are Buffers in Node, and what JSON has no word for is null. */
-const VALUES = [[], [1, 'two', null, true, false], [{ deep: [{ er: ['你好', '\u{1f600}', 'a"b\\c\n\u0001'] }] }], [0, -1, 127, 128, 255, 256, 65535, 65536, -32, -33, -128, -129, -32768, -32769, 2 ** 31, -(2 ** 31) - 1, 2 ** 53, -(2 ** 53)],
-  [0.1, -1.5e-300, 5e-324, 1 / 3, 123456789.125], [Buffer.from([0, 1, 2, 255])], ['text', Buffer.from('bytes'), { in: [Buffer.alloc(70000, 7)] }], [Buffer.alloc(0)],
-  ['x'.repeat(31), 'x'.repeat(32), 'x'.repeat(255), 'x'.repeat(256), 'y'.repeat(70000)], [Array.from({ length: 40 }, (_, i) => i), Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`k${i}`, i]))],
-  [{ $args: [1], $attachments: ['AAAA'] }], [{ _placeholder: true, num: 3 }]];
 
 describe('Redis emitters', { timeout: 120000 }, () => {
   let cluster, sockets, redis, io;

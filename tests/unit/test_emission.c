@@ -218,12 +218,134 @@ static void requests(void **state)
     arena_reset(&a);
 }
 
+/* --- entries of the streams adapter's stream --- */
+
+#define PACKET(data)                                                                                                   \
+    "{\"packet\":{\"type\":2,\"data\":" data ",\"nsp\":\"/\"},\"opts\":{\"rooms\":[],\"flags\":{},\"except\":[]}}"
+
+struct streamed {
+    struct arena arena;
+    struct emission e;
+    struct error error;
+};
+
+static enum err read_entry(struct streamed *s, const char *nsp, const char *data)
+{
+    *s = (struct streamed){0};
+    arena_init(&s->arena, 4096);
+    return emission_read_streamed(slice_str(nsp), slice_str(data), 1000, &s->arena, &s->e, &s->error);
+}
+
+static void entry_fini(struct streamed *s)
+{
+    emission_fini(&s->e);
+    arena_reset(&s->arena);
+}
+
+static void entries_of_the_stream(void **state)
+{
+    static const struct {
+        const char *data, *args; /* args: NULL: two attachments */
+    } rows[] = {
+        {PACKET("[\"hi\"]"), "{\"$args\":[]}"},
+        {PACKET("[ \"h\\u0069\" , {\"a\": [1.0]} , 2 ]"), "{\"$args\":[ {\"a\": [1.0]} , 2 ]}"},
+        /* msgpack of {packet: {type: 2, data: ['hi', Buffer.from('xy'), 1]}, opts: {rooms: [], except: [], flags: {}}}, as a server has it, which leaves out nsp */
+        {"gqZwYWNrZXSCpHR5cGUCpGRhdGGTomhpxAJ4eQGkb3B0c4Olcm9vbXOQpmV4Y2VwdJClZmxhZ3OA",
+         "{\"$args\":[{\"_placeholder\":true,\"num\":0},1],\"$attachments\":[\"eHk=\"]}"},
+    };
+    struct streamed s;
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (read_entry(&s, "/", rows[i].data) != OK)
+            fail_msg("%s: %s", rows[i].data, s.error.text);
+        assert_slice(s.e.event, "hi");
+        assert_slice(s.e.data, rows[i].args);
+        assert_slice(s.e.to.nsp, "/");
+        assert_false(s.e.is_volatile);
+        entry_fini(&s);
+    }
+    assert_int_equal(read_entry(&s, "/admin",
+                                "{\"opts\":{\"rooms\":[\"a\",\"b\"],\"except\":[\"c\"],\"flags\":{\"volatile\":true}},"
+                                "\"packet\":{\"type\":2,\"data\":[\"hi\"]}}"),
+                     OK);
+    assert_int_equal(s.e.to.room_count * 10 + s.e.to.except_count, 21);
+    assert_slice(s.e.to.rooms[1], "b");
+    assert_true(s.e.is_volatile);
+    entry_fini(&s);
+}
+
+static void entries_that_are_refused(void **state)
+{
+    static const struct {
+        const char *data;
+        enum err err;
+    } rows[] = {
+        {"", ERR_BAD_REQUEST},
+        {"{", ERR_BAD_REQUEST},
+        {"{}", ERR_BAD_REQUEST},
+        {"A", ERR_BAD_REQUEST},
+        {"k", ERR_BAD_REQUEST},
+        {"gA==", ERR_BAD_REQUEST},
+        {"{\"\xff\":1}", ERR_BAD_UTF8},
+        {PACKET("[]"), ERR_BAD_REQUEST},
+        {PACKET("{}"), ERR_BAD_REQUEST},
+        {PACKET("[1]"), ERR_INVALID_NAME},
+        {PACKET("[\"\"]"), ERR_INVALID_NAME},
+        {"{\"packet\":{\"type\":2,\"data\":[\"hi\"]}}", ERR_BAD_REQUEST},
+        {"{\"packet\":{\"type\":3,\"data\":[\"hi\"]},\"opts\":{}}", ERR_BAD_REQUEST},
+        {"{\"packet\":{\"type\":2,\"data\":[\"hi\"],\"nsp\":\"/x\"},\"opts\":{}}", ERR_BAD_REQUEST},
+        {"{\"packet\":{\"type\":2,\"data\":[\"hi\"],\"id\":0},\"opts\":{}}", ERR_UNSUPPORTED},
+        {"{\"packet\":{\"type\":2,\"data\":[\"hi\"]},\"opts\":{},\"requestId\":\"a\"}", ERR_UNSUPPORTED},
+        {"{\"packet\":{\"type\":2,\"data\":[\"hi\"]},\"opts\":{\"rooms\":\"a\"}}", ERR_BAD_REQUEST},
+    };
+    struct streamed s;
+    char large[1200];
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (read_entry(&s, "/", rows[i].data) != rows[i].err)
+            fail_msg("%s: %s, %s", rows[i].data, err_name(s.error.code), s.error.text);
+        entry_fini(&s);
+    }
+    for (int n = 1000; n <= 1001; n++) {
+        (void)snprintf(large, sizeof large, PACKET("[\"hi\",\"%0*d\"]"), n - 2, 0);
+        assert_int_equal(read_entry(&s, "/", large), n == 1000 ? OK : ERR_TOO_LARGE);
+        entry_fini(&s);
+    }
+}
+
+static void requests_of_the_stream(void **state)
+{
+    struct emitter_request r;
+    struct arena a;
+    struct error error;
+    (void)state;
+    arena_init(&a, 4096);
+    struct slice body =
+        SLICE("{\"opts\":{\"rooms\":[\"x\"],\"except\":[],\"flags\":{}},\"rooms\":[\"a\"],\"close\":true}");
+    assert_int_equal(emitter_read_streamed(STREAMED_LEAVE, SLICE("/n"), body, &a, &r, &error), OK);
+    assert_int_equal(r.verb, EMITTER_LEAVE);
+    assert_slice(r.to.nsp, "/n");
+    assert_slice(r.to.rooms[0], "x");
+    assert_slice(r.rooms[0], "a");
+    assert_true(r.close);
+    assert_int_equal(emitter_read_streamed(STREAMED_JOIN, SLICE("/"), SLICE("AAAA"), &a, &r, &error), ERR_BAD_REQUEST);
+    assert_int_equal(emitter_read_streamed(STREAMED_JOIN, SLICE("/"), SLICE("{\"rooms\":[]}"), &a, &r, &error),
+                     ERR_BAD_REQUEST);
+    assert_int_equal(emitter_read_streamed(STREAMED_JOIN, SLICE("/"), SLICE("\xff"), &a, &r, &error), ERR_BAD_UTF8);
+    arena_reset(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values_become_json), cmocka_unit_test(who_is_meant),
-        cmocka_unit_test(what_is_refused),    cmocka_unit_test(limits),
+        cmocka_unit_test(values_become_json),
+        cmocka_unit_test(who_is_meant),
+        cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(limits),
         cmocka_unit_test(requests),
+        cmocka_unit_test(entries_of_the_stream),
+        cmocka_unit_test(entries_that_are_refused),
+        cmocka_unit_test(requests_of_the_stream),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
