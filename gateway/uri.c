@@ -31,3 +31,15 @@ unsigned uri_query_count(struct slice query, const char *name)
         n++;
     return n;
 }
+
+struct slice uri_origin(struct slice url)
+{
+    const char *after = url.n != 0 ? memmem(url.p, url.n, "://", 3) : NULL;
+    if (after == NULL || after == url.p)
+        return SLICE_NONE;
+    struct slice host = slice_from(url, (size_t)(after - url.p) + 3);
+    size_t n = 0;
+    while (n < host.n && host.p[n] != '/' && host.p[n] != '?' && host.p[n] != '#')
+        n++;
+    return n != 0 ? (struct slice){url.p, (size_t)(host.p - url.p) + n} : SLICE_NONE;
+}

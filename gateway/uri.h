@@ -10,4 +10,7 @@ unsigned uri_query_count(struct slice query, const char *name);
 /* The raw value of the first parameter of that name in a query (`a=1&b=2`), empty when absent; *ret_found tells. */
 struct slice uri_query(struct slice query, const char *name, bool *ret_found);
 
+/* `https://host:port` of a URL; empty when it has none. */
+struct slice uri_origin(struct slice url);
+
 #endif
