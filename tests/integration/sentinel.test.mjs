@@ -1,14 +1,17 @@
 // sentinel.test.mjs: failovers by real sentinels under two gateways: the primary is killed, stands still, or is replaced in order; with TLS too
 import { after, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Cluster } from './lib/cluster.mjs';
+import { Cluster, request } from './lib/cluster.mjs';
 import { Refused, unique } from './lib/client.mjs';
 import { Sentinels } from './lib/sentinels.mjs';
+import { Sockets, events, io4 } from './lib/sockets.mjs';
 import { sleep, until } from './lib/wait.mjs';
 
+const KEY = 'xdk_sentinel_0123456789abcdef01234567';
 const FLAGS = ['--lease', '6s', '--redis-timeout', '2s'];
 
 const ready = (cluster, what, ms = 60000) => until(async () => (await Promise.all(cluster.gateways.map(g => g.get('/readyz')))).every(r => r.status === 200), { what, ms });
@@ -39,6 +42,30 @@ function traffic(client, room) {
   return t;
 }
 
+/** A backend that publishes, joins a session to one room after the other, and emits, at both nodes in turn, each until it is told that it is done. */
+function backend(cluster, room, session) {
+  const b = { published: [], joined: [], emitted: [], refusals: 0, running: true }, mark = unique('api');
+  const once = (i, method, path, body) => request(cluster.gateways[i % 2].port, `/api/v1/${path}`, { method, ca: cluster.ca, headers: { Authorization: `Bearer ${KEY}` }, body: body && JSON.stringify(body) });
+  async function until200(i, ...what) {
+    for (let n = i; ; n++) {
+      const r = await once(n, ...what);
+      if (r.status === 200) return r.json;
+      assert.ok([503, 504].includes(r.status) && r.headers['retry-after'] && ['unavailable', 'timeout'].includes(r.json.code), `${what}: ${r.status} ${r.text}`);
+      b.refusals++;
+      await sleep(50);
+    }
+  }
+  const loop = async (ms, one) => { for (let i = 0; b.running; i++) { await one(i, `${mark}-${i}`); await sleep(ms); } };
+  b.done = Promise.all([
+    loop(50, async (i, data) => { await until200(i, 'POST', 'publish', { room, data, key: data }); b.published.push(data); }),
+    loop(250, async (i, to) => { await until200(i, 'PUT', `sessions/${session}/rooms/${to}`); b.joined.push(to); }),
+    loop(50, async (i, data) => { const { nodes } = await until200(i, 'POST', 'emit', { event: 'news', data }); b.emitted.push({ data, nodes }); }),
+  ]);
+  b.done.catch(() => {}); // told by stop()
+  b.stop = async () => { b.running = false; await b.done; return b; };
+  return b;
+}
+
 async function talks(room, a, b) {
   const mark = unique('mark');
   await a.publish(room, mark);
@@ -50,7 +77,9 @@ describe('Sentinel', { timeout: 240000 }, () => {
   before(async () => {
     dir = mkdtempSync(join(tmpdir(), 'xd-sentinel-'));
     sentinels = await Sentinels.start(dir);
-    cluster = await Cluster.start({ gateways: 2, redis: false, flags: [...FLAGS, '--redis-read-replicas', 'on'], broker: ['--broker', sentinels.url()] });
+    const keys = join(dir, 'keys.json');
+    writeFileSync(keys, JSON.stringify({ keys: [{ name: 'all', sha256: createHash('sha256').update(KEY).digest('hex'), scopes: ['admin'], rate: 0 }] }));
+    cluster = await Cluster.start({ gateways: 2, redis: false, flags: [...FLAGS, '--redis-read-replicas', 'on', '--api-keys', keys], broker: ['--broker', sentinels.url()] });
     room = unique();
     a = await cluster.client(0, 'a'); b = await cluster.client(1, 'b');
     await a.join(room); await b.join(room);
@@ -112,7 +141,30 @@ describe('Sentinel', { timeout: 240000 }, () => {
 
   it('the history is read from the replica that the sentinels name', async () => readsFrom(sentinels.other(await sentinels.healed())));
 
-  it('a primary that is killed is replaced, under traffic', t => failsOver(t, old => old.process.kill(), { within: 30000 }));
+  it('a primary that is killed is replaced, under traffic of clients and of a backend', async t => {
+    const c = await cluster.client(1, 'c'), sockets = new Sockets(cluster), told = unique('told');
+    await c.join(told);
+    const heard = [await sockets.connected(io4, 0), await sockets.connected(io4, 1)], api = backend(cluster, told, c.session);
+    try {
+      await failsOver(t, old => old.process.kill(), { within: 30000 });
+    } finally {
+      await api.stop();
+    }
+    // Every publish that was answered, in its order, and none twice.
+    const got = [];
+    await until(() => { got.push(...c.take(f => f.type === 'message' && f.room === told).map(m => m.data)); return got.length >= api.published.length; }, { what: () => `${got.length} of ${api.published.length} messages` });
+    assert.deepEqual(got, api.published);
+    // Every room that it was put into; should the store have lost one, its node tells it again.
+    const rooms = async () => (await request(cluster.gateways[0].port, `/api/v1/sessions/${c.session}`, { ca: cluster.ca, headers: { Authorization: `Bearer ${KEY}` } })).json.rooms.map(r => r.room);
+    await until(async () => { const now = await rooms(); return api.joined.every(r => now.includes(r)); }, { what: 'the store to know all its rooms' });
+    // An emission is told to as many nodes as it says, to nobody twice.
+    const lists = heard.map(s => events(s, 'news').map(([data]) => data));
+    for (const list of lists) assert.equal(new Set(list).size, list.length, 'an emission came twice');
+    for (const { data, nodes } of api.emitted) assert.ok(lists.filter(list => list.includes(data)).length >= nodes, `${data}: ${nodes} nodes were told`);
+    t.diagnostic(`the backend was told to come again ${api.refusals} times; ${api.published.length} published, ${api.joined.length} joined, ${api.emitted.length} emitted, ${api.emitted.filter(e => e.nodes < 2).length} of them not to both nodes`);
+    sockets.close();
+    await c.close();
+  });
 
   it('an ordered failover is followed at once', async t => {
     const { old } = await failsOver(t, () => sentinels.failover(), { within: 10000 });

@@ -4,7 +4,7 @@ set -uo pipefail
 cd "$(dirname "$0")" || exit
 
 checks=("$@")
-((${#checks[@]})) || checks=(layers banned size format shell js openapi cppcheck tidy)
+((${#checks[@]})) || checks=(layers banned size format shell js openapi docs cppcheck tidy)
 
 status=0
 for check in "${checks[@]}"; do
