@@ -92,23 +92,14 @@ static void take(struct emitter_stream *es, const struct held *h)
 
 /* --- one after the other --- */
 
-static struct slice copy(char **at, struct slice s)
-{
-    char *to = *at;
-    if (s.n != 0)
-        memcpy(to, s.p, s.n);
-    *at += s.n;
-    return (struct slice){to, s.n};
-}
-
 static void hold(struct emitter_stream *es, const struct held *h)
 {
     struct held *c = xcalloc(1, sizeof *c + h->id.n + h->type.n + h->nsp.n + h->data.n);
     char *at = (char *)(c + 1);
-    c->id = copy(&at, h->id);
-    c->type = copy(&at, h->type);
-    c->nsp = copy(&at, h->nsp);
-    c->data = copy(&at, h->data);
+    c->id = slice_put(&at, h->id);
+    c->type = slice_put(&at, h->type);
+    c->nsp = slice_put(&at, h->nsp);
+    c->data = slice_put(&at, h->data);
     list_append(&es->held, &c->link);
 }
 
