@@ -29,22 +29,20 @@ static enum err parse_attachments(struct slice *rest, struct sio_packet *p, stru
     return OK;
 }
 
-static enum err parse_namespace(struct slice *rest, struct sio_packet *p, struct error *reterr)
+/* How long its name may be is for whoever connects it. */
+static void parse_namespace(struct slice *rest, struct sio_packet *p)
 {
     p->nsp = SLICE("/");
     if (rest->n == 0 || rest->p[0] != '/')
-        return OK;
+        return;
     const char *comma = memchr(rest->p, ',', rest->n);
     size_t n = comma != NULL ? (size_t)(comma - rest->p) : rest->n;
     const char *question = memchr(rest->p, '?', n);
     size_t name = question != NULL ? (size_t)(question - rest->p) : n;
-    if (name > SIO_NAMESPACE_MAX)
-        return fail(reterr, ERR_INVALID_NAME, "a namespace of %zu bytes, at most %d allowed", name, SIO_NAMESPACE_MAX);
     p->nsp = (struct slice){rest->p, name};
     if (question != NULL)
         p->query = (struct slice){question + 1, n - name - 1};
     *rest = slice_from(*rest, comma != NULL ? n + 1 : n);
-    return OK;
 }
 
 static enum err parse_id(struct slice *rest, struct sio_packet *p, struct error *reterr)
@@ -123,10 +121,10 @@ enum err sio_parse(struct slice text, struct sio_packet *ret, struct error *rete
     enum err err = OK;
     if (p.type == SIO_BINARY_EVENT || p.type == SIO_BINARY_ACK)
         err = parse_attachments(&rest, &p, reterr);
-    if (err == OK)
-        err = parse_namespace(&rest, &p, reterr);
-    if (err == OK)
+    if (err == OK) {
+        parse_namespace(&rest, &p);
         err = parse_id(&rest, &p, reterr);
+    }
     if (err == OK && rest.n != 0)
         err = json_check(rest, reterr);
     if (err != OK)

@@ -67,6 +67,18 @@ bool sio_placeholders_valid(struct slice json, uint32_t attachment_count)
 
 /* --- arguments to data --- */
 
+/* `{"$args"`, blanks between them or not: nothing else is looked at for long, because most data is not of that form. */
+static bool may_be_wrapped(struct slice data)
+{
+    const struct slice key = SLICE("\"$args\"");
+    size_t at = 0;
+    if (data.n == 0 || data.p[at++] != '{')
+        return false;
+    while (at < data.n && (data.p[at] == ' ' || data.p[at] == '\n' || data.p[at] == '\r' || data.p[at] == '\t'))
+        at++;
+    return slice_starts(slice_from(data, at), key);
+}
+
 struct rest {
     struct slice text; /* of the elements with the commas between them */
     struct json_value first;
@@ -124,7 +136,7 @@ enum err sio_data_from_arguments(const struct sio_packet *p, struct slice array,
     bool is = false;
     uint64_t num = 0;
     ret->data_type = DATA_JSON;
-    if (r.count == 1 && p->attachment_count == 0) {
+    if (r.count == 1 && p->attachment_count == 0 && !may_be_wrapped(r.text)) {
         ret->data = r.text;
         return OK;
     }
@@ -174,18 +186,6 @@ static bool unwrap(struct slice data, struct arena *a, struct sio_arguments *ret
         return false;
     ret->text = rest_of(v[0].raw, 0).text;
     return ret->attachment_count == 0 || sio_placeholders_valid(v[0].raw, ret->attachment_count);
-}
-
-/* `{"$args"`, blanks between them or not: nothing else is looked at for long, because most data is not of that form. */
-static bool may_be_wrapped(struct slice data)
-{
-    const struct slice key = SLICE("\"$args\"");
-    size_t at = 0;
-    if (data.n == 0 || data.p[at++] != '{')
-        return false;
-    while (at < data.n && (data.p[at] == ' ' || data.p[at] == '\n' || data.p[at] == '\r' || data.p[at] == '\t'))
-        at++;
-    return slice_starts(slice_from(data, at), key);
 }
 
 void sio_arguments_from_data(struct slice data, enum data_type type, struct arena *a, struct sio_arguments *ret)

@@ -64,7 +64,7 @@ static void check_packet(enum eio_revision revision, const struct sio_packet *p)
     struct arena a;
     struct command c;
     struct error error;
-    assert(p->nsp.n >= 1 && p->nsp.p[0] == '/' && p->nsp.n <= SIO_NAMESPACE_MAX);
+    assert(p->nsp.n >= 1 && p->nsp.p[0] == '/');
     assert(p->attachment_count <= SIO_ATTACHMENTS_MAX && p->id.n <= SIO_ID_MAX);
     assert(p->payload.n == 0 || json_check(p->payload, &error) == OK);
     if (p->type != SIO_EVENT && p->type != SIO_BINARY_EVENT)

@@ -102,8 +102,7 @@ static void what_must_end_the_connection(void **state)
         "2abc[\"a\"]", "2-1[\"a\"]", "212345678901234567[\"a\"]", "5[\"a\"]", "5-[\"a\"]", "5x-[\"a\"]", "511-[\"a\"]",
         "54294967296-[\"a\"]", "51", "6-[]",
         /* payloads */
-        "0[]", "0\"x\"", "1{}", "3{}", "3", "3\"x\"", "4{}", "4", "61-{}",
-        "0/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789,"};
+        "0[]", "0\"x\"", "1{}", "3{}", "3", "3\"x\"", "4{}", "4", "61-{}"};
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct sio_packet p;
@@ -255,6 +254,8 @@ static void arguments_become_data(void **state)
     c = message("2[5]", NULL, NULL);
     assert_slice(c.event, "5");
     assert_slice(c.data, "{\"$args\":[]}");
+    c = message("2[\"e\", {\"$args\":[1]}]", NULL, NULL);
+    assert_slice(c.data, "{\"$args\":[{\"$args\":[1]}]}"); /* else it would be taken for arguments */
     c = message("51-[\"e\",{\"_placeholder\":true,\"num\":0}]", "bytes", NULL);
     assert_slice(c.data, "bytes");
     assert_int_equal(c.data_type, DATA_BINARY);
