@@ -119,12 +119,23 @@ static void ask(struct forward *f)
         send(f);
 }
 
+/* What stands in front of the data: whether bytes (POST), or base64 (GET), and twice which revision of Engine.IO the request says. */
+static char letter(const struct poll *p, bool flag)
+{
+    return (char)('0' + (flag ? 1 : 0) + 2 * p->revision);
+}
+
+static bool flag_of(struct slice data)
+{
+    return data.n != 0 && ((data.p[0] - '0') & 1) != 0;
+}
+
 /* --- where it is --- */
 
 static void serve(struct forward *f, struct polling *po)
 {
     struct poll *p = TAKE(f->poll);
-    bool flag = f->data.p[0] == '1';
+    bool flag = flag_of(f->data);
     p->found(p, po);
     if (slice_eq(f->verb, verb_get)) {
         struct buf name = BUF_INIT;
@@ -324,12 +335,12 @@ static struct forward *begin(struct gateway *g, struct slice name, struct slice 
 
 struct forward *forward_get(struct gateway *g, struct slice sid, bool base64, struct poll *poll)
 {
-    return begin(g, sid, verb_get, base64 ? '1' : '0', SLICE_NONE, poll);
+    return begin(g, sid, verb_get, letter(poll, base64), SLICE_NONE, poll);
 }
 
 struct forward *forward_post(struct gateway *g, struct slice sid, bool bytes, struct slice body, struct poll *poll)
 {
-    return begin(g, sid, verb_post, bytes ? '1' : '0', body, poll);
+    return begin(g, sid, verb_post, letter(poll, bytes), body, poll);
 }
 
 void forward_cancel(struct forward *f)
@@ -451,7 +462,7 @@ static uint64_t number_of(struct slice id)
 
 static void asked(struct gateway *g, const struct envelope *e)
 {
-    bool flag = e->data.n != 0 && e->data.p[0] == '1';
+    bool flag = flag_of(e->data);
     struct slice rest = e->data.n != 0 ? slice_from(e->data, 1) : SLICE_NONE;
     struct guest *q = guest_find(g, slice_eq(e->event, verb_gone) ? rest : e->id, e->node);
     if (slice_eq(e->event, verb_gone)) {
@@ -465,6 +476,7 @@ static void asked(struct gateway *g, const struct envelope *e)
         return; /* it came twice */
     metrics->polls_served++;
     q = guest_create(g, e);
+    q->poll.revision = e->data.n != 0 ? (uint8_t)((e->data.p[0] - '0') / 2) : 0;
     q->polling = polling_find(g, e->from);
     if (q->polling == NULL)
         on_guest_answer(&q->poll, &(struct poll_answer){.status = 400, .reason = EIO_UNKNOWN_SID});

@@ -228,11 +228,22 @@ static void take_packets(struct polling *po)
         loop_idle(po->gw->loop, &po->work, 0);
 }
 
+/* Harmless to the session: it is not of its client. */
+static bool other_revision(const struct polling *po, struct poll *poll)
+{
+    if (poll->revision == 0 || poll->revision == (uint8_t)po->engine->revision)
+        return false;
+    refuse(&poll, EIO_BAD_REQUEST);
+    return true;
+}
+
 void polling_post(struct polling *po, struct poll *poll, bool bytes, struct slice body)
 {
     struct engine *e = po->engine;
     struct conn *c = e->conn;
     struct error error = {0};
+    if (other_revision(po, poll))
+        return;
     if (c->state != CONN_OPEN || po->post != NULL) {
         refuse(&poll, EIO_BAD_REQUEST);
         if (po->post != NULL)
@@ -266,6 +277,8 @@ void polling_post(struct polling *po, struct poll *poll, bool bytes, struct slic
 void polling_get(struct polling *po, struct poll *poll, bool base64, struct slice name)
 {
     struct error error;
+    if (other_revision(po, poll))
+        return;
     if (po->get != NULL || po->why != NULL) {
         refuse(&poll, EIO_BAD_REQUEST);
         (void)fail(&error, ERR_BAD_REQUEST, "a GET while another one is waiting");

@@ -26,6 +26,7 @@ struct poll {
     void (*answer)(struct poll *p, const struct poll_answer *a);
     /* Of those that are forwarded: this one of our own is about to answer instead. */
     void (*found)(struct poll *p, struct polling *po);
+    uint8_t revision; /* of Engine.IO, that it says; 0: it was not passed on */
 };
 
 /* Begins a session, of which `first` gets the open packet. base64: its client wants no octet-stream. Not OK: nothing has begun, and first is not touched. */

@@ -120,11 +120,15 @@ static struct slice put(char **at, struct slice s)
 
 static struct waiting *wait_for(struct gateway *g, const struct http_request *r, struct http_exchange *x, bool get)
 {
-    bool jsonp;
+    bool jsonp, said;
     struct slice index = uri_query(r->query, "j", &jsonp);
     struct waiting *w = xmalloc(sizeof *w + index.n + r->origin.n);
     char *at = (char *)(w + 1);
-    *w = (struct waiting){.poll = {on_answer, on_found}, .gw = g, .exchange = x, .get = get, .jsonp = jsonp};
+    *w = (struct waiting){.poll = {on_answer, on_found, (uint8_t)eio_revision(uri_query(r->query, "EIO", &said))},
+                          .gw = g,
+                          .exchange = x,
+                          .get = get,
+                          .jsonp = jsonp};
     w->index = put(&at, index);
     w->origin = put(&at, r->origin);
     x->owner = w;
@@ -191,11 +195,9 @@ static void post(struct gateway *g, struct polling *po, struct slice sid, struct
 
 static void poll_session(struct gateway *g, const struct http_request *r, struct slice sid, struct http_exchange *x)
 {
-    bool is_get = slice_eq(r->method, SLICE("GET")), found;
-    const struct engine *e = engine_find(g, sid);
-    struct polling *po = e != NULL ? e->polling : NULL;
-    if ((!is_get && !slice_eq(r->method, SLICE("POST"))) ||
-        (e != NULL && (po == NULL || e->revision != eio_revision(uri_query(r->query, "EIO", &found))))) {
+    bool is_get = slice_eq(r->method, SLICE("GET"));
+    struct polling *po = polling_find(g, sid);
+    if ((!is_get && !slice_eq(r->method, SLICE("POST"))) || (po == NULL && engine_find(g, sid) != NULL)) {
         respond_refusal(x, r->origin, EIO_BAD_REQUEST);
         return;
     }

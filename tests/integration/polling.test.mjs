@@ -35,7 +35,7 @@ describe('long-polling clients', { timeout: 120000 }, () => {
     for (const io of [io2, io4]) {
       const room = unique(), speaker = await sockets.connected(io4, 0, '/', { transports: ['websocket'] }), s = sockets.connect(io, 0, '/', {});
       await ask(speaker, 'join', room);
-      await within(new Promise(yes => s.once('connect', yes)), PATIENCE_MS, 'connected');
+      if (!s.connected) await within(new Promise(yes => s.once('connect', yes)), PATIENCE_MS, 'connected');
       await ask(s, 'join', room);
       let upgraded = name(s) === 'websocket', n = 0;
       s.io.engine.once('upgrade', () => { upgraded = true; });
