@@ -5,7 +5,7 @@ import { sleep, until } from './wait.mjs';
 
 const FORM = 'application/x-www-form-urlencoded', TEXT = 'text/plain;charset=UTF-8';
 
-/** One request to /socket.io/, on a connection of its own; `abort`: gives up after so many ms. */
+/** One request to /socket.io/, on a connection of its own; `abort`: gives up after so many ms; body: an array comes piece by piece. */
 export function ask1(port, query, { method = 'GET', body, headers = {}, abort, path = '/socket.io/', chunked = false } = {}) {
   const own = body === undefined ? {} : { 'content-type': TEXT, ...(!chunked && { 'content-length': Buffer.byteLength(body) }) };
   return new Promise((yes, no) => {
@@ -17,22 +17,27 @@ export function ask1(port, query, { method = 'GET', body, headers = {}, abort, p
     });
     req.on('error', e => (abort === undefined ? no(e) : yes({ status: 'aborted', headers: {} })));
     if (abort !== undefined) setTimeout(() => req.destroy(), abort);
-    req.end(body);
+    if (!Array.isArray(body)) { req.end(body); return; }
+    for (const [i, part] of body.entries()) setTimeout(() => (i === body.length - 1 ? req.end(part) : req.write(part)), 20 * i);
   });
 }
 
 /** A session by long-polling. */
 export class Session {
-  constructor(port, eio, extra = '') { Object.assign(this, { port, eio, extra }); }
+  /** headers: of every request. */
+  constructor(port, eio, extra = '', headers = {}) { Object.assign(this, { port, eio, extra, headers }); }
   async open(o) {
-    this.first = await ask1(this.port, `EIO=${this.eio}&transport=polling${this.extra}`, o);
+    this.first = await ask1(this.port, `EIO=${this.eio}&transport=polling${this.extra}`, { ...o, headers: { ...this.headers, ...o?.headers } });
     this.sid = /"sid":"([^"]+)"/.exec(this.first.text.replaceAll('\\"', '"'))?.[1];
     return this;
   }
   get query() { return `EIO=${this.eio}&transport=polling${this.extra}&sid=${this.sid}`; }
   get jsonp() { return this.extra.startsWith('&j='); }
-  get(o) { return ask1(this.port, this.query, o); }
-  post(body, o) { return ask1(this.port, this.query, { method: 'POST', body: this.jsonp ? `d=${encodeURIComponent(body)}` : body, ...(this.jsonp && { headers: { 'content-type': FORM } }), ...o }); }
+  get(o) { return ask1(this.port, this.query, { ...o, headers: { ...this.headers, ...o?.headers } }); }
+  post(body, o) {
+    const form = this.jsonp ? { 'content-type': FORM } : {};
+    return ask1(this.port, this.query, { method: 'POST', body: this.jsonp ? `d=${encodeURIComponent(body)}` : body, ...o, headers: { ...this.headers, ...form, ...o?.headers } });
+  }
   /** The session with its namespace `/`, which clients 3.x have at once. */
   async connect() {
     if (this.eio === 4) { await this.post('40'); await this.get(); } else if (!/40"?\);$|40$/.test(this.first.text)) await this.get();

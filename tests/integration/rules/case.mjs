@@ -6,9 +6,10 @@ export const rule = (id, says, ...cases) => ({ id, says, cases });
 
 /**
  * A case: `run(world)` returns what is to be `want` of the official server, and of ours, unless it `differs`: then ours is `differs.want`, and `differs.why` is the first cell of the row
- * in docs/socketio.md that says so. `world`: 'calm' unless told. `alone`: there is nothing that the official server could be asked; `want` is ours then. `slow`: begins before others.
+ * in docs/socketio.md that says so. `world`: 'calm' unless told. `alone`: there is nothing that the official server could be asked; `want` is ours then. `slow`: begins before others. `home`: not where each
+ * request comes to another node.
  */
-export const play = (name, run, want, { world = 'calm', differs, alone = false, slow = false } = {}) => ({ name, run, want, world, differs, alone, slow });
+export const play = (name, run, want, { world = 'calm', differs, alone = false, slow = false, home = false } = {}) => ({ name, run, want, world, differs, alone, slow, home });
 
 const connects = (f, eio) => typeof f === 'string' && f.startsWith('40') && (eio === 4 || f.length > 2);
 

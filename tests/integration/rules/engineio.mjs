@@ -73,7 +73,9 @@ export const handshake = [
     await s.post(`42["x","${'y'.repeat(n)}"]`);
     const r = await s.get({ headers: { 'accept-encoding': 'gzip' } });
     return [r.headers['content-encoding'] ?? 'none', (want === 'gzip' ? gunzipSync(r.raw).toString() : r.text) === `42["x","${'y'.repeat(n)}"]`];
-  }, [want, true]))),
+  }, [want, true])),
+    play('who takes deflate alone', async w => { const s = await (await w.poll(4)).connect(); await s.post(`42["x","${'y'.repeat(5000)}"]`); return (await s.get({ headers: { 'accept-encoding': 'deflate' } })).headers['content-encoding'] ?? 'none'; }, 'deflate', { differs: { why: '`deflate`', want: 'none' } }),
+    play('who takes nothing', async w => { const s = await (await w.poll(4)).connect(); await s.post(`42["x","${'y'.repeat(5000)}"]`); return (await s.get()).headers['content-encoding'] ?? 'none'; }, 'none')),
 ];
 
 export const errors = [
@@ -114,6 +116,7 @@ export const framing = [
     play('out', async w => { const s = await (await w.poll(3, '&b64=1')).connect(); await s.post(counted(['42["x","é😀12"]'])); return s.next(); }, counted(['42["x","é😀12"]'])),
     play('several at once, in order', async w => { const s = await (await w.poll(3, '&b64=1')).connect(), all = ['42["a","😀"]', '42["b"]', '42["c","é"]']; const p = await s.post(counted(all)); let got = ''; while (got.length < counted(all).length) got += await s.next(); return [p.text, got]; }, ['ok', counted(['42["a","😀"]', '42["b"]', '42["c","é"]'])]),
     play('a length in bytes is wrong', async w => { const s = await (await w.poll(3)).connect(); await s.post('12:42["x","é"]', { abort: 300 }); return (await s.get()).status; }, 400),
+    play('a letter that comes in two pieces', async w => { const s = await (await w.poll(3, '&b64=1')).connect(), body = Buffer.from(counted(['42["😀"]'])); await s.post([body.subarray(0, 7), body.subarray(7)], { chunked: true }); return s.next(); }, counted(['42["😀"]'])),
     play('0: holds nothing', async w => { const s = await (await w.poll(3)).connect(), p = await s.post('0:'); await s.post(counted(['42["x"]'])); return [p.status, p.text, await s.next()]; }, [200, 'ok', counted(['42["x"]'])])),
   rule('E19', 'EIO=4: packets between \\x1e',
     play('both ways', async w => { const s = await (await w.poll(4)).connect(); await s.post('42["x","é😀"]\x1e42["y"]'); let got = await s.next(); if (!got.includes('"y"')) got += `\x1e${await s.next()}`; return got; }, '42["x","é😀"]\x1e42["y"]'),
@@ -152,10 +155,11 @@ export const framing = [
     }, [`___eio[7]("${eio === 3 ? 'N:' : ''}${OPEN('"websocket"').replaceAll('"', '\\"')}");`, 'ok', 'text/html', `___eio[7](${JSON.stringify(eio === 3 ? counted(['42["x","a\\nb\u2028 +\\"&=%"]']) : '42["x","a\\nb\u2028 +\\"&=%"]').replaceAll('\u2028', '\\u2028')});`])),
     play('a line feed between packets', async w => { const s = await (await w.poll(4, '&j=0')).connect(); await s.post('42["x", \\n1]'); return (await s.get()).text; }, '___eio[0]("42[\\"x\\",1]");'),
     play('only digits of j', async w => /^[^(]*/.exec((await w.poll(4, '&j=1];alert(2);x[')).first.text)[0], '___eio[12]'),
+    play('of a page that is not allowed', async w => [(await w.poll(4, '&j=7', { headers: { referer: 'http://elsewhere.example/' } })).first.status, (await w.http('EIO=4&transport=polling&j=7')).status], [200, 200], { differs: { why: 'JSONP of a page that is not allowed', want: [403, 403] } }),
     play('the type', async w => (await w.poll(4, '&j=7')).first.type, TEXT, { differs: { why: 'type of a script', want: 'text/javascript; charset=UTF-8' } })),
   rule('E25', 'a message is at most maxPayload',
-    play('POST', async w => { const s = await (await w.poll(4)).connect(), p = await s.post(`42["${'x'.repeat(1000001)}"]`, { abort: 3000 }); await s.post('42["y"]'); return [p.status, await s.next()]; }, [413, '42["y"]']),
-    play('POST in pieces', async w => { const s = await (await w.poll(4)).connect(); return (await s.post(`42["${'x'.repeat(1000001)}"]`, { chunked: true, abort: 3000 })).status; }, 413),
+    play('POST', async w => { const s = await (await w.poll(4)).connect(), p = await s.post(`42["${'x'.repeat(1000001)}"]`, { abort: 3000 }); await s.post('42["y"]'); return [p.status, await s.next()]; }, [413, '42["y"]'], { home: true }),
+    play('POST in pieces', async w => { const s = await (await w.poll(4)).connect(); return (await s.post(`42["${'x'.repeat(1000001)}"]`, { chunked: true, abort: 3000 })).status; }, 413, { home: true }),
     play('one of just that size', async w => { const s = await (await w.poll(4)).connect(), said = `42["${'x'.repeat(999990)}",1]`; const p = await s.post(said); return [said.length, p.text]; }, [999998, 'ok']),
     play('WebSocket', async w => { const s = await w.ws(4).connect(); s.send(`42["${'x'.repeat(1000001)}"]`); return [await s.closed, s.code]; }, ['closed', 1009])),
 ];

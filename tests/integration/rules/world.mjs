@@ -5,8 +5,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Server } from 'socket.io';
 import { Backend } from '../lib/backend.mjs';
-import { Cluster } from '../lib/cluster.mjs';
+import { Cluster, Redis } from '../lib/cluster.mjs';
 import { Session, Socket, ask1 } from '../lib/eio.mjs';
+import { roundRobin } from '../lib/tcplink.mjs';
 import { sleep } from '../lib/wait.mjs';
 
 export const PAGE = 'http://page.example';
@@ -22,6 +23,7 @@ const WORLDS = {
   'EIO=4 only': { lanes: 1, flags: ['--socketio-eio3', 'off'], options: { allowEIO3: false } },
   recovery: { lanes: 3, flags: ['--socketio-recovery', 'on', '--resume-window', '2s'], options: { connectionStateRecovery: { maxDisconnectionDuration: 2000 } } },
   'quick recovery': { lanes: 1, flags: ['--socketio-recovery', 'on', '--resume-window', '60s', ...QUICK], options: { connectionStateRecovery: {}, ...BRISK } },
+  'any node': { lanes: 2, flags: [], redis: true, proxied: true }, // no official server: cases of `calm` that poll are played again
   crash: { lanes: 1, flags: ['--socketio-recovery', 'on', '--resume-window', '60s', '--lease', '2s', '--redis-timeout', '1s'], options: {}, redis: true },
 };
 const FLAGS = ['--socketio-path', '/socket.io/', '--socketio-path', '/engine.io/', '--socketio-namespace', '/admin', '--socketio-namespace', '/closed', '--socketio-namespace', '/dyn-*',
@@ -69,8 +71,8 @@ class Theirs {
 }
 
 class Ours {
-  /** other: a node of the same cluster, if there is one. */
-  constructor(gateway, other) { Object.assign(this, { gateway, other, port: gateway.port }); }
+  /** other: a node of the same cluster, if there is one; port: of what is in front of both. */
+  constructor(gateway, other, port = gateway.port) { Object.assign(this, { gateway, other, port }); }
   async #api(path, body, method = 'POST') {
     const r = await this.gateway.get(`/api/v1${path}`, { method, headers: { authorization: 'Bearer xdk_rules' }, body: JSON.stringify(body) });
     if (r.status !== 200) throw new Error(`${path}: ${r.status} ${r.text}`);
@@ -89,8 +91,8 @@ class Ours {
 /** What one playing of a case may do; what it has opened is closed behind it. */
 export class World {
   constructor(server, { ours, want }) { Object.assign(this, { server, port: server.port, ours, want, sockets: [], sessions: [] }); }
-  http(query, o) { return ask1(this.port, query, o); }
-  poll(eio, extra, o) { const s = new Session(this.port, eio, extra); this.sessions.push(s); return s.open(o); }
+  http(query, o) { this.polls = true; return ask1(this.port, query, o); }
+  poll(eio, extra = '', o) { this.polls = true; const s = new Session(this.port, eio, extra, extra.startsWith('&j=') ? { referer: `${PAGE}/chat` } : {}); this.sessions.push(s); return s.open(o); }
   ws(eio, o) { const s = new Socket(this.port, eio, o); this.sockets.push(s); return s; }
   emit(...args) { return this.server.emit(...args); }
   publish(...args) { return this.server.publish(...args); }
@@ -120,25 +122,31 @@ export class Stage {
   }
 
   async #start() {
-    this.cluster = await Cluster.start({ gateways: 0 });
+    this.cluster = await Cluster.start({ gateways: 0, redis: false });
     const { dir } = this.cluster;
     this.backend = await Backend.start(dir, { answer: e => ({ json: { data: e.data_type === 'binary' ? { $args: [{ _placeholder: true, num: 0 }], $attachments: [e.data] } : e.data } }) });
     const keys = join(dir, 'keys.json');
     writeFileSync(keys, JSON.stringify({ keys: [{ name: 'rules', sha256: createHash('sha256').update('xdk_rules').digest('hex'), scopes: ['admin'] }] }));
     this.lanes = {};
-    this.theirs = [];
-    await Promise.all(Object.entries(WORLDS).map(async ([name, { lanes, flags, options, redis }]) => {
+    Object.assign(this, { theirs: [], stores: [], proxies: [] });
+    await Promise.all(Object.entries(WORLDS).map(async ([name, { lanes, flags, options, redis, proxied }]) => {
       this.lanes[name] = await Promise.all(Array.from({ length: lanes }, async (_, i) => {
-        const theirs = new Theirs(options), add = more => this.cluster.add(`${name.replace(/\W/g, '-')}-${i}${more}`, { insecure: true, flags: [...FLAGS, ...this.backend.flags, '--api-keys', keys, ...flags], ...(!redis && { broker: ['--broker', 'memory'] }) });
-        this.theirs.push(theirs);
-        const [gateway, other] = await Promise.all([add(''), redis && add('-too'), theirs.start()]);
-        return { ours: new Ours(gateway, other && new Ours(other)), theirs };
+        const store = redis && await Redis.start(dir, { aof: false, name: `${name.replace(/\W/g, '-')}-${i}` }), theirs = options && new Theirs(options);
+        const add = more => this.cluster.add(`${name.replace(/\W/g, '-')}-${i}${more}`, { insecure: true, flags: [...FLAGS, ...this.backend.flags, '--api-keys', keys, ...flags], broker: ['--broker', store?.url ?? 'memory'] });
+        if (theirs) this.theirs.push(theirs);
+        if (store) this.stores.push(store);
+        const [gateway, other] = await Promise.all([add(''), redis && add('-too'), theirs?.start()]);
+        const proxy = proxied && await roundRobin({ gateways: [gateway, other] });
+        if (proxy) this.proxies.push(proxy);
+        return { ours: new Ours(gateway, other && new Ours(other), proxy?.port), theirs };
       }));
     }));
   }
   async stop() {
     await Promise.all((this.theirs ?? []).map(t => t.stop()));
+    for (const p of this.proxies ?? []) p.close();
     await this.backend?.stop();
     await this.cluster?.stop();
+    await Promise.all((this.stores ?? []).map(s => s.stop()));
   }
 }
