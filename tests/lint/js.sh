@@ -4,5 +4,5 @@ source "$(dirname "$0")/lib.sh"
 
 need node nodejs
 mapfile -t files < <(find tests deploy gateway sdk -name node_modules -prune -o \( -name '*.mjs' -o -name '*.js' \) -print | LC_ALL=C sort)
-printf '%s\0' "${files[@]}" | xargs -0 -n 1 -P 2 node --check
+node --no-warnings --experimental-vm-modules tests/lint/parse.mjs "${files[@]}"
 node tests/lint/unused.mjs "${files[@]}"
