@@ -63,61 +63,68 @@ matches() {
   return 1
 }
 
-# lookup TABLE FILE: right side of the first line whose left side matches.
+# lookup TABLE FILE: found becomes the right side of the first line whose left side matches. There are thousands of includes: nothing here starts a process for each.
 lookup() {
   local left right
+  found=
   while IFS='|' read -r left right; do
     left=${left// /}
     if [[ -n $left ]] && matches "$2" "$left"; then
-      printf '%s' "$right"
+      found=$right
       return 0
     fi
   done <<<"$1"
 }
 
-# Each answers with the broken rule, or with nothing.
+# For each the broken rule becomes the problem, or nothing. may, may_not: what the table says of the file.
 judge_own() {
-  local file=$1 header=$2 allowed denied
-  if [[ ! -e $header ]]; then
-    echo "\"$header\" does not exist; paths begin at the root of the tree"
-    return
-  fi
-  allowed=$(lookup "$own_rules" "$file")
-  denied=$(lookup "$own_exceptions" "$file")
+  local header=$1
+  problem=
   # shellcheck disable=SC2086
-  if ! matches "$header" $allowed || matches "$header" $denied; then
-    echo "\"$header\": this file may include only: ${allowed# }"
+  if [[ ! -e $header ]]; then
+    problem="\"$header\" does not exist; paths begin at the root of the tree"
+  elif ! matches "$header" $may || matches "$header" $may_not; then
+    problem="\"$header\": this file may include only: ${may# }"
   fi
 }
 
+declare -A rooms_of
 judge_foreign() {
-  local file=$1 header=$2 rooms
-  rooms=$(lookup "$foreign_rules" "$header")
+  local file=$1 header=$2
+  problem=
+  if [[ ! ${rooms_of[$header]+known} ]]; then
+    lookup "$foreign_rules" "$header"
+    rooms_of[$header]=$found
+  fi
   # shellcheck disable=SC2086
-  if [[ -n $rooms ]]; then
-    matches "$file" $rooms || echo "<$header> belongs in: ${rooms# }"
+  if [[ -n ${rooms_of[$header]} ]]; then
+    matches "$file" ${rooms_of[$header]} || problem="<$header> belongs in:${rooms_of[$header]}"
   else
-    matches "$header" $libc || echo "<$header> is not known to be libc, and has no room in tests/lint/layers.sh"
+    matches "$header" $libc || problem="<$header> is not known to be libc, and has no room in tests/lint/layers.sh"
   fi
 }
 
 # check FILE NAME: judges the includes of FILE as if it were called NAME.
 check() {
-  local line text header problem found=0
+  local line text header problem found may may_not status=0
+  lookup "$own_rules" "$2"
+  may=$found
+  lookup "$own_exceptions" "$2"
+  may_not=$found
   while IFS=: read -r line text; do
     header=${text#*[<\"]}
     header=${header%[>\"]*}
     if [[ $text == *'"'* ]]; then
-      problem=$(judge_own "$2" "$header")
+      judge_own "$header"
     else
-      problem=$(judge_foreign "$2" "$header")
+      judge_foreign "$2" "$header"
     fi
     if [[ -n $problem ]]; then
       echo "$2:$line: $problem"
-      found=1
+      status=1
     fi
   done < <(grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"]' "$1" || true)
-  return $found
+  return $status
 }
 
 # The check itself must be able to fail: each of these lines breaks a rule, and the good ones do not.
