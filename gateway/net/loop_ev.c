@@ -15,6 +15,8 @@
 struct ev_owned_io {
     ev_io watcher;
     struct io *owner;
+    struct link ready; /* loop_ev->ready, when it is */
+    int events;
 };
 
 struct ev_owned_timer {
@@ -33,7 +35,8 @@ struct loop_ev {
     struct ev_loop *ev;
     ev_prepare before_poll;
     ev_check after_poll;
-    ev_idle idle; /* runs while tasks wait, so only when a poll found nothing */
+    ev_idle idle;      /* runs while tasks wait, so only when a poll found nothing */
+    struct link ready; /* sockets of this turn whose owners have not been told */
     struct link tasks;
     uint64_t next_due_us; /* of the tasks; may be too early, never too late */
     uint64_t now_us;
@@ -115,13 +118,27 @@ static int to_ev(int events)
     return ((events & IO_READ) != 0 ? EV_READ : 0) | ((events & IO_WRITE) != 0 ? EV_WRITE : 0);
 }
 
+/* libev tells of the sockets of a turn from the last to the first; what came first is to be done first: a client may say one thing on one connection and then
+ * another, that relies on it, on another. */
 static void on_io(struct ev_loop *ev, ev_io *watcher, int revents)
 {
-    (void)ev;
-    struct io *io = container_of(watcher, struct ev_owned_io, watcher)->owner;
-    /* Errors and hang-ups come as both; the owner is told only what it asked for and finds out by trying. */
-    int events = ((revents & EV_READ) != 0 ? IO_READ : 0) | ((revents & EV_WRITE) != 0 ? IO_WRITE : 0);
-    io->run(io, events & io->events);
+    struct loop_ev *l = ev_userdata(ev);
+    struct ev_owned_io *w = container_of(watcher, struct ev_owned_io, watcher);
+    w->events = ((revents & EV_READ) != 0 ? IO_READ : 0) | ((revents & EV_WRITE) != 0 ? IO_WRITE : 0);
+    list_del(&w->ready);
+    list_prepend(&l->ready, &w->ready);
+}
+
+static void invoke_pending(struct ev_loop *ev)
+{
+    struct loop_ev *l = ev_userdata(ev);
+    ev_invoke_pending(ev);
+    while (!list_empty(&l->ready)) {
+        struct ev_owned_io *w = list_first(&l->ready, struct ev_owned_io, ready);
+        list_del(&w->ready);
+        /* Errors and hang-ups come as both; the owner is told only what it asked for and finds out by trying. */
+        w->owner->run(w->owner, w->events & w->owner->events);
+    }
 }
 
 static void ev_io_interest(struct io *io, int events)
@@ -134,12 +151,14 @@ static void ev_io_interest(struct io *io, int events)
             return;
         w = xmalloc(sizeof *w);
         w->owner = io;
+        list_init(&w->ready);
         ev_io_init(&w->watcher, on_io, io->fd, to_ev(events));
         io->impl = w;
         ev_io_start(l->ev, &w->watcher);
         return;
     }
     ev_io_stop(l->ev, &w->watcher);
+    list_del(&w->ready); /* as libev does with what is pending */
     if (events == 0) {
         free(w);
         io->impl = NULL;
@@ -235,7 +254,9 @@ struct loop *loop_ev_create(void)
         abort();
     }
     ev_set_userdata(l->ev, l);
+    list_init(&l->ready);
     list_init(&l->tasks);
+    ev_set_invoke_pending_cb(l->ev, invoke_pending);
     ev_prepare_init(&l->before_poll, on_before_poll);
     ev_prepare_start(l->ev, &l->before_poll);
     ev_check_init(&l->after_poll, on_after_poll);

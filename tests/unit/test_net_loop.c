@@ -275,6 +275,53 @@ static void on_lag(void *arg, uint64_t us)
         f->lag_us = us;
 }
 
+struct one {
+    struct fixture *f;
+    struct io io;
+    struct one *silences; /* when it is told it stops listening to this one */
+    char name;
+};
+
+static void on_crowd(struct io *io, int events)
+{
+    struct one *w = container_of(io, struct one, io);
+    char byte;
+    assert_int_equal(events, IO_READ);
+    assert_int_equal(read(io->fd, &byte, 1), 1);
+    note(w->f, w->name);
+    w->f->reads++;
+    if (w->silences != NULL)
+        io_set(&w->silences->io, 0);
+}
+
+/* Of those that are ready in one turn. */
+static void what_comes_first_is_told_first(void **state)
+{
+    struct fixture *f = *state;
+    struct one crowd[5];
+    int fds[5][2];
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds[i]), 0);
+        crowd[i] = (struct one){.f = f, .name = (char)('a' + i)};
+        io_init(&crowd[i].io, f->loop, fds[i][0], on_crowd);
+        io_set(&crowd[i].io, IO_READ);
+    }
+    run_for(f, 5);
+    f->order_n = 0;
+    memset(f->order, 0, sizeof f->order);
+    crowd[4].silences = &crowd[1]; /* c e [b] a d */
+    static const int order[] = {2, 4, 1, 0, 3};
+    for (size_t i = 0; i < ARRAY_LEN(order); i++)
+        assert_int_equal(write(fds[order[i]][1], "x", 1), 1);
+    run_until(f, &f->reads, 4);
+    assert_memory_equal(f->order, "cead", 4);
+    for (int i = 0; i < 5; i++) {
+        io_set(&crowd[i].io, 0);
+        (void)close(fds[i][0]);
+        (void)close(fds[i][1]);
+    }
+}
+
 static void lag_is_the_length_of_a_turn(void **state)
 {
     struct fixture *f = *state;
@@ -308,6 +355,7 @@ int main(void)
         TEST(task_may_queue_itself),
         TEST(quiet_loop_uses_no_time),
         TEST(signals_arrive_in_the_loop),
+        TEST(what_comes_first_is_told_first),
         TEST(lag_is_the_length_of_a_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
