@@ -155,7 +155,7 @@ enum err action_read(struct slice object, struct slice session, uint64_t now_ms,
         return err;
     switch (what.kind) {
     case ACTION_PUBLISH: err = api_read_publish(object, a, &what.message, reterr); break;
-    case ACTION_SEND: err = api_read_send(object, a, &what.message, reterr); break;
+    case ACTION_SEND: err = api_read_send_to(object, session, a, &what.message, reterr); break;
     case ACTION_BROADCAST: err = api_read_broadcast(object, a, &what.message, reterr); break;
     case ACTION_EMIT: err = read_emission(object, a, &what.emission, reterr); break;
     case ACTION_JOIN:

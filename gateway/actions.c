@@ -1,6 +1,7 @@
 /* gateway/actions.c: lists of actions. */
 #include "gateway/actions.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #include "base/log.h"
@@ -15,15 +16,19 @@
 #define BYTES_MAX ((size_t)32 << 20) /* of lists that nobody waits for */
 
 struct actions {
+    struct link paused; /* in gateway->paused_actions until its timer is over */
+    struct timer timer;
     struct gateway *gw;
     actions_done *done; /* NULL: nobody waits */
     void *arg;
     struct json_value list; /* of text */
     size_t at, index;
+    bool counted;       /* in gateway->actions_bytes */
     struct arena arena; /* of the one under way */
     struct action action;
     char key[KEY_MAX];
-    struct slice id, session; /* of text */
+    struct slice id, session; /* of text; session: or sid */
+    char sid[SID_LEN + 1];
     size_t n;
     char text[];
 };
@@ -39,10 +44,12 @@ static void tell_failure(struct slice id, size_t index, const char *what, enum e
 
 static void end(struct actions *l)
 {
+    if (l->counted)
+        l->gw->actions_bytes -= l->n;
     if (l->done != NULL)
         l->done(l->arg);
-    else
-        l->gw->actions_bytes -= l->n;
+    timer_stop(&l->timer);
+    list_del(&l->paused);
     arena_reset(&l->arena);
     free(l);
 }
@@ -83,6 +90,14 @@ static void go_on(struct actions *l)
     end(l);
 }
 
+static void start(struct actions *l)
+{
+    if (l->gw->broker != NULL)
+        go_on(l);
+    else
+        end(l);
+}
+
 /* False: there is none to be carried out. */
 static bool bounded(struct json_value list, struct slice id)
 {
@@ -103,11 +118,20 @@ static bool bounded(struct json_value list, struct slice id)
     return false;
 }
 
+static void on_timer(struct timer *t)
+{
+    struct actions *l = container_of(t, struct actions, timer);
+    list_del(&l->paused);
+    start(l);
+}
+
 static struct actions *create(struct gateway *g, struct json_value list, const struct actions_of *of)
 {
     struct slice id = {of->id.p, of->id.n < ID_MAX ? of->id.n : ID_MAX};
     struct actions *l = xcalloc(1, sizeof *l + list.raw.n + id.n + of->session.n);
     char *at = l->text;
+    list_init(&l->paused);
+    timer_init(&l->timer, g->loop, on_timer);
     l->gw = g;
     l->n = list.raw.n;
     l->list = (struct json_value){list.kind, slice_put(&at, list.raw)};
@@ -152,15 +176,48 @@ bool actions_of_event(struct gateway *g, struct slice body, const struct actions
     return true;
 }
 
-void actions_of_answer(struct gateway *g, struct json_value list, const struct actions_of *of)
+struct actions *actions_hold(struct gateway *g, struct json_value list, const struct actions_of *of)
 {
     if (list.kind == JSON_KIND_NONE || g->broker == NULL || !bounded(list, of->id))
-        return;
+        return NULL;
     if (g->actions_bytes + list.raw.n > BYTES_MAX) {
         tell_failure(of->id, 0, "-", ERR_RATE_LIMITED, "too many actions are under way on this node");
-        return;
+        return NULL;
     }
     struct actions *l = create(g, list, of);
+    l->counted = true;
     g->actions_bytes += l->n;
-    go_on(l);
+    return l;
+}
+
+void actions_release(struct actions **pointer, struct slice session, uint32_t pause_ms, actions_done *done, void *arg)
+{
+    struct actions *l = TAKE(*pointer);
+    if (l == NULL)
+        return;
+    assert(session.n <= SID_LEN);
+    if (session.n != 0)
+        memcpy(l->sid, session.p, session.n);
+    l->session = (struct slice){l->sid, session.n};
+    l->done = done;
+    l->arg = arg;
+    if (pause_ms == 0) {
+        start(l);
+        return;
+    }
+    list_append(&l->gw->paused_actions, &l->paused);
+    timer_start(&l->timer, pause_ms);
+}
+
+void actions_fini(struct gateway *g)
+{
+    while (!list_empty(&g->paused_actions))
+        end(list_first(&g->paused_actions, struct actions, paused));
+}
+
+void actions_of_answer(struct gateway *g, struct json_value list, const struct actions_of *of)
+{
+    struct actions *l = actions_hold(g, list, of);
+    if (l != NULL)
+        start(l);
 }

@@ -183,14 +183,22 @@ static enum err read_to(struct json_value to, struct arena *a, struct api_messag
     return read_targets(v[which], ret->to == API_TO_USERS, a, ret, reterr);
 }
 
-enum err api_read_send(struct slice body, struct arena *a, struct api_message *ret, struct error *reterr)
+enum err api_read_send_to(struct slice body, struct slice session, struct arena *a, struct api_message *ret,
+                          struct error *reterr)
 {
     struct json_value v[MEMBERS];
     enum err err = find_members(body, v, reterr);
-    *ret = (struct api_message){.to = API_TO_USER};
+    bool of_session = err == OK && v[TO].kind == JSON_KIND_NONE && session.n != 0;
+    *ret = (struct api_message){.to = of_session ? API_TO_SESSION : API_TO_USER};
     if (err == OK)
-        err = read_to(v[TO], a, ret, reterr);
+        err = of_session ? join_names(SLICE("$session:"), session, a, &ret->room, reterr)
+                         : read_to(v[TO], a, ret, reterr);
     return err != OK ? err : read_common(v, a, ret, reterr);
+}
+
+enum err api_read_send(struct slice body, struct arena *a, struct api_message *ret, struct error *reterr)
+{
+    return api_read_send_to(body, SLICE_NONE, a, ret, reterr);
 }
 
 /* The elements have been found valid with the whole. */

@@ -27,6 +27,9 @@ struct api_message {
 enum err api_read_publish(struct slice body, struct arena *a, struct api_message *ret, struct error *reterr);
 /* {to: {user} | {users} | {session} | {sessions}, data | data_base64, event?, key?} */
 enum err api_read_send(struct slice body, struct arena *a, struct api_message *ret, struct error *reterr);
+/* The same; without `to` it is for that session, unless that is empty. */
+enum err api_read_send_to(struct slice body, struct slice session, struct arena *a, struct api_message *ret,
+                          struct error *reterr);
 /* {data | data_base64, event?, key?} */
 enum err api_read_broadcast(struct slice body, struct arena *a, struct api_message *ret, struct error *reterr);
 /* {messages: […]}, each as of a publish: 1 to API_BATCH_MAX, *ret in the arena. What is wrong with one of them is that one's own business: its error in

@@ -306,6 +306,7 @@ void command_join_granted(struct session *s)
         if (session_member(s, c.room) == NULL && on_join(s, &c, &error) != OK)
             session_error(s, SLICE_NONE, c.room, error.code, slice_str(error.text));
     }
+    grant_act(s);
 }
 
 void command_run(struct session *s, const struct command *c)

@@ -19,6 +19,7 @@
 
 #define STRANGERS_MESSAGE (AUTH_TOKEN_MAX + 1024u) /* with --auth jwt, until a namespace is connected */
 #define OPENING_MS        5u                       /* from the handshake of a WebSocket to the open packet */
+#define LATE_MS           10u                      /* a ping may be; then its answer has as much less time */
 #define HELD_MESSAGES     4u                       /* times max-message-size: what may come before reading rests */
 
 /* --- paths --- */
@@ -122,7 +123,7 @@ static void ping(struct engine *e)
 {
     const struct config *cfg = e->gw->cfg;
     uint32_t interval = cfg->socketio_ping_interval_ms, timeout = cfg->socketio_ping_timeout_ms;
-    uint64_t now = loop_now_ms(e->gw->loop), passed = now - e->pinged_ms;
+    uint64_t now = loop_now_ms(e->gw->loop), passed = now - e->pinged_ms, late = passed - interval;
     if (e->pinging && e->conn->pinged && !e->conn->paused) {
         if (passed >= timeout)
             went_silent(e);
@@ -131,10 +132,10 @@ static void ping(struct engine *e)
     } else if (e->pinging && passed < interval) {
         timer_start(&e->heartbeat, interval - passed);
     } else {
+        e->pinged_ms = late <= LATE_MS ? now - late : now; /* a little every time would add up */
         e->pinging = e->conn->pinged = true;
-        e->pinged_ms = now;
         say(e, SLICE("2"));
-        timer_start(&e->heartbeat, interval < timeout ? interval : timeout);
+        timer_start(&e->heartbeat, (interval < timeout ? interval : timeout) - (now - e->pinged_ms));
     }
 }
 
@@ -335,6 +336,7 @@ static void open_now(struct engine *e)
         if (!e->echo)
             namespace_connect(e, SLICE("/"), SLICE_NONE, SLICE_NONE);
     } else {
+        e->pinged_ms = loop_now_ms(e->gw->loop);
         timer_start(&e->heartbeat, cfg->socketio_ping_interval_ms);
         if (!e->echo)
             timer_start(&e->patience, cfg->socketio_connect_timeout_ms);

@@ -19,6 +19,7 @@ struct grant;
 struct polling;
 struct probe;
 struct resume;
+struct session;
 
 /* Clients of one revision in one namespace: they share encoded bytes. Lives as long as it has channels. */
 struct namespace
@@ -137,12 +138,17 @@ void engine_end(struct engine **ep, const char *why);
 void channel_farewell(const struct channel *ch, int code, struct buf *ret);
 /* After that. A reason for which the client should come back closes the whole connection: a client that is told DISCONNECT stays away. */
 void channel_closing(const struct channel *ch, int code, struct slice reason);
+/* Its session is ready for what the client has said meanwhile. */
+void channel_go_on(const struct channel *ch);
 /* Something waits to be written to its connection, before what is sent now. */
 bool channel_waits(const struct channel *ch);
 /* Closes the connection that carries it, in order. */
 void channel_close_connection(const struct channel *ch);
 /* The name of the room that all sessions of the namespace are in. */
 void channel_room_append(const struct channel *ch, struct buf *ret);
+
+/* Where a Socket.IO client has that session; empty: it is no such client's, or its connection is gone. */
+struct slice namespace_of(const struct session *s);
 
 /* --- namespaces.c and entrance.c, for engine.c and each other --- */
 
@@ -167,7 +173,7 @@ bool namespace_packet(struct engine *e, const struct sio_packet *p, struct error
 void namespaces_reap(struct engine *e);
 /* The connection is gone: nobody waits for WeChat. */
 void entrance_end(struct engine *e);
-/* Is one being connected? */
+/* Is one being connected, or what the backend wants done with it? */
 bool namespaces_opening(const struct engine *e);
 /* Ends a channel now: from the loop only. */
 void channel_destroy(struct channel *ch, const char *why);

@@ -238,6 +238,7 @@ static void on_known(void *arg, const struct knock_result *r)
         conn_close(e->conn, err_close_code(ERR_DRAINING), SLICE("draining"));
     } else if (r->err == OK) {
         struct grant *grant = grant_create(r->claims);
+        grant->actions = TAKE(*r->actions);
         metrics->auth_accepted++;
         (void)channel_begin(e, nsp, slice_str(grant->claims.user), grant, TAKE(in->wish));
     } else if (r->err == ERR_REFUSED) {

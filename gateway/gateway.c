@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "gateway/acks.h"
 #include "gateway/act.h"
+#include "gateway/actions.h"
 #include "gateway/admit.h"
 #include "gateway/api_keys.h"
 #include "gateway/audit.h"
@@ -327,6 +328,7 @@ struct gateway *gateway_create(struct loop *loop, const struct config *cfg, cons
     list_init(&g->greetings);
     list_init(&g->reporting);
     list_init(&g->acts);
+    list_init(&g->paused_actions);
     g->reports_on = cfg->events || cfg->backend_url != NULL;
     list_init(&g->rechecks);
     list_init(&g->audits);
@@ -423,6 +425,7 @@ void gateway_destroy(struct gateway **gp)
     control_fini(g);
     forwards_fini(g);
     act_fini(g); /* what waits to be tried again */
+    actions_fini(g);
     broadcasts_fini(g);
     acks_fini(g);
     delivery_destroy(&g->delivery);

@@ -86,9 +86,10 @@ struct gateway {
     bool reports_on;           /* the backend hears of what happens to sessions */
     struct link reporting;     /* sessions that have something to report */
 
-    struct link acts;      /* act.c: what backends want done and is under way */
-    size_t actions_bytes;  /* actions.c: of lists that nobody waits for */
-    struct orders *orders; /* NULL: this node carries out no commands */
+    struct link acts;           /* act.c: what backends want done and is under way */
+    struct link paused_actions; /* actions.c: what is about to be */
+    size_t actions_bytes;       /* actions.c: of lists that nobody waits for */
+    struct orders *orders;      /* NULL: this node carries out no commands */
 
     struct tails tails;     /* of the rooms' newest messages */
     struct link forks_open; /* not accounted for yet */

@@ -5,9 +5,11 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "gateway/actions.h"
 #include "gateway/admit.h"
 #include "gateway/conn.h"
 #include "gateway/door.h"
+#include "gateway/engine.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
 #include "gateway/request.h"
@@ -15,7 +17,9 @@
 #include "gateway/session.h"
 #include "gateway/watch.h"
 
-#define LEAST_MS      2000u
+#define LEAST_MS 2000u
+#define PAUSE_MS                                                                                                       \
+    5u /* what comes together with the answer to its CONNECT a client that waits for just that does not hear */
 #define LOOK_AGAIN_MS 60000u /* at the latest: the wall clock may be set, the configuration reloaded */
 
 /* --- until when --- */
@@ -131,12 +135,32 @@ void grant_tell(struct session *s)
     forget_fresh(g);
 }
 
+static void on_acted(void *arg)
+{
+    struct session *s = arg;
+    s->acting = false;
+    if (s->conn != NULL && s->conn->channel != NULL)
+        channel_go_on(s->conn->channel);
+    session_unref(s);
+}
+
+void grant_act(struct session *s)
+{
+    if (s->grant == NULL || s->grant->actions == NULL)
+        return;
+    bool in_namespace = s->conn != NULL && s->conn->channel != NULL;
+    s->acting = true;
+    session_ref(s);
+    actions_release(&s->grant->actions, slice_str(s->sid), in_namespace ? PAUSE_MS : 0, on_acted, s);
+}
+
 void grant_destroy(struct grant **gp)
 {
     struct grant *g = TAKE(*gp);
     if (g == NULL)
         return;
     wheel_unset(&g->expiry);
+    actions_release(&g->actions, SLICE_NONE, 0, NULL, NULL); /* it never began */
     forget_fresh(g);
     auth_claims_fini(&g->claims);
     free(g);

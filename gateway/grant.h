@@ -6,6 +6,7 @@
 #include "gateway/auth/auth.h"
 #include "gateway/policy.h"
 
+struct actions;
 struct command;
 struct session;
 
@@ -14,6 +15,7 @@ struct grant {
     struct wheel_entry expiry;
     struct session *session; /* NULL before grant_attach() */
     char *fresh;             /* the token itself, made here: its client has still to be told; NULL: it has it */
+    struct actions *actions; /* that the backend wants done when the session has begun; NULL: none (any more); owned */
     uint64_t notice_ms;      /* so long before it expires its client is told; 0: never, or done */
 };
 
@@ -29,6 +31,9 @@ void grant_attach(struct grant *g, struct session *s);
 
 /* Tells the client of s the token that was made for it, if one was. */
 void grant_tell(struct session *s);
+
+/* Begins what the backend wants done for s; until it is over what its Socket.IO client says waits. */
+void grant_act(struct session *s);
 
 /* May s become a member of that room, whose policy this is? ERR_FORBIDDEN with a sentence. */
 enum err grant_join(const struct session *s, struct slice room, const struct policy *policy, struct error *reterr);

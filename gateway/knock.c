@@ -21,16 +21,17 @@ struct knock {
     char id[QUESTION_ID_MAX];
 };
 
-static void let_in(struct conn *c, struct auth_claims *claims)
+static void let_in(struct conn *c, const struct knock_result *r)
 {
     struct greeting *y = TAKE(c->greeting);
-    const struct http_request r = {.user_agent = slice_str(y->agent),
-                                   .origin = slice_str(y->origin),
-                                   .query = y->resume ? SLICE("resume") : SLICE_NONE};
-    struct grant *grant = grant_create(claims);
+    const struct http_request request = {.user_agent = slice_str(y->agent),
+                                         .origin = slice_str(y->origin),
+                                         .query = y->resume ? SLICE("resume") : SLICE_NONE};
+    struct grant *grant = grant_create(r->claims);
+    grant->actions = TAKE(*r->actions);
     metrics->auth_accepted++;
     conn_greeted(c);
-    session_open(c, &r, slice_str(grant->claims.user), grant);
+    session_open(c, &request, slice_str(grant->claims.user), grant);
     greeting_end(&y);
 }
 
@@ -54,7 +55,8 @@ static void on_answer(void *arg, const struct backend_result *result)
     struct error error = {0};
     struct auth_claims claims = {0};
     enum err err = answer_read(result, &a, &error);
-    actions_of_answer(k->gw, a.members[ANSWER_ACTIONS], &(struct actions_of){.id = slice_str(k->id)});
+    struct actions *actions =
+        actions_hold(k->gw, a.members[ANSWER_ACTIONS], &(struct actions_of){.id = slice_str(k->id)});
     if (k->done != NULL) {
         if (err == OK)
             err = auth_answer_read(result->body, loop_wall_ms(k->gw->loop) / 1000, &claims, &error);
@@ -63,9 +65,11 @@ static void on_answer(void *arg, const struct backend_result *result)
         k->done(k->arg, &(struct knock_result){.err = err,
                                                .why = err == ERR_REFUSED ? slice_str(a.reason) : slice_str(error.text),
                                                .retry_ms = result->retry_ms != 0 ? result->retry_ms : 1000,
-                                               .claims = &claims});
+                                               .claims = &claims,
+                                               .actions = &actions});
         auth_claims_fini(&claims);
     }
+    actions_release(&actions, SLICE_NONE, 0, NULL, NULL); /* nobody has come in */
     free(k);
 }
 
@@ -101,7 +105,7 @@ static void on_known(void *arg, const struct knock_result *r)
     if (c->state > CONN_OPEN)
         return;
     if (r->err == OK)
-        let_in(c, r->claims);
+        let_in(c, r);
     else
         turn_away(c, r->err, r->why, r->retry_ms);
 }

@@ -7,6 +7,7 @@
 #include "base/slice.h"
 #include "gateway/transport.h"
 
+struct actions;
 struct auth_claims;
 struct conn;
 struct gateway;
@@ -17,12 +18,13 @@ struct knock_question {
     struct slice name, token, query, nsp, auth, ip, agent, origin, protocol;
 };
 
-/* OK: claims, of which what is not taken is freed. Else why, a sentence; not ERR_REFUSED: it may be tried again in about retry_ms. */
+/* OK: claims and what the backend wants done, of which what is not taken is freed. Else why, a sentence; not ERR_REFUSED: it may be tried again in about retry_ms. */
 struct knock_result {
     enum err err;
     struct slice why;
     uint32_t retry_ms;
     struct auth_claims *claims;
+    struct actions **actions;
 };
 typedef void knock_done(void *arg, const struct knock_result *r);
 

@@ -97,7 +97,7 @@ static void channel_pause(struct transport *t, bool paused)
     if (e->conn->state == CONN_OPEN)
         conn_pause(e->conn, e->paused != 0);
     if (!paused)
-        loop_idle(e->gw->loop, &e->work, 0); /* to what is held */
+        channel_go_on(ch);
 }
 
 static const struct transport_ops channel_ops = {channel_write, channel_close, channel_pause};
@@ -154,10 +154,16 @@ bool namespaces_opening(const struct engine *e)
     if (e->entrance != NULL || e->returning != 0)
         return true;
     list_for_each (it, &e->channels) {
-        if (list_entry(it, struct channel, link)->conn->state == CONN_OPENING)
+        const struct conn *c = list_entry(it, struct channel, link)->conn;
+        if (c->state == CONN_OPENING || (c->session != NULL && c->session->acting))
             return true;
     }
     return false;
+}
+
+void channel_go_on(const struct channel *ch)
+{
+    loop_idle(ch->engine->gw->loop, &ch->engine->work, 0);
 }
 
 /* Shall the client come back? */
@@ -212,6 +218,12 @@ void channel_room_append(const struct channel *ch, struct buf *ret)
 {
     buf_append(ret, SLICE(NAMESPACE_ROOM));
     buf_append(ret, channel_nsp(ch));
+}
+
+struct slice namespace_of(const struct session *s)
+{
+    const struct sio_protocol *p = s->conn != NULL ? sio_protocol_of(s->conn->protocol) : NULL;
+    return p != NULL ? p->nsp : SLICE_NONE;
 }
 
 /* --- EVENT --- */

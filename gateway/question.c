@@ -5,6 +5,7 @@
 
 #include "base/random.h"
 #include "base/utf8.h"
+#include "gateway/engine.h"
 #include "gateway/event_json.h"
 #include "gateway/gateway.h"
 #include "gateway/session.h"
@@ -44,6 +45,7 @@ void question_begin(struct question *q, struct gateway *g, const char *type, con
         return;
     question_text(q, "session", slice_str(s->sid));
     question_text(q, "user", s->user);
+    question_text(q, "namespace", namespace_of(s));
 }
 
 void question_data(struct question *q, struct slice data, enum data_type type)

@@ -19,7 +19,7 @@ struct question {
     char id[QUESTION_ID_MAX];
 };
 
-/* Begins an object: id, type, `"sync":true`, time, node, and with a session its name and user. */
+/* Begins an object: id, type, `"sync":true`, time, node, and with a session its name, user and namespace. */
 void question_begin(struct question *q, struct gateway *g, const char *type, const struct session *s);
 /* Members; an empty or (for text) ill-formed value is left out. */
 void question_text(struct question *q, const char *name, struct slice value);

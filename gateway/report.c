@@ -8,6 +8,7 @@
 #include "base/random.h"
 #include "gateway/conn.h"
 #include "gateway/delivery.h"
+#include "gateway/engine.h"
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/metrics.h"
@@ -217,6 +218,7 @@ static void connect_report(struct session *s, bool again)
 {
     const struct event_field fields[] = {
         {SLICE("protocol"), slice_str(s->conn->protocol->name)},
+        {SLICE("namespace"), namespace_of(s)},
         {SLICE("ip"), slice_str(s->conn->ip)},
         {SLICE("agent"), slice_str(s->agent)},
         {SLICE("origin"), slice_str(s->origin)},

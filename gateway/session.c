@@ -171,6 +171,7 @@ void session_welcome_back(struct session *s, struct slice id, struct slice began
     } else {
         conn_event(s->conn, &e);
     }
+    grant_act(s);
     session_put(s); /* the record still shows where the client was before */
 }
 
@@ -214,7 +215,6 @@ void session_put(struct session *s)
 {
     char hash[SECRET_HASH_LEN + 1];
     struct buf watches = BUF_INIT;
-    const struct sio_protocol *nsp = sio_protocol_of(s->conn->protocol);
     session_token_hash(s, slice_str(s->token), hash);
     watch_text(s, &watches);
     session_ref(s);
@@ -228,7 +228,7 @@ void session_put(struct session *s)
                                  .ip = slice_str(s->conn->ip),
                                  .agent = slice_str(s->agent),
                                  .origin = slice_str(s->origin),
-                                 .nsp = nsp != NULL ? nsp->nsp : SLICE_NONE,
+                                 .nsp = namespace_of(s),
                                  .attributes = attributes(s),
                                  .watches = watches.n != 0     ? buf_slice(&watches)
                                             : s->watches_noted ? SLICE("")

@@ -70,6 +70,7 @@ struct session {
     bool watches_noted; /* what the store has of them is ours to say */
     bool has_inbox;
     struct position told; /* the last message to it alone */
+    bool acting;          /* what the backend wanted done when it came in is under way */
     struct bucket rate, errors;
     uint64_t connected_ms;
     char *agent, *origin;    /* what the client said of itself */

@@ -53,6 +53,8 @@ static void each_kind_has_its_members(void **state)
     assert_int_equal(read_one("{\"do\":\"disconnect\",\"user\":\"bob\"}", &a, &e), OK);
     assert_int_equal(a.control.sid.n, 0);
     assert_slice(a.user, "bob");
+    assert_int_equal(read_one("{\"do\":\"send\",\"event\":\"e\",\"data\":1}", &a, &e), OK);
+    assert_int_equal(a.message.to, API_TO_SESSION);
     assert_int_equal(read_one("{\"do\":\"ban\",\"user\":\"bob\",\"for\":60,\"reason\":\"x\"}", &a, &e), OK);
     assert_int_equal(a.ban.until_ms, NOW_MS + 60000);
     assert_slice(a.ban.user, "bob");
@@ -71,7 +73,7 @@ static void what_is_wrong_is_said(void **state)
         {"{\"do\":\"publish\",\"data\":1}", "room is missing"},
         {"{\"do\":\"publish\",\"room\":\"$all\",\"data\":1}", "$"},
         {"{\"do\":\"publish\",\"room\":\"r\"}", "either data or data_base64"},
-        {"{\"do\":\"send\",\"data\":1}", "to must be"},
+        {"{\"do\":\"send\",\"to\":null,\"data\":1}", "to must be"},
         {"{\"do\":\"emit\",\"rooms\":[\"$all\"],\"data\":1}", "no $ first"},
         {"{\"do\":\"emit\",\"data\":1,\"ack\":true}", "POST /emit"},
         {"{\"do\":\"join\"}", "room is missing"},
@@ -103,6 +105,8 @@ static void what_is_wrong_is_said(void **state)
     assert_int_not_equal(action_read(SLICE("{\"do\":\"join\",\"room\":\"r\"}"), SLICE_NONE, NOW_MS, &arena, &a, &e),
                          OK);
     assert_string_equal(e.text, "session is missing");
+    assert_int_not_equal(action_read(SLICE("{\"do\":\"send\",\"data\":1}"), SLICE_NONE, NOW_MS, &arena, &a, &e), OK);
+    assert_string_equal(e.text, "to must be an object");
     arena_reset(&arena);
 }
 
@@ -239,6 +243,118 @@ static void repeating_an_event_says_nothing_twice(void **state)
     finish(&c, &cl);
 }
 
+/* --- of who comes in --- */
+
+#define GUESTS BACKEND_FAKE, "--auth", "backend", "--socketio-namespace", "/n", "--socketio-event", "* do=backend"
+
+static void who_comes_in_is_who_is_meant(void **state)
+{
+    static const char *const args[] = {GUESTS, NULL};
+    struct core c;
+    struct client cl;
+    (void)state;
+    core_init(&c, args);
+    client_connect(&cl, &c, "/ws");
+    loop_fake_run(&c.loop);
+    fake_answer(backend_of(&c), 0, 200,
+                "{\"actions\":[{\"do\":\"join\",\"room\":\"hall\"},{\"do\":\"send\",\"event\":\"hi\",\"data\":1}]}");
+    client_expect(&cl, "\"welcome\"");
+    client_expect(&cl, "\"joined\"", "\"hall\"");
+    client_expect(&cl, "\"message\"", "\"hi\"");
+    finish(&c, &cl);
+}
+
+/* What a Socket.IO client has said meanwhile finds it done. */
+static void what_it_says_meanwhile_waits(void **state)
+{
+    static const char *const args[] = {GUESTS, NULL};
+    struct core c;
+    struct client cl;
+    (void)state;
+    core_init(&c, args);
+    client_connect(&cl, &c, "/socket.io/?EIO=4&transport=websocket");
+    client_expect(&cl, "0{");
+    client_send(&cl, "40/n,{\"a\":[1]}");
+    client_send(&cl, "42/n,[\"first\",2]");
+    loop_fake_run(&c.loop);
+    assert_int_equal(fake_posts(backend_of(&c)), 1);
+    assert_non_null(strstr(fake_body(backend_of(&c), 0), "\"namespace\":\"/n\",\"data\":{\"a\":[1]}"));
+    c.no_joins = true;
+    fake_answer(backend_of(&c), 0, 200,
+                "{\"actions\":[{\"do\":\"send\",\"event\":\"auth\",\"data\":{\"$args\":[1,\"x\"]}},{\"do\":\"join\","
+                "\"room\":\"hall\"}]}");
+    client_expect(&cl, "40/n,{\"sid\":");
+    client_expect_nothing(&cl); /* not in one breath with it */
+    loop_fake_advance(&c.loop, 5);
+    client_expect(&cl, "42/n,[\"auth\",1,\"x\"]");
+    loop_fake_advance(&c.loop, 1000);
+    assert_int_equal(fake_posts(backend_of(&c)), 1); /* the event `connect` */
+    assert_non_null(strstr(fake_body(backend_of(&c), 0), "\"namespace\":\"/n\",\"ip\""));
+    c.no_joins = false;
+    loop_fake_advance(&c.loop, 2000);
+    client_expect(&cl, "42/n,[\"$joined\"", "\"hall\"");
+    assert_int_equal(fake_posts(backend_of(&c)), 2);
+    assert_non_null(strstr(fake_body(backend_of(&c), 1), "\"namespace\":\"/n\",\"event\":\"first\",\"data\":2"));
+    finish(&c, &cl);
+}
+
+static void who_did_not_wait_was_nobody(void **state)
+{
+    static const char answer[] =
+        "{\"actions\":[{\"do\":\"broadcast\",\"data\":1},{\"do\":\"join\",\"room\":\"hall\"}]}";
+    static const char *const args[] = {GUESTS, NULL};
+    uint64_t done = metrics->actions_done, failed = metrics->actions_failed;
+    struct core c;
+    struct client cl[3];
+    (void)state;
+    core_init(&c, args);
+    for (int i = 0; i < 3; i++)
+        client_connect(&cl[i], &c, "/ws");
+    loop_fake_run(&c.loop);
+    assert_int_equal(fake_posts(backend_of(&c)), 3);
+    client_vanish(&cl[0]);
+    fake_answer(backend_of(&c), 0, 200, answer);
+    loop_fake_run(&c.loop);
+    assert_int_equal(metrics->actions_done, done + 1);
+    assert_int_equal(metrics->actions_failed, failed + 1);
+    c.store_down = true; /* so it cannot begin */
+    fake_answer(backend_of(&c), 0, 200, answer);
+    loop_fake_run(&c.loop);
+    client_expect(&cl[1], "\"goodbye\"", "unavailable");
+    client_vanish(&cl[1]);
+    c.store_down = false;
+    loop_fake_advance(&c.loop, 2000);
+    assert_int_equal(metrics->actions_done, done + 2);
+    assert_int_equal(metrics->actions_failed, failed + 2);
+    fake_answer(backend_of(&c), 0, 200, "{\"allow\":false,\"actions\":[{\"do\":\"broadcast\",\"data\":1}]}");
+    loop_fake_run(&c.loop);
+    assert_int_equal(metrics->actions_done, done + 3);
+    client_vanish(&cl[2]);
+    core_fini(&c);
+}
+
+static void the_gateway_may_end_meanwhile(void **state)
+{
+    static const char *const args[] = {GUESTS, NULL};
+    struct core c;
+    struct client cl;
+    (void)state;
+    core_init(&c, args);
+    client_connect(&cl, &c, "/socket.io/?EIO=3&transport=websocket");
+    client_expect(&cl, "0{");
+    fake_answer(backend_of(&c), 0, 200, "{\"actions\":[{\"do\":\"broadcast\",\"data\":1}]}");
+    client_expect(&cl, "40");
+    finish(&c, &cl);
+    core_init(&c, args);
+    client_connect(&cl, &c, "/socket.io/?EIO=3&transport=websocket");
+    client_expect(&cl, "0{");
+    c.no_joins = true;
+    fake_answer(backend_of(&c), 0, 200, "{\"actions\":[{\"do\":\"join\",\"room\":\"hall\"}]}");
+    client_expect(&cl, "40");
+    loop_fake_advance(&c.loop, 50);
+    finish(&c, &cl);
+}
+
 static void lists_are_bounded(void **state)
 {
     struct core c;
@@ -334,6 +450,10 @@ int main(void)
         cmocka_unit_test(they_are_done_in_order_before_the_next_event),
         cmocka_unit_test(one_that_fails_does_not_stop_the_others),
         cmocka_unit_test(repeating_an_event_says_nothing_twice),
+        cmocka_unit_test(who_comes_in_is_who_is_meant),
+        cmocka_unit_test(what_it_says_meanwhile_waits),
+        cmocka_unit_test(who_did_not_wait_was_nobody),
+        cmocka_unit_test(the_gateway_may_end_meanwhile),
         cmocka_unit_test(lists_are_bounded),
         cmocka_unit_test(half_a_minute_is_enough),
         cmocka_unit_test(the_gateway_may_go_meanwhile),

@@ -119,10 +119,10 @@ export class Redis {
 export class Gateway {
   constructor(cluster, name) { this.cluster = cluster; this.name = name; }
 
-  static async start(cluster, name, { flags = [], insecure = false, env = {}, wait = true, demo = 'on', broker, machine = LOCAL } = {}) {
+  static async start(cluster, name, { flags = [], insecure = false, env = {}, wait = true, demo = 'on', broker, machine = LOCAL, port } = {}) {
     const g = new Gateway(cluster, name);
     Object.assign(g, { insecure, machine });
-    g.port = await freePort();
+    g.port = port ?? await freePort();
     // Tests say themselves where they want to be limited, or their sessions parked.
     g.flags = [...flags];
     for (const [flag, value] of [['--message-rate', '0'], ['--resume-window', '0s']]) if (!flags.includes(flag)) g.flags.push(flag, value);
