@@ -1,5 +1,7 @@
 // polling.mjs: what a request of the long-polling transport costs, at the node that has its session and at another one, beside a WebSocket frame: CPU of both gateways and of Redis, and the time it takes.
-// Usage: node tests/bench/polling.mjs [--requests N] [--rounds N] [--sessions N]; XINDAO_GATEWAY: the binary (default: build/release/xindao-gateway). About 40 s.
+// Usage: node tests/bench/polling.mjs [--requests N] [--rounds N] [--sessions N] [--window S]; XINDAO_GATEWAY: the binary (default: build/release/xindao-gateway). About 40 s. --window: --resume-window; with 0 nothing
+// is written down for the case that a node dies.
+// With --takeovers N: how long after kill -9 of its node a session has the first message, N times with a client that asks the other node then, and N times with one whose GET has been waiting there.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -11,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 const WebSocket = createRequire(join(ROOT, 'tests/integration/package.json'))('ws');
 const option = (name, otherwise) => { const i = process.argv.indexOf(`--${name}`); return i < 0 ? otherwise : Number(process.argv[i + 1]); };
-const REQUESTS = option('requests', 3000), ROUNDS = option('rounds', 3), SESSIONS = option('sessions', 16), DATA = 'x'.repeat(100);
+const REQUESTS = option('requests', 3000), ROUNDS = option('rounds', 3), SESSIONS = option('sessions', 16), WINDOW = option('window', 60), DATA = 'x'.repeat(100);
 const sleep = ms => new Promise(yes => setTimeout(yes, ms));
 const free = () => new Promise(yes => { const s = net.createServer().listen(0, '127.0.0.1', () => { const { port } = s.address(); s.close(() => yes(port)); }); });
 const median = list => [...list].sort((a, b) => a - b)[list.length >> 1];
@@ -54,10 +56,11 @@ class Socket {
 }
 
 const dir = mkdtempSync(join(tmpdir(), 'xd-bench-')), redisPort = await free(), ports = [await free(), await free()], started = [];
-const start = (command, args) => { const p = spawn(command, args, { stdio: ['ignore', 'ignore', 'inherit'] }); started.push(p); return p; };
-start('redis-server', ['--port', String(redisPort), '--bind', '127.0.0.1', '--dir', dir, '--save', '', '--appendonly', 'no']);
-for (const [i, port] of ports.entries()) start(process.env.XINDAO_GATEWAY ?? join(ROOT, 'build/release/xindao-gateway'), ['--insecure', '--listen', `127.0.0.1:${port}`, '--node', `bench${i}`, '--broker', `redis://127.0.0.1:${redisPort}`,
-  '--message-rate', '0', '--max-connections-per-ip', '0', '--socketio-ping-interval', '60s', '--socketio-ping-timeout', '60s', '--log-level', 'error']);
+const start = (i, command, args) => { started[i] = spawn(command, args, { stdio: ['ignore', 'ignore', 'inherit'] }); };
+const gateway = i => start(i + 1, process.env.XINDAO_GATEWAY ?? join(ROOT, 'build/release/xindao-gateway'), ['--insecure', '--listen', `127.0.0.1:${ports[i]}`, '--node', `bench${i}`, '--broker', `redis://127.0.0.1:${redisPort}`,
+  '--message-rate', '0', '--resume-window', `${WINDOW}s`, '--max-connections-per-ip', '0', '--socketio-ping-interval', '60s', '--socketio-ping-timeout', '60s', '--log-level', 'error']);
+start(0, 'redis-server', ['--port', String(redisPort), '--bind', '127.0.0.1', '--dir', dir, '--save', '', '--appendonly', 'no']);
+for (const i of ports.keys()) gateway(i);
 
 /** Milliseconds of CPU so far: of Redis, of the node that has the sessions, of the other one. */
 const cpu = () => started.map(p => readdirSync(`/proc/${p.pid}/task`).reduce((ns, t) => ns + Number(readFileSync(`/proc/${p.pid}/task/${t}/schedstat`, 'utf8').split(' ')[0]), 0) / 1e6);
@@ -118,6 +121,42 @@ async function measure(kind, asked, sessions, requests) {
   return { used, time: median(times) };
 }
 
+/** Milliseconds from the end of its node to the first message that a session has at the other one, where somebody says something every 5 ms. */
+async function takeover(i, waiting) {
+  const room = `takeover-${i}`, speaker = await Socket.open(`ws://127.0.0.1:${ports[1]}/ws`), line = new Line(ports[0]), path = '/socket.io/?EIO=4&transport=polling', at = `${path}&sid=${/"sid":"([^"]+)"/.exec(await line.ask('GET', path))[1]}`;
+  await speaker.ask(`{"type":"join","id":"j","room":"${room}"}`, '{"type":"ack"');
+  await line.ask('POST', at, '40');
+  await line.ask('POST', at, `420["join","${room}"]`);
+  for (let heard = ''; !heard.includes('430'); heard += await line.ask('GET', at));
+  line.close();
+  const other = new Line(ports[1]);
+  let answer = waiting ? other.ask('GET', at) : undefined;
+  await sleep(200 + (waiting ? Math.random() * 2000 : 0)); // the waiting node asks about the other one every two seconds
+  const gone = new Promise(yes => started[1].once('exit', yes)), began = performance.now();
+  started[1].kill('SIGKILL');
+  await gone;
+  let n = 0;
+  const saying = setInterval(() => speaker.ws.send(`{"type":"publish","room":"${room}","event":"n","data":${++n}}`), 5);
+  answer ??= other.ask('GET', at);
+  for (let text = ''; !text.includes('42["n"'); answer = other.ask('GET', at)) text = await answer;
+  const took = performance.now() - began;
+  clearInterval(saying);
+  answer.catch(() => {});
+  for (const x of [other, speaker]) x.close();
+  gateway(0);
+  await ready(ports[0]);
+  return took;
+}
+
+async function takeovers(n) {
+  for (const [waiting, what] of [[false, 'asks the other node then'], [true, 'has a GET waiting at the other node']]) {
+    const times = [];
+    for (let i = 0; i < n; i++) times.push(await takeover(`${waiting}-${i}`, waiting));
+    times.sort((a, b) => a - b);
+    console.log(`a client that ${what}: first message after ${median(times).toFixed(0)} ms (median of ${n}; ${times[0].toFixed(0)} to ${times.at(-1).toFixed(0)})`);
+  }
+}
+
 let status = 1;
 const late = setTimeout(() => { console.error('it took too long'); finish(); }, 120000);
 function finish() {
@@ -128,7 +167,9 @@ function finish() {
 }
 try {
   for (const port of ports) await ready(port);
-  const found = new Map(), cases = Object.keys(KINDS).flatMap(kind => [null, 0, 1].map(asked => [kind, asked]));
+  const found = new Map(), kill = option('takeovers', 0);
+  if (kill > 0) { await takeovers(kill); status = 0; finish(); }
+  const cases = Object.keys(KINDS).flatMap(kind => [null, 0, 1].map(asked => [kind, asked]));
   for (let i = 0; i < ROUNDS; i++) for (const [kind, asked] of cases) {
     const busy = await measure(kind, asked, SESSIONS, REQUESTS), alone = await measure(kind, asked, 1, REQUESTS / 10), key = `${kind} ${asked}`;
     found.set(key, [...found.get(key) ?? [], [...busy.used, busy.time * 1000, alone.time * 1000]]);
