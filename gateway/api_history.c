@@ -62,7 +62,7 @@ static bool names_valid(const struct message_record *m)
 static bool is_json(const struct message_record *m)
 {
     struct error ignored;
-    return m->data_type != DATA_BINARY && utf8_valid(m->data) && json_check(m->data, &ignored) == OK;
+    return m->data_type == DATA_JSON && utf8_valid(m->data) && json_check(m->data, &ignored) == OK;
 }
 
 static void put_message(struct buf *b, const struct message_record *m)

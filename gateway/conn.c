@@ -187,6 +187,12 @@ static void send_bytes(struct conn *c, struct slice bytes)
         (void)apply_slow_rule(c, POLICY_SLOW_DISCONNECT);
 }
 
+void conn_unsay(struct conn *c)
+{
+    queue_gauge(c->out.bytes, 0);
+    outq_fini(&c->out);
+}
+
 void conn_send_bytes(struct conn *c, struct slice bytes)
 {
     if (c->out.count == 0) {

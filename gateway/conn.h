@@ -87,6 +87,8 @@ void conn_event(struct conn *c, const struct event *e);
 /* Sends complete frames, or one frame, to this client alone; not while it is closing. */
 void conn_append(struct conn *c, struct slice frames);
 void conn_frame(struct conn *c, enum ws_opcode opcode, struct slice payload);
+/* Forgets what waits to be sent, nothing of which has been: before the welcome. */
+void conn_unsay(struct conn *c);
 
 /* Right after conn_create(): its messages are e's, its heartbeat too. */
 void conn_carry(struct conn *c, struct engine *e);

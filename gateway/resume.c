@@ -14,6 +14,7 @@
 #include "gateway/request.h"
 #include "gateway/room.h"
 #include "gateway/secret.h"
+#include "gateway/trail.h"
 #include "gateway/watch.h"
 
 struct slice resume_own(struct slice s)
@@ -135,6 +136,9 @@ static void on_resumed(void *arg, const struct broker_result *result)
     r->rooms = xcalloc(result->count, sizeof *r->rooms);
     for (size_t i = 0; i < result->count; i++)
         r->rooms[i] = resume_own(result->rooms[i].room);
+    /* What was said to the session that asks is told to this one, from the logs. */
+    if (r->recovers && trail_needed(asking))
+        conn_unsay(asking->conn);
     struct session *s = session_adopt(asking, slice_str(r->sid), result->user, r);
     memcpy(s->token, r->token, sizeof s->token);
     s->connected_ms = result->connected_ms;

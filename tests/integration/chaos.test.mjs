@@ -53,6 +53,7 @@ describe('the checker', () => {
     'recovered:false without a reason': [['unjustified'], (h, r) => { r.seen.splice(1, 2); r.gaps.push(gap(2, 4, { at: 1 })); }],
     'no_position, though it was named': [['unjustified'], (h, r) => { r.gaps.push(gap(2, 2, { at: 1, reason: 'no_position' })); }],
     'recovered:false that tells of less than was missed': [['unjustified', 'unseen'], (h, r) => { r.seen.splice(1, 3); r.gaps.push(gap(2, 4, { at: 1 })); }],
+    'a Socket.IO client that was not recovered, without cause': [['unjustified'], (h, r) => { r.seen.splice(1, 2); r.gaps.push(gap(2, 4, { at: 1, reason: 'anew' })); }],
     'an exit twice': [['exit'], h => { h.notices.splice(1, 1); }],
   };
   for (const [what, [expected, how]] of Object.entries(cases)) it(`complains of ${what}`, () => assert.deepEqual(kinds(spoiled(how)), expected));
@@ -140,6 +141,13 @@ describe('chaos', { timeout: 480000, concurrency: 2 }, () => {
       assert.ok(r.acknowledged > 50 && r.delivered > 50 && r.faults.length > 3, line(r));
     });
   }
+
+  it('Socket.IO clients that come back by themselves: recovered means that nothing is missing, twice or in another order', async t => {
+    const r = await new World(9, { seconds: 6, readers: 2, sockets: 4, kinds: ['vanish', 'kill-gateway', 'drop-pubsub', 'pause-redis'] }).run();
+    about(t, r);
+    assert.deepEqual(none(r), []);
+    assert.ok(r.resumes > 3, line(r));
+  });
 
   for (const [need, kinds] of [['net', ['cut-gateway', 'mute-gateway', 'deafen-gateway', 'lossy-gateway']], ['clock', ['jump-clock', 'kill-gateway']]]) {
     it(`${kinds.join(', ')} alone`, async t => {

@@ -8,6 +8,7 @@ import { Emitter } from '@socket.io/redis-emitter';
 import IORedis from 'ioredis';
 import { Cluster } from './lib/cluster.mjs';
 import { unique } from './lib/client.mjs';
+import { Key, keySet } from './lib/tokens.mjs';
 import { Sockets, ask, events, io2, io4 } from './lib/sockets.mjs';
 import { sleep, until, within, PATIENCE_MS } from './lib/wait.mjs';
 
@@ -15,7 +16,13 @@ const FLAGS = ['--socketio-recovery', 'on', '--socketio-emitter', 'classic', '--
   '--policy', 'bare-* retain-count=0', '--policy', 'short-* retain-count=3', '--socketio-event', 'shout do=relay to=namespace', '--policy', '$namespace:/short retain-count=3', '--socketio-namespace', '/short'];
 const BACK = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 50, randomizationFactor: 0 };
 
-const cut = s => s.io.engine.transport.ws.terminate();
+/** The connection breaks; by long-polling the library knows of no other way than that a request fails. */
+const cut = s => {
+  const { engine } = s.io;
+  if (engine.transport.ws) { engine.transport.ws.terminate(); return; }
+  engine.transport.pollXhr?.abort();
+  engine._onClose('transport close');
+};
 const elsewhere = (s, g) => { s.io.uri = `https://127.0.0.1:${g.port}`; s.io.opts.port = String(g.port); };
 /** Its connection breaks, and it stays away until `home`. */
 const leave = async (s, how = cut) => { const end = new Promise(yes => s.once('disconnect', yes)); s.io.reconnection(false); await how(s); await within(end, PATIENCE_MS, 'the end'); };
@@ -238,6 +245,42 @@ describe('connection state recovery', { timeout: 120000 }, () => {
     }
   });
 
+  it('by long-polling: at home, at another node, and when the node is killed', async () => {
+    const room = unique(), w = await talker(room), victim = await cluster.add(unique(), { flags: FLAGS });
+    const s = await sockets.connected(io4, cluster.gateways.indexOf(victim), '/', { ...BACK, transports: ['polling'], rejectUnauthorized: false });
+    await ask(s, 'join', room);
+    const { id } = s;
+    let i = 0;
+    for (const [to, how] of [[victim, cut], [cluster.gateways[0], cut], [victim, cut], [cluster.gateways[1], () => victim.kill().then(() => cut(s))]]) {
+      await w.publish(room, ++i, { event: 'n' });
+      await until(() => events(s, 'n').length === i, { what: 'what is told live' });
+      await leave(s, how);
+      for (let k = 0; k < 3; k++) await w.publish(room, ++i, { event: 'n' });
+      await emit(0, { event: 'n', data: ++i });
+      elsewhere(s, to);
+      await home(s);
+      assert.deepEqual([s.recovered, s.id, s.io.engine.transport.name], [true, id, 'polling']);
+      await until(() => events(s, 'n').length >= i, { what: 'what was missed' });
+    }
+    await sleep(50);
+    assert.deepEqual(said(s, 'n').sort((x, y) => x - y), numbers(1, i));
+  });
+
+  it('who is in twenty rooms', async () => {
+    const rooms = numbers(1, 20).map(() => unique()), w = await talker(...rooms), s = await sockets.connected(io4, 0, '/', BACK);
+    for (const r of rooms) await ask(s, 'join', r);
+    const { id } = s;
+    for (let round = 0; round < 3; round++) {
+      await leave(s);
+      elsewhere(s, cluster.gateways[round]);
+      for (const r of rooms) await w.publish(r, `${r} ${round}`, { event: 'n' });
+      await home(s);
+      assert.deepEqual([s.recovered, s.id], [true, id]);
+      await until(() => events(s, 'n').length >= 20 * (round + 1), { what: 'what was missed' });
+    }
+    assert.deepEqual(said(s, 'n').sort(), rooms.flatMap(r => [0, 1, 2].map(k => `${r} ${k}`)).sort());
+  });
+
   it('2.x clients know nothing of it', async () => {
     const room = unique(), w = await talker(room), s = await sockets.connected(io2, 0);
     await ask(s, 'join', room);
@@ -246,5 +289,28 @@ describe('connection state recovery', { timeout: 120000 }, () => {
     assert.deepEqual(events(s, 'n'), [['plain']]);
     s.io.engine.transport.ws.terminate();
     await until(async () => (await w.call({ type: 'presence', room })).total === 1, { what: 'its session to end at once' });
+  });
+});
+
+describe('connection state recovery with tokens', { timeout: 60000 }, () => {
+  it('is for the user of the session alone, whatever else somebody knows of it', async () => {
+    const cluster = await Cluster.start({ gateways: 0 }), sockets = new Sockets(cluster), key = await Key.make('ES256', 'k1');
+    try {
+      await cluster.add('gw1', { flags: [...FLAGS.filter((x, i) => x !== '--api-keys' && FLAGS[i - 1] !== '--api-keys'), '--auth', 'jwt', '--jwt-key', keySet(cluster.dir, 'keys.json', key)] });
+      const alice = await key.sign('alice'), mallory = await key.sign('mallory'), s = await sockets.connected(io4, 0, '/', { ...BACK, auth: { token: alice } }), { id } = s;
+      await ask(s, 'join', 'hall');
+      for (const [token, recovered] of [[await key.sign('alice'), true], [mallory, false]]) {
+        await leave(s);
+        s.auth = { token };
+        await home(s);
+        assert.deepEqual([s.recovered, s.id === id], [recovered, recovered]);
+      }
+      assert.deepEqual((await ask(s, 'presence', 'hall')).members.map(m => [m.session, m.state]), [[id, 'suspended']], 'it is still hers');
+      const nobody = within(new Promise(yes => s.once('connect_error', yes)), PATIENCE_MS, 'a refusal');
+      await leave(s);
+      s.auth = {};
+      s.connect();
+      assert.equal((await nobody).data.code, 'unauthorized');
+    } finally { sockets.close(); await cluster.stop(); }
   });
 });

@@ -4,7 +4,6 @@
 #include "base/mem.h"
 #include "gateway/broadcast.h"
 #include "gateway/metrics.h"
-#include "gateway/protocol/socketio_offset.h"
 #include "gateway/protocol/websocket.h"
 #include "tests/support/check.h"
 #include "tests/support/core_fixture.h"
@@ -167,15 +166,20 @@ static void on_emitted(void *arg, const struct broadcast_result *r)
     assert_int_equal(r->nodes, *(const uint64_t *)arg);
 }
 
-static void emit_heard_by(const char *body, uint64_t nodes)
+static void emit_unheeded(const char *body, broadcast_done *done, void *arg)
 {
     struct emission e;
     struct arena arena;
     struct error error;
     arena_init(&arena, 4096);
     assert_int_equal(emission_read_json(slice_str(body), &arena, &e, &error), OK);
-    broadcast_emit(core.gw, &e, slice_str(body), on_emitted, &nodes);
+    broadcast_emit(core.gw, &e, slice_str(body), done, arg);
     arena_reset(&arena);
+}
+
+static void emit_heard_by(const char *body, uint64_t nodes)
+{
+    emit_unheeded(body, on_emitted, &nodes);
     loop_fake_run(&core.loop);
 }
 
@@ -344,6 +348,51 @@ static void told_before_the_rooms_are_back(void **state)
     close_core(&talker);
 }
 
+static void on_any(void *arg, const struct broadcast_result *r)
+{
+    (void)arg;
+    assert_int_equal(r->err, OK);
+}
+
+/* Something at every turn of the loop. */
+static bool murmur(void *arg)
+{
+    int *said = arg;
+    char body[64];
+    (void)snprintf(body, sizeof body, "{\"event\":\"m\",\"data\":%d}", ++*said);
+    emit_unheeded(body, on_any, NULL);
+    return *said == 20;
+}
+
+/* What is said while he asks for his session, while its rooms are looked at, and then: nothing twice, nothing before what he missed. */
+static void said_while_he_comes_back(void **state)
+{
+    static const char *const many[] = {"--socketio-recovery", "on", "--resume-window", "60s", NULL};
+    struct client talker;
+    struct socket s = {0};
+    int said = 0;
+    (void)state;
+    open_core(many, &talker);
+    assert_false(connect_again(&s, "40"));
+    client_vanish(&s.client);
+    loop_fake_run(&core.loop);
+    emit_unheeded("{\"event\":\"m\",\"data\":0}", on_any, NULL);
+    loop_fake_run(&core.loop);
+    client_connect(&s.client, &core, V4);
+    client_expect(&s.client, "0{");
+    client_send(&s.client, kept(&s));
+    assert_true(loop_fake_until(&core.loop, murmur, &said, 1000));
+    client_expect(&s.client, "40{", s.pid);
+    for (int i = 0; i <= said; i++) {
+        char text[32];
+        (void)snprintf(text, sizeof text, "[\"m\",%d,\".", i);
+        expect_event(&s, text);
+    }
+    client_expect_nothing(&s.client);
+    client_vanish(&s.client);
+    close_core(&talker);
+}
+
 static void who_is_gone_before_it_is_told_stays_parked(void **state)
 {
     struct client talker;
@@ -500,64 +549,6 @@ static void without_the_option_there_is_no_pid(void **state)
     close_core(&talker);
 }
 
-static void trails_are_inserted_into_frames_of_every_length(void **state)
-{
-    static const size_t lengths[] = {3, 100, 121, 122, 125, 126, 65520, 65535, 65536, 70000};
-    const struct slice trail = SLICE(".AAAAtag1B");
-    (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
-        struct buf text = BUF_INIT, frames = BUF_INIT, ret = BUF_INIT, want = BUF_INIT;
-        while (text.n < lengths[i] - 2)
-            buf_append_char(&text, 'x');
-        struct slice head = buf_slice(&text);
-        ws_frame_append(&frames, WS_TEXT, SLICE("before"));
-        ws_frame_append(&want, WS_TEXT, SLICE("before"));
-        const uint32_t start = (uint32_t)frames.n;
-        struct buf with = BUF_INIT;
-        buf_append(&with, head);
-        buf_append(&with, trail);
-        buf_append(&with, SLICE("\"]"));
-        buf_append(&text, SLICE("\"]"));
-        ws_frame_append(&frames, WS_TEXT, buf_slice(&text));
-        ws_frame_append(&want, WS_TEXT, buf_slice(&with));
-        ws_frame_append(&frames, WS_BINARY, SLICE("bytes"));
-        ws_frame_append(&want, WS_BINARY, SLICE("bytes"));
-        sio_trail_insert(buf_slice(&frames), &start, 1, trail, &ret);
-        assert_true(slice_eq(buf_slice(&ret), buf_slice(&want)));
-        buf_fini(&text);
-        buf_fini(&frames);
-        buf_fini(&ret);
-        buf_fini(&want);
-        buf_fini(&with);
-    }
-}
-
-static void offsets_are_read_as_they_were_written(void **state)
-{
-    static const uint64_t numbers[] = {1, 63, 64, 4095, 4096, 1ull << 40};
-    struct position at, got;
-    (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
-        struct buf b = BUF_INIT;
-        at = (struct position){numbers[i], "Qn4wXk2_"};
-        sio_offset_append(&b, SLICE("lobby"), &at);
-        sio_offset_append(&b, SLICE("hall"), &(struct position){0});
-        assert_int_equal(sio_offset_find(buf_slice(&b), SLICE("lobby"), &got), SIO_OFFSET_POSITION);
-        assert_true(sio_offset_is(&got, &at));
-        at.tag[3] = '?';
-        assert_false(sio_offset_is(&got, &at));
-        assert_int_equal(sio_offset_find(buf_slice(&b), SLICE("hall"), &got), SIO_OFFSET_POSITION);
-        assert_int_equal(got.offset, 0);
-        assert_int_equal(sio_offset_find(buf_slice(&b), SLICE("elsewhere"), &got), SIO_OFFSET_NOTHING);
-        b.p[5] = '"'; /* of its tag: it would be told again */
-        assert_int_equal(sio_offset_find(buf_slice(&b), SLICE("lobby"), &got), SIO_OFFSET_AMBIGUOUS);
-        buf_clear(&b);
-        sio_offset_append(&b, SLICE("lobby"), &(struct position){.offset = numbers[i]});
-        assert_null(memchr(b.p, '\0', b.n));
-        buf_fini(&b);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -565,14 +556,13 @@ int main(void)
         cmocka_unit_test(what_is_said_to_a_namespace_is_not_missed),
         cmocka_unit_test(what_is_said_to_a_session_alone_is_not_missed_in_silence),
         cmocka_unit_test(told_before_the_rooms_are_back),
+        cmocka_unit_test(said_while_he_comes_back),
         cmocka_unit_test(the_first_one_in_a_namespace_begins_where_it_is),
         cmocka_unit_test(who_is_gone_before_it_is_told_stays_parked),
         cmocka_unit_test(two_want_the_same_session_at_once),
         cmocka_unit_test(banned_while_he_is_recovered),
         cmocka_unit_test(what_is_no_session_of_ours_begins_anew),
         cmocka_unit_test(without_the_option_there_is_no_pid),
-        cmocka_unit_test(trails_are_inserted_into_frames_of_every_length),
-        cmocka_unit_test(offsets_are_read_as_they_were_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

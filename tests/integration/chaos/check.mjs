@@ -6,6 +6,8 @@
 //                                                                gaps: [{at, from, to, reason, named}], one for each recovered:false; at: how many had
 //                                                                been seen; from and to: the positions before and after; named: the client had said from;
 //                                                                held: [{at, offset, tag}], one for each "you have this one" after a fork
+//                                                                reason 'anew': a Socket.IO client that was not recovered; justified: it had not been in all its rooms
+//          short: it is told only the first 4 letters of tags
 // notices: [{name, connection, kind, room, session, time}]       enter, exit and suspend in order of arrival per reader
 // deaf:    [{from, to}]                                          when notices may have been missed: they are in no log
 // promise: 'all'    one store that forgets nothing: what was acknowledged or seen stays, and no recovered:false can be justified
@@ -48,7 +50,9 @@ function checkRealTime(acks, logs, bad) {
   }
 }
 
-const forked = gap => gap.reason === 'fork', forks = promise => promise === 'acked' || promise === 'told';
+const forks = promise => promise === 'acked' || promise === 'told';
+/** It says that what was seen may be lost. Who was not recovered has been told nothing of the sort, but begins anew, where there may have been a fork. */
+const forked = (gap, promise) => gap.reason === 'fork' || (gap.reason === 'anew' && forks(promise));
 
 /**
  * Goes through what a reader saw in the order in which it saw it. Returns the messages that it need not see again, by their offsets in the log, and those it saw
@@ -59,7 +63,7 @@ function follow(who, room, r, log, promise, bad) {
   let last = r.start.offset;
   r.seen.forEach((m, i) => {
     const truth = log[m.offset - 1], real = truth?.tag === m.tag && truth.key === m.key, before = keys.get(m.key);
-    const told = before !== undefined && r.gaps.some(g => forked(g) && g.at > before.i && g.at <= i);
+    const told = before !== undefined && r.gaps.some(g => forked(g, promise) && g.at > before.i && g.at <= i);
     if (before !== undefined && !(told && forks(promise))) bad('duplicate', `${who} ${room}: ${m.key} came twice, at ${at(before)} and ${at(m)}`);
     else if (offsets.has(m.offset) && !forks(promise)) bad('duplicate', `${who} ${room}: offset ${m.offset} came twice (${offsets.get(m.offset).key}, ${m.key})`);
     keys.set(m.key, { ...m, i });
@@ -78,11 +82,11 @@ function checkReader(who, room, r, log, promise, bad) {
   for (const m of branch) {
     const saw = `${who} ${room}: saw ${m.key} at ${at(m)}, the log has ${m.truth ? `${m.truth.key} ${at(m.truth)}` : 'nothing'} there`;
     if (!forks(promise)) bad('order', saw);
-    else if (!m.again && !r.gaps.some(g => forked(g) && g.at > m.i)) bad('untold', `${saw}, and it was never told of a fork`);
+    else if (!m.again && !r.gaps.some(g => forked(g, promise) && g.at > m.i)) bad('untold', `${saw}, and it was never told of a fork`);
   }
   // What a fork has cost lies after the last message that was seen before it and is still there.
   const common = g => Math.max(r.start.offset, ...[...kept.values()].filter(m => m.i < g.at && log[m.offset - 1]?.tag === m.tag).map(m => m.offset));
-  const told = offset => r.gaps.some(g => offset > (forked(g) ? common(g) : g.from.offset) && offset <= g.to.offset);
+  const told = offset => r.gaps.some(g => offset > (forked(g, promise) ? common(g) : g.from.offset) && offset <= g.to.offset);
   const missing = log.filter(m => m.offset > r.start.offset && !kept.has(m.offset) && !told(m.offset));
   if (missing.length) {
     const around = [missing[0].offset - 1, missing[0].offset + 1].map(offset => `${offset} ${kept.get(offset)?.via ?? 'not seen'}`).join(', then ');
@@ -101,8 +105,8 @@ function checkGaps(who, room, r, log, branch, promise, bad) {
     const since = n ? r.gaps[n - 1].at : 0, onBranch = log[g.from.offset - 1]?.tag !== g.from.tag && g.from.offset > 0;
     const real = onBranch || branch.some(m => m.i >= since && m.i < g.at);
     // Told of two: the log may have gone back to the branch that this one told to be lost, with a second failover.
-    const back = forked(g) && r.gaps.filter(forked).length > 1;
-    const fine = g.reason === 'no_position' ? !g.named : promise === 'retention' || (forks(promise) && forked(g) && (real || back));
+    const back = forked(g, promise) && r.gaps.filter(x => forked(x, promise)).length > 1;
+    const fine = g.reason === 'no_position' ? !g.named : g.reason === 'anew' ? g.justified || forks(promise) : promise === 'retention' || (forks(promise) && forked(g, promise) && (real || back));
     if (!fine) bad('unjustified', `${who} ${room}: told recovered:false (${g.reason}) between ${at(g.from)} and ${at(g.to)}`);
   });
 }
@@ -144,9 +148,10 @@ export function check({ acks = [], logs = {}, readers = [], notices = [], deaf =
   let told = 0;
   for (const reader of readers) {
     for (const [room, r] of Object.entries(reader.rooms)) {
-      const branch = checkReader(reader.name, room, r, logs[room] ?? [], promise, bad);
+      const log = logs[room] ?? [], seen = reader.short ? log.map(m => ({ ...m, tag: m.tag.slice(0, 4) })) : log;
+      const branch = checkReader(reader.name, room, r, seen, promise, bad);
       (off[room] ??= []).push(...branch);
-      told += r.gaps.filter(forked).length;
+      told += r.gaps.filter(g => g.reason === 'fork').length;
     }
   }
   checkExits(notices, deaf, bad);

@@ -90,7 +90,7 @@ export class Reader {
   }
 
   /** Is it connected and has it seen everything up to these offsets? */
-  caughtUp(heads) { return this.settled && !this.client?.end && Object.entries(heads).every(([room, offset]) => (this.rooms[room]?.last?.offset ?? -1) >= offset); }
+  caughtUp(heads) { return this.settled && !this.client?.end && Object.entries(heads).every(([room, offset]) => room.startsWith('$') || (this.rooms[room]?.last?.offset ?? -1) >= offset); }
 
   #lose() {
     this.settled = false;

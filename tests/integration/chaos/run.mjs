@@ -1,12 +1,12 @@
 #!/usr/bin/env node
-// run.mjs [--world W] [--durability D] [--seeds N] [--seed S] [--seconds T] [--kinds a,b] [--tls] [--dump DIR] [--verbose]: the long form of the chaos test
+// run.mjs [--world W] [--durability D] [--seeds N] [--seed S] [--seconds T] [--kinds a,b] [--tls] [--sockets N] [--dump DIR] [--verbose]: the long form of the chaos test
 import { parseArgs } from 'node:util';
 import { kindsOf } from './faults.mjs';
 import { WORLDS, World, line } from './world.mjs';
 
 const { values } = parseArgs({ options: {
   seeds: { type: 'string', default: '10' }, seed: { type: 'string', default: '1' }, seconds: { type: 'string', default: '12' }, window: { type: 'string' },
-  world: { type: 'string', default: 'standalone' }, durability: { type: 'string', default: 'fast' }, kinds: { type: 'string' }, tls: { type: 'boolean' }, verbose: { type: 'boolean' }, dump: { type: 'string' },
+  world: { type: 'string', default: 'standalone' }, durability: { type: 'string', default: 'fast' }, kinds: { type: 'string' }, tls: { type: 'boolean' }, verbose: { type: 'boolean' }, dump: { type: 'string' }, sockets: { type: 'string', default: '0' },
 } });
 const first = Number(values.seed), count = process.argv.some(a => a.startsWith('--seeds')) ? Number(values.seeds) : process.argv.includes('--seed') ? 1 : Number(values.seeds);
 const kinds = values.kinds?.split(',');
@@ -16,7 +16,7 @@ for (const k of kinds ?? []) if (!kindsOf(world).includes(k)) { console.error(`n
 
 const total = { runs: 0, lost: 0, forks: 0, told: 0, acknowledged: 0, delivered: 0, resumes: 0, faults: 0, bad: [] };
 for (let seed = first; seed < first + count; seed++) {
-  const r = await new World(seed, { world, durability, seconds: Number(values.seconds), verbose: values.verbose, dump: values.dump, insecure: !values.tls, kinds, ...(values.window && { window: Number(values.window) }) }).run();
+  const r = await new World(seed, { world, durability, seconds: Number(values.seconds), verbose: values.verbose, dump: values.dump, insecure: !values.tls, kinds, sockets: Number(values.sockets), ...(values.sockets !== '0' && { readers: 3 }), ...(values.window && { window: Number(values.window) }) }).run();
   console.log(line(r));
   for (const v of r.violations) console.log(`  seed ${seed} ${v.kind}: ${v.text}`);
   total.runs++;

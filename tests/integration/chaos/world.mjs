@@ -12,6 +12,7 @@ import { inject, kindsOf, needOf, schedule } from './faults.mjs';
 import { Network } from './net.mjs';
 import { random } from './random.mjs';
 import { RedisCluster } from './rediscluster.mjs';
+import { Emitter, NAMESPACE, SocketReader, flagsFor } from './sockets.mjs';
 import { Sentinels } from './sentinel.mjs';
 import { Places, Standalone } from './stores.mjs';
 
@@ -24,7 +25,7 @@ export const plan = (...faults) => faults.map(([kind, at, ms, draw = 0]) => ({ k
 
 export class World {
   constructor(seed, options) {
-    Object.assign(this, { seed, seconds: 12, gateways: 2, readers: 6, writers: 3, aof: true, verbose: false, world: 'standalone', durability: 'fast', ...options });
+    Object.assign(this, { seed, seconds: 12, gateways: 2, readers: 6, sockets: 0, writers: 3, aof: true, verbose: false, world: 'standalone', durability: 'fast', ...options });
     this.kinds ??= this.plan?.map(f => f.kind) ?? kindsOf(this.world);
     // One seed in two: sessions outlive the run; the other: they end within it, and must be gone.
     this.window ??= seed % 2 ? 60 : 6;
@@ -93,7 +94,7 @@ export class World {
     this.cluster = await Cluster.start({ gateways: 0, redis: false, names: machines.map(m => m.host) });
     this.store = await WORLDS[this.world].start(this.cluster.dir, places, { aof: this.aof, durability: this.durability });
     const flags = ['--policy', `* retain-count=100000 retain-age=1h publish=anyone${this.durability === 'fast' ? '' : ` durability=${this.durability}`}`, '--resume-window', `${this.window}s`, '--message-rate', '1000', '--lease', `${LEASE_MS}ms`,
-      '--redis-timeout', '1s', '--drain-time', '2s', '--max-queue-bytes', '4m', ...(this.flags ?? [])];
+      '--redis-timeout', '1s', '--drain-time', '2s', '--max-queue-bytes', '4m', ...(this.sockets ? flagsFor(this.cluster.dir) : []), ...(this.flags ?? [])];
     await Promise.all(machines.map(async ({ host, exec }, i) => {
       const name = `gw${i + 1}`, clock = this.kinds.includes('jump-clock') ? new Clock(this.cluster.dir, name) : { exec: [] };
       const g = await this.cluster.add(name, { flags, insecure: this.insecure ?? true, demo: 'off', broker: ['--broker', this.store.url], machine: { host, exec: [...exec, ...clock.exec] } });
@@ -113,22 +114,26 @@ export class World {
 
   async #play() {
     const list = this.plan ?? schedule(this.seed, { world: this.world, seconds: this.seconds, gateways: this.gateways, lease: LEASE_MS, kinds: this.kinds });
-    const readers = Array.from({ length: this.readers }, (_, i) => new Reader(this, `r${i}`, random(this.seed, `r${i}`), { patient: i % 2 === 1 }));
+    // Those with Socket.IO go first in the end, so that others see them leave.
+    const readers = [...Array.from({ length: this.sockets }, (_, i) => new SocketReader(this, `s${i}`, random(this.seed, `s${i}`))),
+      ...Array.from({ length: this.readers }, (_, i) => new Reader(this, `r${i}`, random(this.seed, `r${i}`), { patient: i % 2 === 1 }))];
+    const emitter = this.sockets ? new Emitter(this, random(this.seed, 'emitter')) : null;
     const writers = Array.from({ length: this.writers }, (_, i) => new Writer(this, `w${i}`, random(this.seed, `w${i}`)));
     this.actors = { readers, writers };
     for (const r of readers) r.run();
     await until(() => readers.every(r => r.settled), { what: 'the readers to be in', ms: 15000 });
     for (const w of writers) w.run();
+    emitter?.run();
 
     this.troubled = true;
     this.done = await inject(this, list);
     await sleep(500);
     this.troubled = false;
     this.ending = true;
-    await this.#soon(Promise.all(writers.map(w => w.done)), 30000, () => 'a publish is never acknowledged');
+    await this.#soon(Promise.all([...writers, ...(emitter ? [emitter] : [])].map(w => w.done)), 30000, () => 'a publish is never acknowledged');
     this.over = true;
     for (const w of writers) await w.close();
-    const logs = await this.#logs(), heads = Object.fromEntries(Object.entries(logs).map(([room, log]) => [room, log.length]));
+    const logs = { ...await this.#logs(), ...(emitter && { [NAMESPACE]: await emitter.log() }) }, heads = Object.fromEntries(Object.entries(logs).map(([room, log]) => [room, log.length]));
     await until(() => readers.every(r => r.caughtUp(heads)), { what: 'the readers to have caught up', ms: 30000 })
       .catch(() => { for (const r of readers.filter(x => !x.caughtUp(heads))) this.note('stuck', `${r.name} is not at ${JSON.stringify(heads)} but at ${JSON.stringify(r.rooms, (k, v) => (['seen', 'gaps'].includes(k) ? v.length : v))}, settled=${r.settled}, last error: ${r.lastError}`); });
     await this.#presence();
@@ -136,7 +141,7 @@ export class World {
 
     const record = {
       acks: writers.flatMap(w => w.acks), logs,
-      readers: readers.map(r => ({ name: r.name, rooms: r.rooms })), notices: readers.flatMap(r => r.notices), deaf: this.deaf, promise: this.store.promise,
+      readers: readers.map(r => ({ name: r.name, rooms: r.rooms, short: r.short })), notices: readers.flatMap(r => r.notices), deaf: this.deaf, promise: this.store.promise,
     };
     if (this.dump) writeFileSync(join(this.dump, `chaos-${this.seed}.json`), JSON.stringify(record));
     const sum = f => readers.reduce((n, r) => n + f(r), 0), resumeMs = readers.flatMap(r => r.resumeMs).sort((a, b) => a - b);
