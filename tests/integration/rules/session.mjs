@@ -65,7 +65,7 @@ export const upgrades = [
       const s = await connected(w, eio), waiting = s.get(), u = await w.ws(eio, { sid: s.sid }).probe(), noop = (await waiting).text;
       u.send('5', '42["x"]');
       await u.waitFor(t => t === '42["x"]', 'the event');
-      return [PROBED.indexOf(noop) === (eio === 4 ? 0 : 1), u.heard, (await s.get()).status, (await s.post(event(eio, '42["y"]'))).status, u.end === true];
+      return [PROBED.indexOf(noop) === (eio === 4 ? 0 : 1), u.said(), (await s.get()).status, (await s.post(event(eio, '42["y"]'))).status, u.end === true];
     }, [true, ['3probe', '42["x"]'], 400, 400, false])),
     play('a second probe', async w => { const { u } = await probed(w, 4); u.heard.length = 0; await u.probe(); u.send('5', '42["x"]'); await u.heardAll(2); return u.heard; }, ['3probe', '42["x"]']),
     play('a GET that still waits at the 5', async w => { const { s, u } = await probed(w, 4), waiting = s.get(); await sleep(60); u.send('5'); return (await waiting).text; }, '1', { differs: { why: 'GET that waits when a WebSocket takes over', want: '6' } }),
@@ -88,7 +88,7 @@ export const upgrades = [
     play('bytes', async w => { const { s, u } = await probed(w, 3); await s.post(event(3, y) + event(3, 'b4AQI=')); await sleep(30); u.send('5'); await u.heardAll(3); return u.said().slice(-2); }, [y, 'bytes 040102']),
     play('but a GET that waits gets what there is, not a noop', async w => { const s = await connected(w, 4); await w.ws(4, { sid: s.sid }).probe(); await s.get(); await s.post('42["a"]'); return (await s.get()).text; }, '42["a"]')),
   rule('E32', 'a second WebSocket is closed, the first goes on',
-    play('while the first is at it', async w => { const { s, u } = await probed(w, 4), second = w.ws(4, { sid: s.sid }); const end = await second.closed; u.send('5', '42["x"]'); await u.heardAll(2); return [end, u.heard.at(-1)]; }, ['closed', '42["x"]']),
+    play('while the first is at it', async w => { const { s, u } = await probed(w, 4), second = w.ws(4, { sid: s.sid }); await second.opened; second.send('2probe'); const end = await second.closed; u.send('5', '42["x"]'); await u.heardAll(2); return [end, u.heard.at(-1)]; }, ['closed', '42["x"]']),
     play('afterwards', async w => { const { s, u } = await probed(w, 4); u.send('5'); await sleep(50); const end = await w.ws(4, { sid: s.sid }).closed; u.send('42["x"]'); await u.heardAll(2); return [end, u.heard.at(-1)]; }, ['closed', '42["x"]']),
     play('for a session that is no more', async w => { const s = await connected(w, 4); await s.post('1'); return w.ws(4, { sid: s.sid }).closed; }, 'closed'),
     play('of the other revision', async w => { const s = await connected(w, 4), u = w.ws(3, { sid: s.sid }), end = await u.closed; await s.post('42["x"]'); return [end, await s.opened, await s.next()]; }, ['closed', undefined, '42["x"]'])),
