@@ -14,6 +14,7 @@
 
 #define EXTRA_BYTES 65536u /* what an entry may have besides its data: names of rooms */
 #define ARENA_BYTES 65536u
+#define PATIENCE_MS 10000u /* for sessions that join or leave: longer than the store takes to say that it cannot */
 
 /* One that waits. */
 struct held {
@@ -25,6 +26,9 @@ struct emitter_stream {
     struct gateway *gw;
     struct link held;
     unsigned moving; /* sessions that are joining or leaving a room */
+    bool tired;      /* of waiting for them */
+    bool asking;     /* for the next entries */
+    struct timer patience;
     struct task next;
 };
 
@@ -33,14 +37,33 @@ struct emitter_stream {
 static void on_moved(void *arg)
 {
     struct emitter_stream *es = arg;
-    if (--es->moving == 0 && es->gw->broker != NULL)
+    if (--es->moving != 0)
+        return;
+    es->tired = false;
+    timer_stop(&es->patience);
+    if (es->gw->broker != NULL)
         loop_idle(es->gw->loop, &es->next, 0);
+}
+
+static bool waits(const struct emitter_stream *es)
+{
+    return es->moving != 0 && !es->tired;
+}
+
+static void on_patience(struct timer *t)
+{
+    struct emitter_stream *es = container_of(t, struct emitter_stream, patience);
+    LOG(WARN, "sessions that a Redis emitter moves take too long: what follows is not held back any more",
+        "sessions=%u", es->moving);
+    es->tired = true;
+    loop_idle(es->gw->loop, &es->next, 0);
 }
 
 static struct control_job *move_job(void *arg)
 {
     struct emitter_stream *es = arg;
-    es->moving++;
+    if (es->moving++ == 0)
+        timer_start(&es->patience, PATIENCE_MS);
     return control_job_own(es->gw, on_moved, es);
 }
 
@@ -107,8 +130,10 @@ static void on_page(void *arg, const struct broker_result *r);
 
 static void go_on(struct emitter_stream *es)
 {
-    if (es->moving == 0 && list_empty(&es->held))
+    if (!es->asking && !waits(es) && list_empty(&es->held)) {
+        es->asking = true;
         es->gw->broker->ops->follow(es->gw->broker, on_page, es);
+    }
 }
 
 static void on_next(struct task *t)
@@ -116,7 +141,7 @@ static void on_next(struct task *t)
     struct emitter_stream *es = container_of(t, struct emitter_stream, next);
     if (es->gw->broker == NULL)
         return;
-    while (es->moving == 0 && !list_empty(&es->held)) {
+    while (!waits(es) && !list_empty(&es->held)) {
         struct held *h = list_first(&es->held, struct held, link);
         list_del(&h->link);
         take(es, h);
@@ -128,6 +153,7 @@ static void on_next(struct task *t)
 static void on_page(void *arg, const struct broker_result *r)
 {
     struct emitter_stream *es = arg;
+    es->asking = false;
     if (r->err != OK || es->gw->broker == NULL)
         return; /* we are stopping */
     if (r->anew) {
@@ -139,7 +165,7 @@ static void on_page(void *arg, const struct broker_result *r)
         const struct event_entry *e = &r->events[i];
         const struct held h = {
             .id = e->id, .type = event_field(e, "type"), .nsp = event_field(e, "nsp"), .data = event_field(e, "data")};
-        if (es->moving != 0)
+        if (waits(es) || !list_empty(&es->held))
             hold(es, &h);
         else
             take(es, &h);
@@ -163,6 +189,7 @@ struct emitter_stream *emitter_stream_create(struct gateway *g)
     es->gw = g;
     list_init(&es->held);
     task_init(&es->next, on_next);
+    timer_init(&es->patience, g->loop, on_patience);
     go_on(es);
     return es;
 }
@@ -173,6 +200,7 @@ void emitter_stream_destroy(struct emitter_stream **p)
     if (es == NULL)
         return;
     task_cancel(&es->next);
+    timer_stop(&es->patience);
     while (!list_empty(&es->held)) {
         struct held *h = list_first(&es->held, struct held, link);
         list_del(&h->link);

@@ -125,6 +125,17 @@ describe('the stream of Redis emitters', { timeout: 120000 }, () => {
     sockets.close();
   });
 
+  it('what servers ask each other works as without us', async () => {
+    const s = await sockets.connected(io4, 0);
+    assert.deepEqual(await io.fetchSockets(), []);
+    assert.deepEqual(await io.timeout(1000).emitWithAck('asked'), []);
+    io.serverSideEmit('among servers', 1);
+    io.emit('last');
+    await heard(s, 'last');
+    assert.deepEqual(s.heard, [['last']]);
+    sockets.close();
+  });
+
   it('a link that is lost loses nothing; what is gone from the stream is counted', async () => {
     const s = await sockets.connected(io4, 0), g = cluster.gateways[0], before = await g.metrics();
     const cut = async (from, n, then = m => m) => { // all at once: the node is not there meanwhile
