@@ -275,6 +275,11 @@ static bool may_keep(const struct conn *c)
     return c->channel == NULL || c->channel->keeps;
 }
 
+bool conn_outlives(const struct conn *c)
+{
+    return c->channel == NULL || channel_outlives(c->channel);
+}
+
 void conn_keep(struct conn *c)
 {
     c->keep = may_keep(c);

@@ -110,6 +110,9 @@ void conn_close(struct conn *c, int code, struct slice reason);
 /* Its session may be resumed after all, although it was closed for another reason than those for which clients come back. */
 void conn_keep(struct conn *c);
 
+/* May somebody go on with its session when this node dies? Most Socket.IO clients know no way to come back. */
+bool conn_outlives(const struct conn *c);
+
 /* goodbye, then close. */
 void conn_goodbye(struct conn *c, int code, struct slice reason, uint64_t reconnect_after_ms);
 

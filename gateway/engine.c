@@ -566,6 +566,7 @@ void engine_move(struct engine *e, struct conn *c)
     e->conn = c;
     conn_inherit(c, old);
     polling_release(&e->polling, old);
+    namespaces_moved(e);
     metrics->engine_upgrades++;
     conn_writable(c);
 }

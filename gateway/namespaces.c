@@ -149,6 +149,16 @@ void namespaces_reap(struct engine *e)
     }
 }
 
+void namespaces_moved(const struct engine *e)
+{
+    list_for_each (it, &e->channels) {
+        const struct channel *ch = list_entry(it, struct channel, link);
+        struct session *s = ch->conn->session;
+        if (!channel_outlives(ch) && s != NULL && s->state == SESSION_ACTIVE && !ch->ended)
+            session_put(s);
+    }
+}
+
 bool namespaces_opening(const struct engine *e)
 {
     if (e->entrance != NULL || e->returning != 0)

@@ -235,7 +235,9 @@ void session_put(struct session *s)
                                                                : SLICE_NONE,
                                  .tunnel = s->tunnel != NULL ? slice_str(s->tunnel->whose) : SLICE_NONE,
                                  .connected_ms = s->connected_ms,
-                                 .resume_window_ms = s->tunnel != NULL ? 0 : gateway_resume_window_s(s->gw) * 1000u},
+                                 .resume_window_ms = s->tunnel == NULL && conn_outlives(s->conn)
+                                                         ? gateway_resume_window_s(s->gw) * 1000u
+                                                         : 0},
         on_put, s);
     buf_fini(&watches);
 }
