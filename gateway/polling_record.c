@@ -90,6 +90,11 @@ static void put_session(struct buf *b, const struct channel *ch, const struct se
     put_text(b, "session", slice_str(s->sid));
     put_text(b, "token", slice_str(s->token));
     put_text(b, "user", s->user);
+    if (s->told.offset != 0) {
+        buf_append_str(b, ",\"alone\":\"");
+        position_append(b, &s->told);
+        buf_append_char(b, '"');
+    }
     if (s->grant != NULL)
         put_grant(b, &s->grant->claims);
     put_positions(b, s);
@@ -145,15 +150,19 @@ static bool flag_of(struct json_value v, bool *ret)
     return v.kind == JSON_KIND_TRUE || v.kind == JSON_KIND_FALSE;
 }
 
+static bool position_of(struct json_value v, struct arena *a, struct position *ret)
+{
+    struct slice text = SLICE_NONE;
+    return v.kind == JSON_KIND_STRING && text_of(v, a, &text) && position_parse(text, ret);
+}
+
 static bool read_position(struct json_value pair, struct arena *a, struct command_position *ret)
 {
     struct json_value room, position, more;
-    struct slice text = SLICE_NONE;
     size_t at = 0;
     return pair.kind == JSON_KIND_ARRAY && json_next(pair, &at, &room) && room.kind == JSON_KIND_STRING &&
-           json_next(pair, &at, &position) && position.kind == JSON_KIND_STRING && !json_next(pair, &at, &more) &&
-           text_of(room, a, &ret->room) && utf8_name_valid(ret->room, NAME_MAX_ROOM) && text_of(position, a, &text) &&
-           position_parse(text, &ret->seen.at);
+           json_next(pair, &at, &position) && !json_next(pair, &at, &more) && text_of(room, a, &ret->room) &&
+           utf8_name_valid(ret->room, NAME_MAX_ROOM) && position_of(position, a, &ret->seen.at);
 }
 
 static bool read_positions(struct json_value rooms, struct arena *a, struct record_session *s)
@@ -202,8 +211,8 @@ static bool is_id(struct slice s, size_t n)
 
 static bool read_session(struct json_value object, struct arena *a, struct record_session *s)
 {
-    enum { NSP, SID, TOKEN, USER, GRANT, ISSUED, JTI, ROOMS, NAMES };
-    static const char *const names[NAMES] = {"namespace", "session", "token", "user",
+    enum { NSP, SID, TOKEN, USER, ALONE, GRANT, ISSUED, JTI, ROOMS, NAMES };
+    static const char *const names[NAMES] = {"namespace", "session", "token", "user", "alone",
                                              "grant",     "issued",  "jti",   "rooms"};
     struct json_value v[NAMES];
     struct error ignored;
@@ -212,6 +221,7 @@ static bool read_session(struct json_value object, struct arena *a, struct recor
            utf8_name_valid(s->nsp, SIO_NAMESPACE_MAX) && text_of(v[SID], a, &s->sid) && is_id(s->sid, SID_LEN) &&
            text_of(v[TOKEN], a, &s->token) && is_id(s->token, TOKEN_LEN) && text_of(v[USER], a, &s->user) &&
            (s->user.n == 0 || utf8_name_valid(s->user, NAME_MAX_USER)) &&
+           (v[ALONE].kind == JSON_KIND_NONE || position_of(v[ALONE], a, &s->alone)) &&
            read_grant(v[GRANT], v[ISSUED], v[JTI], a, s) && read_positions(v[ROOMS], a, s);
 }
 

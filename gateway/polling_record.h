@@ -12,6 +12,7 @@
 
 struct record_session {
     struct slice nsp, sid, token, user;
+    struct position alone; /* the last message that was for it alone */
     bool granted;
     struct auth_claims claims; /* granted; owned, and may be taken */
     struct command_position *positions;

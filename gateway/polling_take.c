@@ -99,6 +99,7 @@ static struct resume *wish(struct gateway *g, const struct record_session *s)
 {
     struct resume *r = resume_create(g, s->sid, s->token);
     r->recovers = r->moved = true;
+    r->alone = s->alone;
     r->positions = xcalloc(s->position_count + 1, sizeof *r->positions);
     for (; r->position_count < s->position_count; r->position_count++) {
         r->positions[r->position_count] = s->positions[r->position_count];
@@ -125,6 +126,7 @@ static bool go_back(struct record *to, struct record *from)
         free(s->positions);
         s->positions = TAKE(was->positions);
         s->position_count = was->position_count;
+        s->alone = was->alone;
     }
     return true;
 }

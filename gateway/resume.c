@@ -114,6 +114,14 @@ static void stays_new(struct session *asking)
     command_join_granted(asking);
 }
 
+/* What was said to it alone while its node was gone, no log has: its client begins anew rather than not knowing. */
+static void go_on(struct session *s, struct resume *r)
+{
+    request_drop(&r->request);
+    if (s->conn != NULL && (s->told.offset != r->alone.offset || strcmp(s->told.tag, r->alone.tag) != 0))
+        session_turn_away(s, ERR_UNAVAILABLE, "it was told something while its node was gone");
+}
+
 static void on_resumed(void *arg, const struct broker_result *result)
 {
     struct resume *r = arg;
@@ -144,7 +152,7 @@ static void on_resumed(void *arg, const struct broker_result *result)
     s->connected_ms = result->connected_ms;
     s->told = result->position;
     if (r->moved)
-        request_drop(&r->request);
+        go_on(s, r);
     if (r->recovers && !r->moved)
         recover_check(s);
     else

@@ -18,6 +18,7 @@ struct resume {
     bool unknown;        /* or the store did not say */
     bool
         moved; /* its client has not been away: its connection was at another node, which told how far it was (polling_take.c) */
+    struct position alone;     /* moved: the last message that was for it alone */
     struct slice offset, user; /* what it presented; who it is now; owned */
     struct slice began;        /* where it had begun, by its pid: its offset until it has another; owned */
     uint32_t checks;           /* rooms that the store is being asked about */
