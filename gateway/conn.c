@@ -234,14 +234,13 @@ void conn_welcome(struct conn *c, const struct event *e)
 {
     struct buf *scratch = &c->gw->scratch;
     buf_clear(scratch);
-    c->protocol->encode(c->protocol, e, scratch);
-    metrics->messages_out++;
-    conn_send_bytes(c, buf_slice(scratch));
-    conn_go_on(c);
-}
-
-void conn_go_on(struct conn *c)
-{
+    if (c->channel != NULL && c->channel->returning) {
+        channel_returned(c->channel);
+    } else {
+        c->protocol->encode(c->protocol, e, scratch);
+        metrics->messages_out++;
+        conn_send_bytes(c, buf_slice(scratch));
+    }
     c->state = CONN_OPEN;
     drain(c);
     struct buf early = c->early;

@@ -75,11 +75,8 @@ static inline void conn_prefetch_write(const struct conn *c)
         __builtin_prefetch(c->transport->writes_with);
 }
 
-/* Sends the welcome in front of what was held back, then that, then takes the input that waited. */
+/* Sends the welcome in front of what was held back, then that, then takes the input that waited. A channel that comes back from another node has been welcomed long ago. */
 void conn_welcome(struct conn *c, const struct event *e);
-
-/* The same where its client has been welcomed long ago, by another node. */
-void conn_go_on(struct conn *c);
 
 /* Encodes and sends one event to this client alone; NULL and closing connections are ignored. */
 void conn_event(struct conn *c, const struct event *e);

@@ -161,11 +161,7 @@ void session_welcome_back(struct session *s, struct slice id, struct slice began
     metrics->resumed++;
     LOG(INFO, "session resumed", "session=%s user=%s peer=%s protocol=%s", s->sid, log_q(s->user), s->conn->ip,
         s->conn->protocol->name);
-    if (s->conn->channel != NULL && s->conn->channel->returning && s->conn->state == CONN_OPENING) {
-        conn_pause(s->conn, false);
-        channel_returned(s->conn->channel);
-        conn_go_on(s->conn);
-    } else if (s->conn->channel != NULL && s->conn->state == CONN_OPENING) {
+    if (s->conn->channel != NULL && s->conn->state == CONN_OPENING) {
         conn_pause(s->conn, false);
         conn_welcome(s->conn, &e);
     } else {
