@@ -173,10 +173,9 @@ bool namespace_packet(struct engine *e, const struct sio_packet *p, struct error
 void namespaces_reap(struct engine *e);
 /* The connection is gone: nobody waits for WeChat. */
 void entrance_end(struct engine *e);
-/* Is one being connected, or what the backend wants done with it? */
 /* It is a WebSocket now: what the store knows of their sessions changes with that. */
 void namespaces_moved(const struct engine *e);
-/* Is one being connected? */
+/* Is one being connected, or what the backend wants done with it? */
 bool namespaces_opening(const struct engine *e);
 /* Ends a channel now: from the loop only. */
 void channel_destroy(struct channel *ch, const char *why);
