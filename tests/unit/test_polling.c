@@ -253,6 +253,29 @@ static void who_leaves_without_listening_is_gone_soon(void **state)
     buf_fini(&p.body);
 }
 
+static void who_speaks_the_other_revision_does_no_harm(void **state)
+{
+    struct asked g = {0}, p = {0};
+    (void)state;
+    open_core(NULL);
+    struct polling *po = open_polling(&g, "EIO=3");
+    ask_init(&p)->poll.revision = EIO_4;
+    polling_post(po, &p.poll, false, SLICE("1"));
+    assert_int_equal(p.status, 400);
+    ask_init(&p)->poll.revision = EIO_4;
+    polling_get(po, &p.poll, false, SLICE_NONE);
+    assert_int_equal(p.status, 400);
+    post(po, &p, "0:"); /* which holds nothing */
+    assert_slice(buf_slice(&p.body), "ok");
+    ask_init(&p)->poll.revision = EIO_3;
+    polling_post(po, &p.poll, false, SLICE("1:1"));
+    loop_fake_run(&core.loop);
+    assert_int_equal(p.status, 200);
+    close_core();
+    buf_fini(&g.body);
+    buf_fini(&p.body);
+}
+
 static void one_address_has_so_many(void **state)
 {
     static const char *const args[] = {"--max-connections-per-ip", "2", NULL};
@@ -327,6 +350,7 @@ int main(void)
         cmocka_unit_test(an_answer_waits_for_something_to_say),
         cmocka_unit_test(what_is_said_between_two_gets_waits_within_limits),
         cmocka_unit_test(who_leaves_without_listening_is_gone_soon),
+        cmocka_unit_test(who_speaks_the_other_revision_does_no_harm),
         cmocka_unit_test(one_address_has_so_many),
         cmocka_unit_test(a_long_post_is_taken_in_turns),
         cmocka_unit_test(who_waits_when_the_node_ends_is_answered),
