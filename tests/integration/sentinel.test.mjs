@@ -127,20 +127,19 @@ describe('Sentinel', { timeout: 240000 }, () => {
   async function failsOver(test, hurt, { within }) {
     const old = await sentinels.healed(), before = await cluster.gateways[0].metrics();
     await ready(cluster, 'the gateways to be ready before');
-    const t = traffic(a, room);
-    await sleep(200);
+    const t = traffic(a, room), more = async what => { const n = t.acked.length; await until(() => t.acked.length >= n + 12, { what: `12 messages ${what}`, ms: 60000 }); };
     let now;
     try {
+      await more('before');
       await hurt(old);
       now = await sentinels.moved(old);
       await ready(cluster, 'the gateways to be ready again');
-      await sleep(300);
+      await more('afterwards');
     } finally {
       await t.stop();
     }
     const { acked, longest, refusals } = t;
     assert.equal(a.end ?? b.end, undefined, 'a client was disconnected');
-    assert.ok(acked.length > 20, `${acked.length} acknowledged`);
     assert.ok(longest < within, `a message took ${longest} ms`);
     await talks(room, a, b);
     const log = (await now.cli('XREVRANGE', `xd:{${room}}:log`, '+', '-', 'COUNT', '1')).split('\n');
@@ -220,12 +219,13 @@ describe('Sentinel', { timeout: 240000 }, () => {
     await d.call({ type: 'leave', room });
     const e = await cluster.client(1, 'e');
     await e.join(room);
+    // What will be back when the replica takes over; how soon the gateways set it right is theirs.
+    assert.equal(await replica.cli('HGET', `xd:session:{${c.session}}`, 'state'), 'active');
+    assert.deepEqual((await replica.cli('HKEYS', `xd:{${room}}:members`)).split('\n').sort(), [a, b, c, d].map(x => x.session).sort());
     await old.process.kill();
     assert.equal(await sentinels.moved(old), replica);
     await ready(cluster, 'the gateways to be ready again');
     const began = Date.now(), members = async () => (await a.call({ type: 'presence', room })).members.map(m => m.session).sort();
-    assert.equal(await replica.cli('HGET', `xd:session:{${c.session}}`, 'state'), 'active', 'it is back');
-    assert.deepEqual((await members()), [a, b, c, d].map(x => x.session).sort(), 'as the replica knew them');
     await a.next(f => f.type === 'exit' && f.session === c.session, 40000);
     t.diagnostic(`gone again after ${Date.now() - began} ms`);
     await until(async () => String(await members()) === String([a, b, e].map(x => x.session).sort()), { what: 'the members to be who is there', ms: 40000 });
