@@ -254,7 +254,7 @@ static void on_sent(void *arg, const struct broker_result *r)
         refuse(f);
     else if (f->unknown)
         unknown_there(f);
-    else if (f->node[0] != '\0' && may_move(f))
+    else if (f->node[0] != '\0')
         peer_wait_begin(f->gw, &f->there, slice_str(f->node), f->sid);
 }
 

@@ -96,8 +96,11 @@ describe('long-polling at any node', { timeout: 120000 }, () => {
   });
 
   it('a session whose node has died is unknown everywhere', async () => {
-    const [a, b] = cluster.gateways, s = await new Session(a.port, 4).open();
+    const [a, b] = cluster.gateways, s = await new Session(a.port, 4).open(), other = await new Session(a.port, 4).open();
+    const waiting = Object.assign(Object.create(other), { port: b.port }).get();
+    await sleep(100);
     await a.process.kill();
+    assert.equal((await within(waiting, 10000, 'the GET that waited at the other node')).text, '{"code":1,"message":"Session ID unknown"}');
     assert.equal((await Object.assign(Object.create(s), { port: b.port }).get()).text, '{"code":1,"message":"Session ID unknown"}');
   });
 });
