@@ -181,6 +181,16 @@ static void read_inbox(struct resume *r, struct slice user)
         r->positions[r->position_count++] = (struct command_position){.room = resume_own(room), .seen = {.at = at}};
 }
 
+/* Its client was told of more rooms than the store has it in: it would not miss them. */
+static bool knows_more(const struct resume *r, const struct session *s)
+{
+    struct trail_name name;
+    struct position ignored;
+    size_t known = r->position_count;
+    known += sio_offset_find(r->offset, trail_session(s, &name), &ignored) != SIO_OFFSET_NOTHING;
+    return sio_offset_count(r->offset) > known;
+}
+
 static void read_offset(struct resume *r, const struct session *s)
 {
     r->positions = xcalloc(r->room_count + 1 + COMMON_ROOMS, sizeof *r->positions);
@@ -189,7 +199,7 @@ static void read_offset(struct resume *r, const struct session *s)
     if (s->conn != NULL)
         common_each_name(sio_protocol_of(s->conn->protocol), read_common, r);
     read_inbox(r, s->user);
-    if (s->told.offset != 0 && !knows_own(s))
+    if ((s->told.offset != 0 && !knows_own(s)) || knows_more(r, s))
         r->lost = true;
 }
 

@@ -342,6 +342,7 @@ void member_leave(struct member *m, enum exit_reason reason, struct request *req
     if (m->phase != MEMBER_LEAVING) {
         member_end_view(m);
         m->reason = reason;
+        trail_left(m);
     }
     if (m->busy) {
         request_fail(&request, ERR_CONFLICT, "a leave of this room is under way");

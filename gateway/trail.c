@@ -149,14 +149,23 @@ struct slice trail_begin(const struct session *s)
     return buf_slice(b);
 }
 
-void trail_entered(const struct member *m)
+static void tell(const struct session *s)
 {
-    const struct session *s = m->session;
-    bool knows = m->presented && m->whole;
-    if (!has_positions(m) || knows || s->state != SESSION_ACTIVE || !trail_needed(s))
+    if (s->state != SESSION_ACTIVE || !trail_needed(s))
         return;
     struct buf *b = &s->gw->trailed;
     buf_clear(b);
     sio_offset_event_append(b, sio_protocol_of(s->conn->protocol)->nsp, trail_of(s, NULL));
     conn_append(s->conn, buf_slice(b));
+}
+
+void trail_entered(const struct member *m)
+{
+    if (has_positions(m) && !(m->presented && m->whole))
+        tell(m->session);
+}
+
+void trail_left(const struct member *m)
+{
+    tell(m->session);
 }

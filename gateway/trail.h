@@ -53,5 +53,7 @@ struct slice trail_session(const struct session *s, struct trail_name *name);
 
 /* The member hears its room from now on: its client is told from where on, before anything else that it may take for having joined. */
 void trail_entered(const struct member *m);
+/* It hears its room no more: so does its offset, which would speak of a room that the session is not in when it comes back. */
+void trail_left(const struct member *m);
 
 #endif

@@ -90,6 +90,14 @@ enum sio_offset_says sio_offset_find(struct slice offset, struct slice room, str
     return says;
 }
 
+size_t sio_offset_count(struct slice offset)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < offset.n; i++)
+        n += offset.p[i] == '.';
+    return n;
+}
+
 bool sio_offset_is(const struct position *said, const struct position *at)
 {
     return said->offset == at->offset && (at->offset == 0 || strncmp(said->tag, at->tag, TAG_LETTERS) == 0);

@@ -17,6 +17,9 @@ void sio_offset_append(struct buf *ret, struct slice room, const struct position
 enum sio_offset_says { SIO_OFFSET_NOTHING, SIO_OFFSET_POSITION, SIO_OFFSET_AMBIGUOUS };
 enum sio_offset_says sio_offset_find(struct slice offset, struct slice room, struct position *ret);
 
+/* Of how many rooms an offset says something. */
+size_t sio_offset_count(struct slice offset);
+
 /* Is `said`, of an offset, that position? */
 bool sio_offset_is(const struct position *said, const struct position *at);
 

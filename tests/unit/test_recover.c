@@ -393,6 +393,39 @@ static void said_while_he_comes_back(void **state)
     close_core(&talker);
 }
 
+static void quietly(void *arg, const struct broker_result *r)
+{
+    (void)arg;
+    assert_int_equal(r->err, OK);
+}
+
+/* Who was taken out of a room while he was away would not know; who has left it himself knows. */
+static void who_is_in_less_rooms_than_he_knows_of_is_not_recovered(void **state)
+{
+    struct client talker;
+    struct socket s = {0};
+    char sid[SID_LEN + 1];
+    (void)state;
+    open_core(on, &talker);
+    assert_false(connect_again(&s, "40"));
+    join(&s, "a");
+    join(&s, "b");
+    client_send(&s.client, "421[\"leave\",\"b\"]");
+    expect_event(&s, "2[\"$offset\",\".");
+    client_expect(&s.client, "431[{\"type\":\"ack\"");
+    client_vanish(&s.client);
+    assert_true(connect_again(&s, kept(&s)));
+    expect_event(&s, "$recovered");
+    client_vanish(&s.client);
+    loop_fake_run(&core.loop);
+    (void)snprintf(sid, sizeof sid, "%.*s", SID_LEN, s.pid);
+    core.gw->broker->ops->away_leave(core.gw->broker, slice_str(sid), SLICE("a"), quietly, NULL);
+    loop_fake_run(&core.loop);
+    assert_false(connect_again(&s, kept(&s)));
+    client_vanish(&s.client);
+    close_core(&talker);
+}
+
 static void who_is_gone_before_it_is_told_stays_parked(void **state)
 {
     struct client talker;
@@ -457,12 +490,6 @@ static bool turns_are_over(void *arg)
 {
     (void)arg;
     return core.loop.turns >= turns_end;
-}
-
-static void quietly(void *arg, const struct broker_result *r)
-{
-    (void)arg;
-    assert_int_equal(r->err, OK);
 }
 
 /* Whenever the ban is heard: also while his rooms are looked at, when he sits in none. */
@@ -557,6 +584,7 @@ int main(void)
         cmocka_unit_test(what_is_said_to_a_session_alone_is_not_missed_in_silence),
         cmocka_unit_test(told_before_the_rooms_are_back),
         cmocka_unit_test(said_while_he_comes_back),
+        cmocka_unit_test(who_is_in_less_rooms_than_he_knows_of_is_not_recovered),
         cmocka_unit_test(the_first_one_in_a_namespace_begins_where_it_is),
         cmocka_unit_test(who_is_gone_before_it_is_told_stays_parked),
         cmocka_unit_test(two_want_the_same_session_at_once),
