@@ -30,8 +30,8 @@ static bool same(const struct position *a, const struct position *b)
 static void tell(struct member *m, const struct position *position, const char *reason)
 {
     m->whole = reason == NULL;
-    if (m->whole && m->kept && !m->inbox)
-        return; /* of a room that its client knows nothing of */
+    if (m->whole && (m->quiet || (m->kept && !m->inbox)))
+        return; /* or of a room that its client knows nothing of */
     conn_event(m->session->conn, &(struct event){.kind = EVENT_RECOVERED,
                                                  .room = m->room->name,
                                                  .recovered = reason == NULL,
@@ -373,6 +373,37 @@ void catchup_behind(struct member *m)
     catchup_step(c);
 }
 
+/* Of what is said in a room without a log there is only what this node has heard itself. */
+static bool has_kept(const struct stream *s, const struct position *at)
+{
+    uint64_t next = at->offset + 1;
+    const struct tail_entry *same_place = tail_find(&s->tail, at->offset);
+    if (same_place != NULL && !same(&same_place->m.position, at))
+        return false;
+    list_for_each (it, &s->tail.entries) {
+        next += list_entry(it, struct tail_entry, in_room)->m.position.offset == next;
+    }
+    return s->state == STREAM_LIVE && at->offset < s->last.offset && next == s->last.offset + 1;
+}
+
+static void send_kept(struct catchup *c)
+{
+    const struct stream *s = &c->member->room->stream;
+    list_for_each (it, &s->tail.entries) {
+        const struct message_record *r = &list_entry(it, struct tail_entry, in_room)->m;
+        if (r->position.offset > c->at.offset)
+            send_record(c, r);
+    }
+}
+
+void catchup_kept(struct member *m)
+{
+    struct catchup c = {.gw = m->room->gw, .member = m, .at = m->seen.at};
+    if (m->has_seen)
+        send_kept(&c);
+    member_activate(m);
+}
+
 static void begin(struct catchup *c)
 {
     const struct member *m = c->member;
@@ -385,6 +416,10 @@ static void begin(struct catchup *c)
     c->at = *from;
     if (same(from, &s->last)) {
         nothing_missed(c);
+    } else if (m->room->policy->retain_count == 0 && has_kept(s, from)) {
+        tell(c->member, &c->at, NULL);
+        send_kept(c);
+        finish(c);
     } else if (m->room->policy->retain_count == 0) {
         give_up(c, "not_retained");
     } else if (from->offset > s->last.offset) {

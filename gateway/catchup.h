@@ -32,6 +32,8 @@ struct catchup {
 
 /* The member's ENTER has been heard; it waits on room->waiting. */
 void catchup_begin(struct member *m);
+/* An implicit member is activated; one that was told everything up to m->seen is told before what this node has kept since (room_expect()). */
+void catchup_kept(struct member *m);
 /* The member has heard the room so far, but has not read it: it goes on from there when it has. */
 void catchup_behind(struct member *m);
 /* The member leaves before it is done. */

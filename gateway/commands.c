@@ -43,7 +43,7 @@ static enum err join(struct session *s, const struct command *c, struct control_
     else if (c->has_position)
         room_return(room, s, &c->seen, r);
     else
-        room_join(room, s, false, r);
+        room_join(room, s, r);
     room_unref(room);
     return OK;
 }

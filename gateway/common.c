@@ -29,7 +29,7 @@ void common_start(struct member *m)
 {
     struct session *s = m->session;
     if (!trail_needed(s)) {
-        member_activate(m);
+        catchup_kept(m);
         return;
     }
     m->kept = true;

@@ -177,8 +177,9 @@ bool conn_send_own(struct conn *c, struct slice bytes, enum policy_slow slow)
 static void send_bytes(struct conn *c, struct slice bytes)
 {
     if (bytes.n == 0)
-        return; /* an event that means nothing in this protocol */
-    bool attempt = c->out.count == 0 && (c->engine == NULL || !engine_busy(c->engine));
+        return;                                               /* an event that means nothing in this protocol */
+    bool waits = c->channel != NULL && c->channel->returning; /* for what it was to be told before */
+    bool attempt = c->out.count == 0 && !waits && (c->engine == NULL || !engine_busy(c->engine));
     size_t sent = attempt ? write_now(c, bytes) : 0;
     if (sent == bytes.n)
         return;
@@ -210,11 +211,11 @@ void conn_event(struct conn *c, const struct event *e)
         return;
     struct buf *scratch = &c->gw->scratch;
     buf_clear(scratch);
-    if (c->channel != NULL && c->channel->returning) {
+    if (c->channel != NULL && c->channel->returning && e->kind != EVENT_MESSAGE) {
         return; /* it knows nothing of having been away */
     } else if (c->channel != NULL) {
         struct event instead = *e;
-        instead.before_welcome = c->state == CONN_OPENING;
+        instead.before_welcome = c->state == CONN_OPENING && !c->channel->returning;
         trail_set(c->session, &instead);
         c->protocol->encode(c->protocol, &instead, scratch);
     } else {

@@ -11,6 +11,7 @@
 #include "gateway/forward.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
+#include "gateway/move.h"
 #include "gateway/peer.h"
 #include "gateway/push.h"
 #include "gateway/session.h"
@@ -397,6 +398,10 @@ void control_envelope(struct gateway *g, const struct envelope *e)
 {
     if (peer_envelope(g, e))
         return;
+    if (move_is(e)) {
+        move_envelope(g, e);
+        return;
+    }
     if (forward_is(e))
         forward_envelope(g, e);
     else if (e->kind == ENVELOPE_CONTROL && !push_command(g, e))

@@ -10,8 +10,10 @@
 #include "gateway/conn.h"
 #include "gateway/door.h"
 #include "gateway/gateway.h"
+#include "gateway/leaving.h"
 #include "gateway/limits.h"
 #include "gateway/metrics.h"
+#include "gateway/move.h"
 #include "gateway/polling.h"
 #include "gateway/probe.h"
 #include "gateway/protocol/engineio_payload.h"
@@ -75,6 +77,8 @@ void engine_end(struct engine **ep, const char *why)
     list_for_each_safe (it, &e->channels) {
         channel_destroy(list_entry(it, struct channel, link), why);
     }
+    move_end(&e->move);
+    leaving_end(&e->leaving);
     entrance_end(e);
     list_del(&e->link);
     engine_unlist(e);
@@ -280,20 +284,25 @@ struct held {
     bool binary;
 };
 
-static void hold(struct engine *e, struct slice payload, bool binary)
+void engine_hold_append(struct buf *ret, struct slice payload, bool binary)
 {
     struct held h;
     memset(&h, 0, sizeof h);
     h.n = (uint32_t)payload.n;
     h.binary = binary;
+    buf_append(ret, (struct slice){(const char *)&h, sizeof h});
+    buf_append(ret, payload);
+}
+
+static void hold(struct engine *e, struct slice payload, bool binary)
+{
     if (e->held.n + payload.n > (size_t)HELD_MESSAGES * e->gw->cfg->max_message_size) {
         struct error error;
         (void)fail(&error, ERR_TOO_LARGE, "%zu bytes while a namespace is being connected", e->held.n + payload.n);
         engine_refuse(e, &error);
         return;
     }
-    buf_append(&e->held, (struct slice){(const char *)&h, sizeof h});
-    buf_append(&e->held, payload);
+    engine_hold_append(&e->held, payload, binary);
 }
 
 static void take_held(struct engine *e)
@@ -441,8 +450,9 @@ static enum err check_request(struct gateway *g, const struct http_request *r, s
     return OK;
 }
 
-struct engine *engine_create(struct gateway *g, enum eio_revision revision, struct slice ip, struct transport *t)
+struct engine *engine_create(struct conn *c, enum eio_revision revision)
 {
+    struct gateway *g = c->gw;
     struct engine *e = xcalloc(1, sizeof *e);
     e->gw = g;
     e->revision = revision;
@@ -451,8 +461,8 @@ struct engine *engine_create(struct gateway *g, enum eio_revision revision, stru
     timer_init(&e->patience, g->loop, on_patience);
     task_init(&e->work, on_work);
     list_append(&g->engines, &e->link);
-    e->conn = conn_create(g, t, NULL, ip);
-    conn_carry(e->conn, e);
+    e->conn = c;
+    conn_carry(c, e);
     metrics->engines++;
     return e;
 }
@@ -465,7 +475,7 @@ enum err engine_open(struct gateway *g, const struct http_request *r, struct tra
     enum err err = check_request(g, r, &token, reterr);
     if (err != OK)
         return err;
-    struct engine *e = engine_create(g, eio_revision(uri_query(r->query, "EIO", &found)), r->ip, t);
+    struct engine *e = engine_create(conn_create(g, t, NULL, r->ip), eio_revision(uri_query(r->query, "EIO", &found)));
     e->echo = echo_path(g->cfg, r->path);
     e->agent = copy(r->user_agent);
     e->origin = copy(r->origin);
@@ -484,17 +494,24 @@ enum err engine_open(struct gateway *g, const struct http_request *r, struct tra
     return OK;
 }
 
-/* Of a connection by long-polling. If it has been upgraded already, or is about to be, there is nothing to take over. */
-static enum err upgrade(struct engine *e, const struct http_request *r, struct transport *t, struct conn **ret,
-                        struct error *reterr)
+/* Of a connection by long-polling, perhaps of another node. If it has been upgraded already, or is about to be, there is nothing to take over. */
+static enum err upgrade(struct gateway *g, struct slice sid, const struct http_request *r, struct transport *t,
+                        struct conn **ret, struct error *reterr)
 {
     bool found;
-    if (e == NULL)
-        return fail(reterr, ERR_BAD_REQUEST, "there is no session of this sid to be upgraded");
-    if (e->revision != eio_revision(uri_query(r->query, "EIO", &found)))
+    enum eio_revision revision = eio_revision(uri_query(r->query, "EIO", &found));
+    struct engine *e = engine_find(g, sid);
+    if (e != NULL && e->revision != revision)
         return fail(reterr, ERR_BAD_REQUEST, "the session of this sid speaks the other revision: EIO");
-    *ret = conn_create(e->gw, t, NULL, r->ip);
-    probe_begin(*ret, e->polling != NULL && e->probe == NULL ? e : NULL);
+    struct conn *c = conn_create(g, t, NULL, r->ip);
+    struct move *m = e == NULL ? move_create(c, sid, revision) : NULL;
+    if (e == NULL && m == NULL) {
+        conn_gone(c, "refused");
+        return fail(reterr, ERR_BAD_REQUEST, "there is no session of this sid to be upgraded");
+    }
+    bool free_to_go = e != NULL && e->polling != NULL && e->probe == NULL && e->leaving == NULL;
+    probe_begin(c, free_to_go ? e : NULL, m);
+    *ret = c;
     return OK;
 }
 
@@ -509,7 +526,7 @@ enum err engine_upgrade(struct gateway *g, const struct http_request *r, struct 
         return fail(reterr, ERR_BAD_REQUEST, "WebSockets are not offered here: --socketio-transports");
     struct slice sid = uri_query(r->query, "sid", &found);
     if (sid.n != 0)
-        return upgrade(engine_find(g, sid), r, t, ret, reterr);
+        return upgrade(g, sid, r, t, ret, reterr);
     if (!engine_speaks(g, r))
         return fail(reterr, ERR_BAD_REQUEST, "Engine.IO 3 is not spoken here: --socketio-eio3");
     enum err err = engine_open(g, r, t, &e, reterr);

@@ -16,6 +16,8 @@
 struct conn;
 struct gateway;
 struct grant;
+struct leaving;
+struct move;
 struct polling;
 struct probe;
 struct resume;
@@ -59,6 +61,8 @@ struct engine {
     UT_hash_handle hh;       /* gateway->engines_by_sid */
     struct polling *polling; /* NULL: it is a WebSocket */
     struct probe *probe;     /* a WebSocket that may take it over; NULL: none */
+    struct leaving *leaving; /* owned: one of another node; NULL: none */
+    struct move *move;       /* owned: it comes from another node, to this WebSocket; NULL: it does not */
     enum eio_revision revision;
     char sid[SID_LEN + 1];
     struct timer heartbeat, patience; /* patience: for the first CONNECT */
@@ -97,8 +101,8 @@ bool engine_speaks(const struct gateway *g, const struct http_request *r);
 /* A new connection, whose conn is what t carries. */
 enum err engine_open(struct gateway *g, const struct http_request *r, struct transport *t, struct engine **ret,
                      struct error *reterr);
-/* The beginning of that: for whoever knows already what its client has been told. ip: borrowed. */
-struct engine *engine_create(struct gateway *g, enum eio_revision revision, struct slice ip, struct transport *t);
+/* The beginning of that: for whoever knows already what its client has been told. c owns it. */
+struct engine *engine_create(struct conn *c, enum eio_revision revision);
 /* Its client has been here, at another node: heartbeats begin. */
 void engine_go_on(struct engine *e);
 /* Its sessions are parked when it ends, whatever for. */
@@ -109,6 +113,8 @@ void engine_returned(struct engine *e);
 struct engine *engine_find(const struct gateway *g, struct slice sid);
 void engine_list(struct engine *e);
 void engine_unlist(struct engine *e); /* harmless when it is not */
+/* A message as e->held has them, to be read when its sessions are there. */
+void engine_hold_append(struct buf *ret, struct slice payload, bool binary);
 /* May its client send another packet, that no session is charged with? ERR_RATE_LIMITED. */
 enum err engine_charge(struct engine *e, struct error *reterr);
 /* Its client has broken a rule: closes it. */

@@ -20,10 +20,12 @@
 #include "gateway/emitter.h"
 #include "gateway/emitter_stream.h"
 #include "gateway/fork.h"
+#include "gateway/leaving.h"
 #include "gateway/limits.h"
 #include "gateway/message.h"
 #include "gateway/metrics.h"
 #include "gateway/mina.h"
+#include "gateway/move.h"
 #include "gateway/orders.h"
 #include "gateway/polling.h"
 #include "gateway/report.h"
@@ -43,6 +45,28 @@
 #define BACKEND_WAITING 4096u /* requests that wait for a connection to the backend */
 
 /* --- news from the broker --- */
+
+void gateway_tell_session(struct gateway *g, const struct envelope *e)
+{
+    struct session *s;
+    struct slice sid = slice_from(e->room, sizeof "$session:" - 1);
+    HASH_FIND(hh, g->sessions, sid.p, sid.n, s);
+    if (s == NULL)
+        move_hold(g, sid, e);
+    if (s == NULL || s->conn == NULL || e->kind != ENVELOPE_MESSAGE)
+        return;
+    metrics->deliveries++;
+    metrics->encodes++;
+    struct buf bytes = BUF_INIT;
+    struct event event = message_live(e);
+    s->told = e->position;
+    trail_set(s, &event);
+    s->conn->protocol->encode(s->conn->protocol, &event, &bytes);
+    struct msg *m = msg_new(buf_slice(&bytes));
+    buf_fini(&bytes);
+    (void)conn_send(s->conn, m, POLICY_SLOW_DEFAULT);
+    msg_unref(&m);
+}
 
 static void on_envelope(void *owner, const struct envelope *e)
 {
@@ -66,22 +90,7 @@ static void on_envelope(void *owner, const struct envelope *e)
             control_envelope(g, e);
         return;
     }
-    struct session *s;
-    struct slice sid = slice_from(e->room, sizeof "$session:" - 1);
-    HASH_FIND(hh, g->sessions, sid.p, sid.n, s);
-    if (s == NULL || s->conn == NULL || e->kind != ENVELOPE_MESSAGE)
-        return;
-    metrics->deliveries++;
-    metrics->encodes++;
-    struct buf bytes = BUF_INIT;
-    struct event event = message_live(e);
-    s->told = e->position;
-    trail_set(s, &event);
-    s->conn->protocol->encode(s->conn->protocol, &event, &bytes);
-    struct msg *m = msg_new(buf_slice(&bytes));
-    buf_fini(&bytes);
-    (void)conn_send(s->conn, m, POLICY_SLOW_DEFAULT);
-    msg_unref(&m);
+    gateway_tell_session(g, e);
 }
 
 static void on_link(void *owner, bool up)
@@ -145,8 +154,10 @@ static void on_taken(void *owner, struct slice sid)
     struct gateway *g = owner;
     struct session *s;
     HASH_FIND(hh, g->sessions, sid.p, sid.n, s);
-    if (s != NULL)
-        session_taken(s);
+    if (s == NULL)
+        return;
+    leaving_taken(s);
+    session_taken(s);
 }
 
 static void on_heard(void *owner, struct slice channel, struct slice body)

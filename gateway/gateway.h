@@ -62,6 +62,7 @@ struct gateway {
     struct forward *forwards; /* requests that were handed to other nodes, by id */
     struct guest *guests;     /* and those that came from there */
     struct peer *peers;       /* nodes that somebody here waits for, by name */
+    struct move *moves;       /* WebSockets that are to take over connections of other nodes, by id */
     uint64_t last_forward;
     struct namespace *namespaces; /* those that have somebody on this node */
     struct sio_rules *sio_rules;
@@ -155,6 +156,9 @@ void gateway_session_left(struct gateway *g);
 
 /* Timer of the goodbyes. */
 void gateway_farewell(struct timer *t);
+
+/* A private message: the envelope's room is its session's. */
+void gateway_tell_session(struct gateway *g, const struct envelope *e);
 
 /* How long sessions may be resumed; 0: not at all. */
 uint32_t gateway_resume_window_s(const struct gateway *g);

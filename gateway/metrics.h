@@ -26,6 +26,8 @@
     X(polls_given_up,       "counter", "those that went to another node") \
     X(polling_records,      "counter", "times a connection by long-polling was written down for other nodes") \
     X(engine_upgrades,      "counter", "connections that went from long-polling to a WebSocket") \
+    X(moves,                "counter", "those among them that came from another node for that") \
+    X(moves_refused,        "counter", "WebSockets for connections of other nodes that were closed, because it could not come") \
     X(sessions,             "gauge",   "sessions of this node")                              \
     X(rooms,                "gauge",   "rooms with a member on this node")                   \
     X(memberships,          "gauge",   "memberships of sessions of this node")               \

@@ -8,6 +8,7 @@
 #include "gateway/conn.h"
 #include "gateway/engine.h"
 #include "gateway/gateway.h"
+#include "gateway/leaving.h"
 #include "gateway/metrics.h"
 #include "gateway/polling.h"
 #include "gateway/session.h"
@@ -205,7 +206,7 @@ void channel_returned(struct channel *ch)
 
 void channel_taken(const struct channel *ch)
 {
-    if (ch->engine->polling != NULL)
+    if (ch->engine->polling != NULL && !leaving_goes(ch->engine->leaving))
         polling_taken(ch->engine->polling);
 }
 

@@ -337,6 +337,11 @@ void polling_hurry(struct polling *po, bool hurry)
     loop_idle(po->gw->loop, &po->work, 0);
 }
 
+bool polling_is_still(const struct polling *po)
+{
+    return po->get == NULL && po->post == NULL && po->back == NULL && po->frames.n == 0;
+}
+
 void polling_vanished(struct polling *po, const struct poll *poll)
 {
     if (po->get == poll)
@@ -447,7 +452,7 @@ enum err polling_create(struct gateway *g, enum eio_revision revision, struct sl
     if (err != OK)
         return err;
     struct polling *po = polling_new(g, base64);
-    po->engine = engine_create(g, revision, ip, &po->transport);
+    po->engine = engine_create(conn_create(g, &po->transport, NULL, ip), revision);
     begin(po);
     *ret = po;
     return OK;

@@ -59,6 +59,8 @@ void polling_taken(struct polling *po);
 void polling_wake(struct polling *po);
 /* A WebSocket is ready to take over: GETs are answered at once, so that the client can stop asking. Or it is not any more. */
 void polling_hurry(struct polling *po, bool hurry);
+/* Nobody waits for an answer. */
+bool polling_is_still(const struct polling *po);
 /* It has: answers who still waits and frees it, together with `old`, the connection that was its. */
 void polling_release(struct polling **pointer, struct conn *old);
 /* Without a loop any more: ends all. */

@@ -64,13 +64,13 @@ static void put_grant(struct buf *b, const struct auth_claims *c)
     put_text(b, "jti", slice_str(c->jti));
 }
 
-static void put_positions(struct buf *b, const struct session *s)
+static void put_positions(struct buf *b, const struct session *s, bool all)
 {
     const char *before = "";
     buf_append_str(b, ",\"rooms\":[");
     list_for_each (it, &s->members) {
         const struct member *m = list_entry(it, struct member, in_session);
-        const struct position *told = trail_told(m);
+        const struct position *told = all ? trail_told_ever(m) : trail_told(m);
         if (told == NULL)
             continue;
         buf_printf(b, "%s[", before);
@@ -83,8 +83,9 @@ static void put_positions(struct buf *b, const struct session *s)
     buf_append_char(b, ']');
 }
 
-static void put_session(struct buf *b, const struct channel *ch, const struct session *s)
+static void put_session(struct buf *b, const struct channel *ch, bool all)
 {
+    const struct session *s = ch->conn->session;
     buf_append_str(b, "{\"namespace\":");
     json_quote(b, ch->namespace->protocol->nsp);
     put_text(b, "session", slice_str(s->sid));
@@ -97,35 +98,47 @@ static void put_session(struct buf *b, const struct channel *ch, const struct se
     }
     if (s->grant != NULL)
         put_grant(b, &s->grant->claims);
-    put_positions(b, s);
+    put_positions(b, s, all);
     buf_append_char(b, '}');
+}
+
+static void put_head(struct buf *b, const struct engine *e, bool base64)
+{
+    buf_append_str(b, namespaces_opening(e) ? UNSETTLED : SETTLED);
+    buf_printf(b, "\"revision\":%d,\"base64\":%s", (int)e->revision, base64 ? "true" : "false");
+    if (e->echo)
+        buf_append_str(b, ",\"echo\":true");
+    put_text(b, "ip", slice_str(e->conn->ip));
+    put_text(b, "agent", slice_str(e->agent));
+    put_text(b, "origin", slice_str(e->origin));
+    put_text(b, "token", slice_str(e->token));
+    put_text(b, "user", slice_str(e->user));
+    put_text(b, "referer", slice_str(e->referer));
+    put_text(b, "code", slice_str(e->code));
+    put_text(b, "appid", slice_str(e->appid));
+    buf_append_str(b, ",\"namespaces\":[");
 }
 
 void record_append(const struct engine *e, bool base64, struct buf *ret)
 {
     const char *before = "";
-    buf_append_str(ret, namespaces_opening(e) ? UNSETTLED : SETTLED);
-    buf_printf(ret, "\"revision\":%d,\"base64\":%s", (int)e->revision, base64 ? "true" : "false");
-    if (e->echo)
-        buf_append_str(ret, ",\"echo\":true");
-    put_text(ret, "ip", slice_str(e->conn->ip));
-    put_text(ret, "agent", slice_str(e->agent));
-    put_text(ret, "origin", slice_str(e->origin));
-    put_text(ret, "token", slice_str(e->token));
-    put_text(ret, "user", slice_str(e->user));
-    put_text(ret, "referer", slice_str(e->referer));
-    put_text(ret, "code", slice_str(e->code));
-    put_text(ret, "appid", slice_str(e->appid));
-    buf_append_str(ret, ",\"namespaces\":[");
+    put_head(ret, e, base64);
     list_for_each (it, &e->channels) {
         const struct channel *ch = list_entry(it, struct channel, link);
         const struct session *s = ch->conn->session;
         if (s == NULL || s->state != SESSION_ACTIVE || ch->conn->state != CONN_OPEN || ch->ended)
             continue;
         buf_append_str(ret, before);
-        put_session(ret, ch, s);
+        put_session(ret, ch, false);
         before = ",";
     }
+    buf_append_str(ret, "]}");
+}
+
+void record_append_one(const struct channel *ch, struct buf *ret)
+{
+    put_head(ret, ch->engine, false);
+    put_session(ret, ch, true);
     buf_append_str(ret, "]}");
 }
 

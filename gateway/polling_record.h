@@ -32,6 +32,8 @@ struct record {
 
 /* All that is queued for e's client must be in the answer for which this is written. */
 void record_append(const struct engine *e, bool base64, struct buf *ret);
+/* Of a connection that goes to another node now: this namespace alone, and how far its client has been told of rooms that are in no log, too. */
+void record_append_one(const struct channel *ch, struct buf *ret);
 /* Makes a record that record_append() has written one that is not settled. */
 void record_unsettle(struct slice record, struct buf *ret);
 

@@ -95,16 +95,20 @@ static bool expired(const struct gateway *g, const struct record_session *s)
            loop_wall_ms(g->loop) / 1000 >= s->claims.expires_s + leeway_s;
 }
 
+static bool any_expired(const struct gateway *g, const struct record *r)
+{
+    for (size_t i = 0; i < r->session_count; i++)
+        if (expired(g, &r->sessions[i]))
+            return true;
+    return false;
+}
+
 static struct resume *wish(struct gateway *g, const struct record_session *s)
 {
     struct resume *r = resume_create(g, s->sid, s->token);
     r->recovers = r->moved = true;
     r->alone = s->alone;
-    r->positions = xcalloc(s->position_count + 1, sizeof *r->positions);
-    for (; r->position_count < s->position_count; r->position_count++) {
-        r->positions[r->position_count] = s->positions[r->position_count];
-        r->positions[r->position_count].room = resume_own(s->positions[r->position_count].room);
-    }
+    resume_set_positions(r, s->positions, s->position_count);
     return r;
 }
 
@@ -140,8 +144,7 @@ static bool take_all_up(struct polling *po, const struct polling_back *back, boo
     if (record_read(buf_slice(&back->state), &r, &ignored) != OK)
         return false;
     bool ok = !again || (record_read(buf_slice(&back->before), &was, &ignored) == OK && go_back(&r, &was));
-    for (size_t i = 0; ok && i < r.session_count; i++)
-        ok = !expired(e->gw, &r.sessions[i]);
+    ok = ok && !any_expired(e->gw, &r);
     for (size_t i = 0; ok && i < r.session_count; i++)
         take_up(e, &r.sessions[i]);
     record_fini(&r);
@@ -162,4 +165,21 @@ void polling_go_on(struct polling *po, struct slice again)
     save_begin(&po->save, lost ? &back->before : &back->state, !lost);
     polling_back_free(back);
     engine_returned(po->engine);
+}
+
+bool polling_may_carry_on(const struct gateway *g, const struct record *r)
+{
+    return r->settled && !any_expired(g, r);
+}
+
+void polling_carry_on(struct conn *c, struct slice sid, struct record *r, struct move *move)
+{
+    struct engine *e = engine_create(c, r->revision);
+    memcpy(e->sid, sid.p, SID_LEN);
+    tell_facts(e, r);
+    e->move = move;
+    e->returning = 1;
+    engine_go_on(e);
+    for (size_t i = 0; i < r->session_count; i++)
+        take_up(e, &r->sessions[i]);
 }

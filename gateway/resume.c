@@ -10,6 +10,7 @@
 #include "gateway/gateway.h"
 #include "gateway/grant.h"
 #include "gateway/inbox.h"
+#include "gateway/move.h"
 #include "gateway/recover.h"
 #include "gateway/request.h"
 #include "gateway/room.h"
@@ -31,20 +32,36 @@ static void disown(struct slice s)
     free(p.owned);
 }
 
+static void drop_positions(struct resume *r)
+{
+    for (size_t i = 0; i < r->position_count; i++)
+        disown(r->positions[i].room);
+    free(r->positions);
+}
+
+void resume_set_positions(struct resume *r, const struct command_position *positions, size_t count)
+{
+    drop_positions(r);
+    r->position_count = count;
+    r->positions = xcalloc(count, sizeof *r->positions);
+    for (size_t i = 0; i < count; i++) {
+        r->positions[i] = positions[i];
+        r->positions[i].room = resume_own(positions[i].room);
+    }
+}
+
 void resume_free(struct resume *r)
 {
     if (r == NULL)
         return;
     start_end(&r->gw->starts, &r->start);
-    for (size_t i = 0; i < r->position_count; i++)
-        disown(r->positions[i].room);
+    drop_positions(r);
     for (size_t i = 0; i < r->room_count; i++)
         disown(r->rooms[i]);
     disown(r->watches);
     disown(r->user);
     disown(r->offset);
     disown(r->began);
-    free(r->positions);
     free(r->rooms);
     request_drop(&r->request);
     free(r);
@@ -61,6 +78,11 @@ const struct seen *resume_seen(const struct resume *r, struct slice room)
         if (slice_eq(r->positions[i].room, room))
             return &r->positions[i].seen;
     return NULL;
+}
+
+const struct seen *resume_told(const struct session *s, struct slice room)
+{
+    return s->resume != NULL && s->resume->moved ? resume_seen(s->resume, room) : NULL;
 }
 
 static const struct seen *inbox_seen(const struct session *s, const struct resume *r)
@@ -88,6 +110,13 @@ static void return_to(struct session *s, struct slice name, const struct seen *s
     room_unref(room);
 }
 
+static void hush(struct session *s)
+{
+    list_for_each (it, &s->members) {
+        list_entry(it, struct member, in_session)->quiet = true;
+    }
+}
+
 void resume_ready(struct session *s)
 {
     struct resume *r = TAKE(s->resume);
@@ -99,6 +128,8 @@ void resume_ready(struct session *s)
         session_welcome_back(s, resume_id(r), r->began);
         for (size_t i = 0; i < r->room_count; i++)
             return_to(s, r->rooms[i], resume_seen(r, r->rooms[i]));
+        if (r->moved)
+            hush(s);
         const struct seen *seen = inbox_seen(s, r);
         inbox_welcome(s, seen != NULL || !r->recovers, seen);
         common_welcome(s, r);
@@ -118,8 +149,11 @@ static void stays_new(struct session *asking)
 static void go_on(struct session *s, struct resume *r)
 {
     request_drop(&r->request);
+    if (!move_came(s))
+        return; /* its node is there, and tells the rest */
     if (s->conn != NULL && (s->told.offset != r->alone.offset || strcmp(s->told.tag, r->alone.tag) != 0))
         session_turn_away(s, ERR_UNAVAILABLE, "it was told something while its node was gone");
+    session_join_implicit(s);
 }
 
 static void on_resumed(void *arg, const struct broker_result *result)
@@ -153,7 +187,7 @@ static void on_resumed(void *arg, const struct broker_result *result)
     s->told = result->position;
     if (r->moved)
         go_on(s, r);
-    if (r->recovers && !r->moved)
+    else if (r->recovers)
         recover_check(s);
     else
         session_join_implicit(s);
@@ -218,12 +252,7 @@ enum err resume_run(struct session *s, const struct command *c, struct error *re
     if (slice_eq(c->session, slice_str(s->sid)))
         return fail(reterr, ERR_CONFLICT, "this is the session of this very connection");
     struct resume *r = resume_create(s->gw, c->session, c->token);
-    r->position_count = c->position_count;
-    r->positions = xcalloc(c->position_count, sizeof *r->positions);
-    for (size_t i = 0; i < c->position_count; i++) {
-        r->positions[i] = c->positions[i];
-        r->positions[i].room = resume_own(c->positions[i].room);
-    }
+    resume_set_positions(r, c->positions, c->position_count);
     r->request = request_create(s, c);
     s->resuming = true;
     start_begin(&s->gw->starts, &r->start, true);

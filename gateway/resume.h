@@ -27,6 +27,8 @@ struct resume {
 struct resume *resume_create(struct gateway *g, struct slice sid, struct slice token);
 /* Asks the store for the session. r->request is that of whoever wants it. */
 void resume_ask(struct resume *r);
+/* Instead of those that it has. Rooms are copied. */
+void resume_set_positions(struct resume *r, const struct command_position *positions, size_t count);
 struct slice resume_own(struct slice s);
 /* What it says that it has been told of the room, or NULL. */
 const struct seen *resume_seen(const struct resume *r, struct slice room);

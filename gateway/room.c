@@ -113,6 +113,19 @@ void room_unref(struct room *r)
     free(r);
 }
 
+struct room *room_expect(struct gateway *g, struct slice name)
+{
+    struct room *r = room_get(g, name);
+    r->expecting++;
+    return r;
+}
+
+void room_expect_no_more(struct room *r)
+{
+    r->expecting--;
+    room_unref(r);
+}
+
 void room_reload(struct room *r)
 {
     r->policy = policies_find(r->gw->policies, r->name);
@@ -190,7 +203,7 @@ static void member_start(struct member *m)
         else if (common_keeps(m->room))
             common_start(m);
         else
-            member_activate(m);
+            catchup_kept(m);
     } else { /* resumed, and gone before it could be told */
         bool counted = m->counted;
         member_free(m);
@@ -234,11 +247,20 @@ static struct member *member_begin(struct member *m)
     return m;
 }
 
-struct member *room_join(struct room *r, struct session *s, bool implicit, struct request *request)
+struct member *room_join(struct room *r, struct session *s, struct request *request)
 {
     struct member *m = member_create(r, s);
-    m->implicit = implicit;
     m->request = request;
+    return member_begin(m);
+}
+
+struct member *room_join_implicit(struct room *r, struct session *s, const struct seen *seen)
+{
+    struct member *m = member_create(r, s);
+    m->implicit = true;
+    m->has_seen = seen != NULL;
+    if (seen != NULL)
+        m->seen = *seen;
     return member_begin(m);
 }
 
@@ -390,7 +412,7 @@ static void on_message(struct room *r, const struct envelope *e)
     else
         room_tell(r, &event, except);
     struct gateway *g = r->gw;
-    if (r->policy->retain_count != 0)
+    if (r->policy->retain_count != 0 || r->expecting != 0)
         tail_keep(&g->tails, &r->stream.tail, e, (struct tail_limits){g->cfg->tail_bytes, g->cfg->tail_total_bytes},
                   loop_now_ms(g->loop));
 }

@@ -44,7 +44,9 @@ struct member {
     bool counted;   /* its session does not wait for it any more */
     bool from_read; /* catch up from where its user has read to */
     bool presented; /* its session was resumed: its client knows how far it has been told */
-    bool reported;  /* has become a member: the backend hears of it when it is one no more */
+    bool
+        quiet; /* its session was at another node until now: its client has never been away, and is told only of what is missing */
+    bool reported; /* has become a member: the backend hears of it when it is one no more */
     bool has_seen;
     struct seen seen;
     /* What it has seen of branches that were lost since (gateway/fork.h): everything after `entered` on `branch`, everything on later ones before
@@ -87,6 +89,7 @@ struct room {
     struct link audiences, waiting;
     struct link behind; /* members whose queue is full, and who are to read on from the log */
     uint32_t refs;      /* members of any phase, and requests under way */
+    uint32_t expecting; /* sessions on their way here that are in it: what is said is kept, log or not */
     enum room_subscription subscription;
     struct bucket rate;
     struct task flush;
@@ -116,11 +119,17 @@ void room_ref(struct room *r);
 /* The last reference unsubscribes and frees. */
 void room_unref(struct room *r);
 
+/* A session of another node is about to come here: until room_expect_no_more(), and then some seconds, what is said in the room is at hand. Returns a reference, which that takes back. */
+struct room *room_expect(struct gateway *g, struct slice name);
+void room_expect_no_more(struct room *r);
+
 /* For every member of this node; fn may change no membership. */
 void room_each_session(const struct room *r, void (*fn)(struct session *s));
 
-/* Begins membership. implicit ones are JOINED as soon as the room is subscribed, others when their ENTER arrives. */
-struct member *room_join(struct room *r, struct session *s, bool implicit, struct request *request);
+/* Begins membership. It is JOINED when its ENTER arrives. */
+struct member *room_join(struct room *r, struct session *s, struct request *request);
+/* An implicit one: JOINED as soon as the room is subscribed. seen: not NULL for a session that was at another node, where it has been told everything up to there. */
+struct member *room_join_implicit(struct room *r, struct session *s, const struct seen *seen);
 
 /* The member hears the room from here on. */
 void member_activate(struct member *m);

@@ -99,7 +99,7 @@ static void session_release(struct session *s)
 static void join_implicit(struct session *s, struct slice name)
 {
     struct room *r = room_get(s->gw, name);
-    room_join(r, s, true, NULL);
+    room_join_implicit(r, s, resume_told(s, name));
     room_unref(r);
 }
 
@@ -109,7 +109,7 @@ void session_join_implicit(struct session *s)
     s->opening += in_namespace;
     if (s->user.n != 0 && (!s->admitted || s->verdicts != s->gw->verdicts))
         admit_session(s);
-    room_join(s->gw->all, s, true, NULL);
+    room_join_implicit(s->gw->all, s, resume_told(s, s->gw->all->name));
     struct buf *name = &s->gw->scratch;
     if (in_namespace) {
         buf_clear(name);

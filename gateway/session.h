@@ -177,6 +177,8 @@ enum err resume_run(struct session *s, const struct command *c, struct error *re
 /* The adopted session's own rooms are joined. Frees s->resume. */
 void resume_ready(struct session *s);
 void resume_free(struct resume *r);
+/* How far a session that was at another node until now had been told of that room there; NULL: that is not known, or it is none. */
+const struct seen *resume_told(const struct session *s, struct slice room);
 /* Of the frame that asked for it; empty for NULL. */
 struct slice resume_id(const struct resume *r);
 

@@ -16,7 +16,7 @@
 #include "gateway/session.h"
 
 /* Everything up to it has been sent, or is queued. NULL: not told anything yet. */
-static const struct position *told_of(const struct member *m)
+const struct position *trail_told_ever(const struct member *m)
 {
     const struct catchup *c = m->catchup;
     if (m->phase == MEMBER_JOINED)
@@ -57,7 +57,7 @@ static void append_own(const struct session *s, struct buf *ret)
 
 const struct position *trail_told(const struct member *m)
 {
-    return has_positions(m) ? told_of(m) : NULL;
+    return has_positions(m) ? trail_told_ever(m) : NULL;
 }
 
 void trail_append(const struct session *s, const struct room *except, struct buf *ret)

@@ -27,6 +27,8 @@ struct trailed {
 
 /* How far the member's session has been told of its room; NULL: of nothing yet, or there is nothing to be told again. */
 const struct position *trail_told(const struct member *m);
+/* The same of any room. */
+const struct position *trail_told_ever(const struct member *m);
 
 /* As conn_send(). What is told in between must not change how far most have been told of other rooms. */
 bool trailed_send(struct trailed *t, const struct session *s, enum policy_slow slow);
