@@ -138,10 +138,11 @@ static void serve(struct forward *f, struct polling *po)
     bool flag = flag_of(f->data);
     p->found(p, po);
     if (slice_eq(f->verb, verb_get)) {
+        struct slice stamp = slice_from(f->data, 1);
         struct buf name = BUF_INIT;
         buf_append_str(&name, f->id);
         buf_append_str(&name, f->gw->node);
-        polling_get(po, p, flag, buf_slice(&name));
+        polling_get(po, p, flag, stamp.n != 0 ? stamp : buf_slice(&name));
         buf_fini(&name);
     } else {
         polling_post(po, p, flag, slice_from(f->data, 1));
@@ -333,9 +334,9 @@ static struct forward *begin(struct gateway *g, struct slice name, struct slice 
     return f;
 }
 
-struct forward *forward_get(struct gateway *g, struct slice sid, bool base64, struct poll *poll)
+struct forward *forward_get(struct gateway *g, struct slice sid, bool base64, struct slice stamp, struct poll *poll)
 {
-    return begin(g, sid, verb_get, letter(poll, base64), SLICE_NONE, poll);
+    return begin(g, sid, verb_get, letter(poll, base64), stamp, poll);
 }
 
 struct forward *forward_post(struct gateway *g, struct slice sid, bool bytes, struct slice body, struct poll *poll)
@@ -483,7 +484,7 @@ static void asked(struct gateway *g, const struct envelope *e)
     else if (polling_repeated(q->polling, slice_eq(e->event, verb_post), e->node, number_of(e->id)))
         guest_free(q); /* it has been answered already */
     else if (slice_eq(e->event, verb_get))
-        polling_get(q->polling, &q->poll, flag, (struct slice){q->key, q->id.n + q->node.n});
+        polling_get(q->polling, &q->poll, flag, rest.n != 0 ? rest : (struct slice){q->key, q->id.n + q->node.n});
     else if (slice_eq(e->event, verb_post))
         polling_post(q->polling, &q->poll, flag, rest);
     else

@@ -10,8 +10,8 @@ struct forward;
 struct gateway;
 
 /* poll is answered, once, by whatever the session's node says, or 400 when it cannot be reached, or does not answer in the time in which a heartbeat would have come. body: of a
- * POST, copied. NULL: this cannot be a session of another node. */
-struct forward *forward_get(struct gateway *g, struct slice sid, bool base64, struct poll *poll);
+ * POST; stamp: what the client calls this GET, or empty; both copied. NULL: this cannot be a session of another node. */
+struct forward *forward_get(struct gateway *g, struct slice sid, bool base64, struct slice stamp, struct poll *poll);
 struct forward *forward_post(struct gateway *g, struct slice sid, bool bytes, struct slice body, struct poll *poll);
 /* Whoever waits is gone: poll must not be answered any more. The session's node is told. */
 void forward_cancel(struct forward *f);

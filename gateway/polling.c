@@ -274,6 +274,17 @@ void polling_post(struct polling *po, struct poll *poll, bool bytes, struct slic
 
 /* --- packets for the client --- */
 
+/* A client that writes the same into all its requests does not name them. */
+static void name_it(struct polling *po, struct slice name)
+{
+    bool worthless = slice_eq(buf_slice(&po->name), name);
+    po->named = !worthless;
+    if (worthless)
+        return;
+    buf_clear(&po->name);
+    buf_append(&po->name, name);
+}
+
 void polling_get(struct polling *po, struct poll *poll, bool base64, struct slice name)
 {
     struct error error;
@@ -287,8 +298,7 @@ void polling_get(struct polling *po, struct poll *poll, bool base64, struct slic
     }
     po->get = poll;
     po->text = base64;
-    buf_clear(&po->name);
-    buf_append(&po->name, name);
+    name_it(po, name);
     if (po->hurry)
         polling_wake(po);
     conn_writable(po->engine->conn);
@@ -326,7 +336,7 @@ static void get_ready(struct polling *po)
     if (po->get == NULL || po->answering || po->save.put != NULL || e->returning != 0)
         return; /* polling_saved() or polling_wake() follows */
     e->unsettled = namespaces_opening(e);
-    po->answering = save_answer(&po->save, e, po->base64, buf_slice(&po->name));
+    po->answering = save_answer(&po->save, e, po->base64, po->named ? buf_slice(&po->name) : SLICE_NONE);
     if (!po->answering)
         answer_get(po);
 }

@@ -37,8 +37,8 @@ void polling_name_append(const struct polling *po, struct buf *ret);
 /* NULL: there is none of that name on this node, or it has gone over to a WebSocket. */
 struct polling *polling_find(const struct gateway *g, struct slice sid);
 
-/* The client asks for packets. base64: this answer must be text, whatever has been agreed on. name: which request of another node it is; of our own: empty, or by which another node
- * was asked for the same. */
+/* The client asks for packets. base64: this answer must be text, whatever has been agreed on. name: by which the same request is known when another node is asked, be it by the one it
+ * came to or by a load balancer that tries another server: what the client has written into it (`t`), or else the name that the node it came to has given it; empty: it has none. */
 void polling_get(struct polling *po, struct poll *poll, bool base64, struct slice name);
 /* It brings some. */
 void polling_post(struct polling *po, struct poll *poll, bool bytes, struct slice body);

@@ -12,6 +12,8 @@
 #include "gateway/protocol/engineio_payload.h"
 #include "gateway/uri.h"
 
+#define STAMP_MAX 64u /* bytes of what a client writes into each request, so that nobody caches it */
+
 /* A GET or POST that a session has not answered yet. */
 struct waiting {
     struct poll poll;
@@ -20,7 +22,7 @@ struct waiting {
     struct polling *polling; /* that is to answer; NULL while it is being opened */
     struct forward *forward; /* or this is */
     bool get, jsonp;
-    struct slice index, origin; /* copies, behind the struct */
+    struct slice index, origin, stamp; /* copies, behind the struct */
 };
 
 /* --- answers --- */
@@ -122,7 +124,10 @@ static struct waiting *wait_for(struct gateway *g, const struct http_request *r,
 {
     bool jsonp, said;
     struct slice index = uri_query(r->query, "j", &jsonp);
-    struct waiting *w = xmalloc(sizeof *w + index.n + r->origin.n);
+    struct slice stamp = uri_query(r->query, "t", &said);
+    if (stamp.n > STAMP_MAX)
+        stamp = SLICE_NONE;
+    struct waiting *w = xmalloc(sizeof *w + index.n + r->origin.n + stamp.n);
     char *at = (char *)(w + 1);
     *w = (struct waiting){.poll = {on_answer, on_found, (uint8_t)eio_revision(uri_query(r->query, "EIO", &said))},
                           .gw = g,
@@ -131,6 +136,7 @@ static struct waiting *wait_for(struct gateway *g, const struct http_request *r,
                           .jsonp = jsonp};
     w->index = put(&at, index);
     w->origin = put(&at, r->origin);
+    w->stamp = put(&at, stamp);
     x->owner = w;
     x->gone = on_gone;
     return w;
@@ -171,8 +177,8 @@ static void refuse(struct waiting *w, enum eio_refusal why)
 static void get(struct gateway *g, struct polling *po, struct slice sid, struct waiting *w)
 {
     if (po != NULL)
-        polling_get(po, &w->poll, w->jsonp, SLICE_NONE);
-    else if ((w->forward = forward_get(g, sid, w->jsonp, &w->poll)) == NULL)
+        polling_get(po, &w->poll, w->jsonp, w->stamp);
+    else if ((w->forward = forward_get(g, sid, w->jsonp, w->stamp, &w->poll)) == NULL)
         refuse(w, EIO_UNKNOWN_SID);
 }
 

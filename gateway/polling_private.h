@@ -17,7 +17,8 @@ struct polling {
     struct engine *engine;
     struct polling_address *address;
     struct poll *get, *post;  /* that wait; NULL: none */
-    struct buf name;          /* of the GET, if it is another node's */
+    struct buf name;          /* of the last GET that had one of its own, */
+    bool named;               /* as this one has */
     struct polling_save save; /* what the store knows of it */
     struct polling_back
         *back;         /* it was another node's, and its sessions are still to be taken up; owned; NULL: they are */

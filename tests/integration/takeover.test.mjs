@@ -24,12 +24,13 @@ class Balancer {
     await new Promise(yes => { b.server.listen(0, '127.0.0.1', yes); });
     return b;
   }
-  pass(q, a) {
-    const to = this.choose?.(q) ?? (q.url.includes('sid=') ? this.rest[this.n++ % this.rest.length] : this.open);
+  pass(q, a, to = this.choose?.(q) ?? (q.url.includes('sid=') ? this.rest[this.n++ % this.rest.length] : this.open)) {
     const out = request({ host: '127.0.0.1', port: this.cluster.gateways[to].port, path: q.url, method: q.method, headers: q.headers, agent: false }, r => { a.writeHead(r.statusCode, r.headers); r.pipe(a); });
-    out.on('error', () => a.destroy());
+    // As nginx does for a GET: when its server is gone without a word, another one is asked.
+    out.on('error', () => { if (q.method === 'GET' && this.retry !== undefined && to !== this.retry) this.pass(q, a, this.retry); else a.destroy(); });
     a.on('close', () => out.destroy());
-    q.pipe(out);
+    if (q.method === 'GET') out.end();
+    else q.pipe(out);
   }
   get url() { return `http://127.0.0.1:${this.server.address().port}`; }
   stop() { this.server.closeAllConnections(); this.server.close(); }
@@ -128,6 +129,25 @@ describe('sessions by long-polling outlive their node', { timeout: 120000 }, () 
       assert.equal((await talker.call({ type: 'presence', room })).total, 4);
       assert.equal(await counter(cluster.gateways[2], 'polls_given_up'), 0);
       assert.deepEqual((await cluster.redis.keys('xd:polling:*')).length, 3);
+    });
+
+    it('behind a load balancer that asks another server again, not even a GET that waited at the dead node is noticed', async () => {
+      const room = unique(), talker = await cluster.client(2, unique()), home = await cluster.add(`home-${recovery}`, { insecure: true, flags: [...FLAGS, '--socketio-recovery', recovery] });
+      Object.assign(balancer, { open: cluster.gateways.indexOf(home), rest: [cluster.gateways.indexOf(home)], retry: 2 });
+      await talker.join(room);
+      const all = [await clients.connected(io4), await clients.connected(io2)], ids = all.map(s => s.id);
+      for (const s of all) assert.equal((await ask(s, 'join', room)).type, 'ack');
+      let n = 0, going = true;
+      const talk = (async () => { while (going) { n++; await talker.publish(room, n, { event: 'n' }); await sleep(3); } })();
+      await until(() => all.every(s => s.said.length > 20), { what: 'messages' });
+      balancer.rest = [2];
+      await home.process.kill();
+      await sleep(300);
+      going = false;
+      await talk;
+      await until(() => all.every(s => s.said.length >= n), { what: () => `${n} messages: ${all.map(s => [s.said.length, s.ends])}` });
+      for (const s of all) assert.deepEqual(s.said, numbers(1, n));
+      assert.deepEqual(all.map(s => [s.ends, s.id]), ids.map(id => [[], id]));
     });
   });
 
