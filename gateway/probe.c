@@ -86,6 +86,8 @@ static void try_it(struct probe *p)
 {
     if (p->move != NULL && !p->asked) {
         move_probe(p->move);
+    } else if (p->move != NULL && p->answered) { /* once more */
+        probe_ready(p);
     } else if (p->engine != NULL) {
         probe_ready(p);
         polling_hurry(p->engine->polling, true);
