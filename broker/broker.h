@@ -501,6 +501,7 @@ struct broker {
     const struct broker_events *events;
     void *owner;
     struct loop *loop;
+    uint32_t deaf_ms; /* for so long control_to may find that a node does not listen although it is there; 0: never */
     struct broker_stats stats;
 };
 

@@ -104,10 +104,11 @@ static bool may_move(const struct forward *f)
 /* What others know of it may be a moment old. */
 static void rest(struct forward *f)
 {
+    uint32_t deaf_ms = f->unheard != 0 && f->gw->broker != NULL ? f->gw->broker->deaf_ms / DEAF : 0;
     if (f->tries >= TRIES)
         refuse(f);
     else
-        timer_start(&f->timer, RETRY_MS);
+        timer_start(&f->timer, deaf_ms > RETRY_MS ? deaf_ms : RETRY_MS);
 }
 
 static void ask(struct forward *f)

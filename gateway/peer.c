@@ -69,36 +69,21 @@ static void lose(struct peer_wait *w)
 }
 
 /* Whoever loses may wait for others, so the list is done when those who are in it now have been. */
-static void lose_all(struct gateway *g, struct slice node)
-{
-    struct peer *p;
-    LOG_PEER(WARN, "a node does not answer", "node=%.*s", SLICE_FMT(node));
-    while ((p = peer_find(g, node)) != NULL)
-        lose(list_first(&p->waits, struct peer_wait, link));
-}
-
-static struct peer_wait *wait_of(const struct peer *p, const char *sid)
-{
-    list_for_each (it, &p->waits) {
-        struct peer_wait *w = list_entry(it, struct peer_wait, link);
-        if (slice_eq(w->sid, slice_str(sid)))
-            return w;
-    }
-    return NULL;
-}
-
-/* In a cluster of Redis a node hears only what is for sessions it has: that nobody has heard it says nothing of other sessions. */
-static void unheard(struct peer *p, const char *sid)
+static void lose_all(struct peer *p)
 {
     struct gateway *g = p->gw;
     char node[NODE_ID_MAX];
-    struct peer_wait *w = wait_of(p, sid);
-    memcpy(node, p->node, sizeof node);
-    if (w != NULL)
-        lose(w);
-    p = peer_find(g, slice_str(node));
-    if (p != NULL && p->question == NULL)
-        ask(p);
+    memcpy(node, p->node, sizeof node); /* it goes with the last that waits for it */
+    LOG_PEER(WARN, "a node does not answer", "node=%s", node);
+    while ((p = peer_find(g, slice_str(node))) != NULL)
+        lose(list_first(&p->waits, struct peer_wait, link));
+}
+
+/* Where somebody who is there may not be heard for a moment, only silence for the time of a lease counts. */
+static void unheard(struct peer *p)
+{
+    if (p->gw->broker->deaf_ms == 0)
+        lose_all(p);
 }
 
 static void on_asked(void *arg, const struct broker_result *r)
@@ -113,7 +98,7 @@ static void on_asked(void *arg, const struct broker_result *r)
         memcpy(p->held, q->sid, sizeof p->held);
     else if (r->err == ERR_UNAVAILABLE && p != NULL && q->gw->broker != NULL &&
              q->gw->broker->ops->not_ready(q->gw->broker) == NULL)
-        unheard(p, q->sid);
+        unheard(p);
     else if (p != NULL)
         p->heard_ms = loop_now_ms(q->gw->loop); /* it is the store that cannot be reached: nothing is known of others */
     free(q);
@@ -146,7 +131,7 @@ static void on_timer(struct timer *t)
     if (g->broker == NULL)
         return;
     if (loop_now_ms(g->loop) - p->heard_ms >= g->cfg->lease_ms) {
-        lose_all(g, slice_str(p->node));
+        lose_all(p);
         return;
     }
     timer_start(&p->timer, often_ms(g));

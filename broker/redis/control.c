@@ -145,21 +145,83 @@ void redis_control_end(struct broker *b, struct slice sid)
     inbox_release(r, session_slot(r, sid));
 }
 
+/* Answering. While a slot moves, or the link of whoever asked is being made again, nobody hears it: then it is said again. */
+
+#define ANSWER_TRIES    6u
+#define ANSWER_AGAIN_MS 50u /* then twice as long each time */
+
+struct control_reply {
+    struct link link; /* redis->replies */
+    struct redis *r;
+    struct timer timer;
+    unsigned tries;
+    struct buf envelope;
+    size_t sid_n;
+    struct slice node; /* points behind sid */
+    char sid[];
+};
+
+static void reply_free(struct control_reply *c)
+{
+    list_del(&c->link);
+    timer_stop(&c->timer);
+    buf_fini(&c->envelope);
+    free(c);
+}
+
+static void on_replied(void *arg, const redisReply *reply, enum err err, const char *why)
+{
+    struct control_reply *c = arg;
+    uint64_t listeners = 0;
+    bool heard = err == OK && reply_u64(reply, &listeners) && listeners != 0;
+    (void)why;
+    if (heard || c->r->closing || c->tries >= ANSWER_TRIES)
+        reply_free(c);
+    else
+        timer_start(&c->timer, ANSWER_AGAIN_MS << c->tries++);
+}
+
+static void reply_send(struct control_reply *c)
+{
+    struct args a;
+    args_init(&a);
+    arg_str(&a, c->r->cluster != NULL ? "SPUBLISH" : "PUBLISH");
+    if (arg_inbox_of(&a, c->r, (struct slice){c->sid, c->sid_n}, c->node)) {
+        arg_slice(&a, buf_slice(&c->envelope));
+        store_send(c->r->store, &a, REQUEST_REPEATABLE | REQUEST_TELLS, on_replied, c);
+    } else {
+        args_fini(&a);
+        reply_free(c);
+    }
+}
+
+static void on_reply_timer(struct timer *t)
+{
+    reply_send(container_of(t, struct control_reply, timer));
+}
+
 void redis_control_answer(struct broker *b, const struct control_message *m)
 {
     struct redis *r = redis_of(b);
-    struct buf envelope = BUF_INIT;
-    struct args a;
-    args_init(&a);
-    arg_str(&a, r->cluster != NULL ? "SPUBLISH" : "PUBLISH");
-    if (arg_inbox_of(&a, r, m->sid, m->node)) {
-        pack(r, m, ENVELOPE_CONTROLLED, &envelope);
-        arg_slice(&a, buf_slice(&envelope));
-        store_send(r->store, &a, REQUEST_REPEATABLE, NULL, NULL);
-    } else {
-        args_fini(&a);
+    if (r->closing)
+        return;
+    struct control_reply *c = xcalloc(1, sizeof *c + m->sid.n + m->node.n);
+    char *at = c->sid;
+    c->r = r;
+    c->sid_n = m->sid.n;
+    (void)slice_put(&at, m->sid);
+    c->node = slice_put(&at, m->node);
+    pack(r, m, ENVELOPE_CONTROLLED, &c->envelope);
+    timer_init(&c->timer, r->b.loop, on_reply_timer);
+    list_append(&r->replies, &c->link);
+    reply_send(c);
+}
+
+void replies_fini(struct redis *r)
+{
+    list_for_each_safe (it, &r->replies) {
+        reply_free(list_entry(it, struct control_reply, link));
     }
-    buf_fini(&envelope);
 }
 
 /* Parked sessions. */

@@ -7,8 +7,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define LEASE_MIN_MS 300
-#define CLOSE_ROUNDS 100
+#define LEASE_MIN_MS    300
+#define CLUSTER_DEAF_MS 1500u /* a slot moves, or its replica takes over, and its inboxes are subscribed again */
+#define CLOSE_ROUNDS    100
 
 static void tell_link(struct redis *r)
 {
@@ -145,6 +146,7 @@ static void redis_destroy(struct broker *b)
     store_destroy(&r->store);
     pubsub_destroy(&r->pubsub);
     follow_destroy(&r->follow);
+    replies_fini(r);
     task_cancel(&r->task);
     sessions_fini(r);
     strangers_fini(r);
@@ -369,12 +371,14 @@ struct broker *broker_redis_create(struct loop *loop, const struct broker_config
     }
     configure(r, cfg);
     list_init(&r->deferred);
+    list_init(&r->replies);
     task_init(&r->task, on_task);
     sessions_init(r);
     strangers_init(r);
     lease_init(r);
     r->store = store_create(loop, &r->link_cfg, &store_events, r, &r->b.stats);
     r->cluster = r->pubsub_cfg.cluster = store_cluster(r->store);
+    r->b.deaf_ms = r->cluster != NULL ? CLUSTER_DEAF_MS : 0;
     r->pubsub = pubsub_create(loop, &r->pubsub_cfg, &pubsub_events, r, &r->b.stats);
     if (cfg->read_replicas && r->cluster == NULL)
         r->replica = replica_create(loop, &r->link_cfg, &r->b.stats);

@@ -87,6 +87,7 @@ struct redis {
     bool told_up, closing;
     struct turns *turns;  /* turns.c */
     struct link deferred; /* completions that need no Redis */
+    struct link replies;  /* to other nodes, not heard yet */
     struct task task;
     struct lease lease;
     struct sessions sessions;
@@ -331,6 +332,7 @@ void redis_nodes(struct broker *b, broker_done *done, void *arg);
 void redis_control(struct broker *b, const struct control_message *m, broker_done *done, void *arg);
 void redis_control_to(struct broker *b, const struct control_message *m, broker_done *done, void *arg);
 void redis_control_answer(struct broker *b, const struct control_message *m);
+void replies_fini(struct redis *r);
 void redis_control_end(struct broker *b, struct slice sid);
 void redis_control_listen(struct broker *b, struct slice sid);
 void redis_session_end(struct broker *b, struct slice sid, enum exit_reason reason, broker_done *done, void *arg);

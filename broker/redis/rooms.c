@@ -308,7 +308,10 @@ void redis_publish(struct broker *b, const struct publish *p, broker_done *done,
     pack_message(r, p, tag, &head);
     struct args a;
     c->total = room_is_session(p->room);
-    (c->total != 0 ? whisper_args : publish_args)(&a, r, p, &head, tag);
+    if (c->total != 0)
+        whisper_args(&a, r, p, &head, tag);
+    else
+        publish_args(&a, r, p, &head, tag);
     c->publish = store_prepare(r->store, &a);
     if (room_is_user(p->room)) {
         users_count_args(&a, r, slice_from(p->room, sizeof "$user:" - 1), c->retained);

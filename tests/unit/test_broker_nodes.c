@@ -353,12 +353,39 @@ static void parked_and_back_at_once(void **state)
     assert_true(pair_until(f, it_has_moved, f));
 }
 
+/* Whoever asked has lost its link for a moment, or the slot of its inbox moves. */
+static void answer_is_said_again_until_it_is_heard(void **state)
+{
+    struct pair *f = *state;
+    struct broker *b = f->w[0].broker;
+    const struct control_message m = {
+        .sid = SLICE("s1"), .id = SLICE("7f"), .verb = SLICE("done"), .node = SLICE("gw3-cccccc"), .data = SLICE("{}")};
+    b->ops->control_answer(b, &m);
+    pair_linger(f, 20);
+    redisContext *late = redisConnectWithTimeout("127.0.0.1", redis.port, (struct timeval){2, 0});
+    assert_non_null(late);
+    assert_int_equal(redisSetTimeout(late, (struct timeval){2, 0}), REDIS_OK);
+    freeReplyObject(redisCommand(late, "SUBSCRIBE xd:node:{gw3-cccccc}"));
+    pair_linger(f, 200);
+    redisReply *heard = NULL;
+    assert_int_equal(redisGetReply(late, (void **)&heard), REDIS_OK);
+    assert_string_equal(heard->element[0]->str, "message");
+    assert_non_null(memmem(heard->element[2]->str, heard->element[2]->len, "done", 4));
+    freeReplyObject(heard);
+    redisFree(late);
+    /* Nobody will ever hear this one: it is given up with the broker, if not before. */
+    b->ops->control_answer(
+        b, &(struct control_message){.sid = m.sid, .id = m.id, .verb = m.verb, .node = SLICE("gw4-dddddd")});
+    pair_linger(f, 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         P(both_nodes_see_one_order),
         P(whispers_find_the_session_at_its_node),
         P(parked_and_back_at_once),
+        P_REAL(answer_is_said_again_until_it_is_heard),
         P_REAL(survivor_cleans_up_after_a_dead_node),
         P_REAL(dying_reaper_is_taken_over_from),
         P_REAL(sessions_without_hashes_are_found_in_their_rooms),
