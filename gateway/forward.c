@@ -431,7 +431,7 @@ static struct guest *guest_create(struct gateway *g, const struct envelope *e)
     q->gw = g;
     q->poll.answer = on_guest_answer;
     q->id = put(&at, e->id);
-    q->node = put(&at, e->node);
+    q->node = q->poll.node = put(&at, e->node);
     q->sid = put(&at, e->from);
     HASH_ADD_KEYPTR(hh, g->guests, q->key, q->id.n + q->node.n, q);
     return q;

@@ -11,6 +11,7 @@
 
 #define ANSWER_QUEUES    4u  /* times max-queue-bytes */
 #define PACKETS_PER_TURN 256 /* of one POST, before others get their turn */
+#define NAMES_MS         500 /* three names in less than this are not a clock's that shows seconds */
 
 /* --- how many one address has: there is no socket that would be counted --- */
 
@@ -88,7 +89,12 @@ static void answer_get(struct polling *po)
         ws_frame_append(&po->frames, WS_TEXT, SLICE("6"));
     eio_payload_append(&body, po->engine->revision, buf_slice(&po->frames), po->base64 || po->text,
                        po->left ? '6' : '1', &a.bytes);
-    buf_fini(&po->frames);
+    buf_fini(&po->last);
+    if (po->renames && po->way.n != 0)
+        po->last = po->frames;
+    else
+        buf_fini(&po->frames);
+    po->frames = BUF_INIT;
     a.body = buf_slice(&body);
     p->answer(p, &a);
     buf_fini(&body);
@@ -110,6 +116,8 @@ static void polling_free(struct polling *po)
     polling_back_free(po->back);
     repeats_fini(&po->repeats);
     buf_fini(&po->name);
+    buf_fini(&po->way);
+    buf_fini(&po->last);
     eio_payload_fini(&po->input);
     buf_fini(&po->input_bytes);
     buf_fini(&po->frames);
@@ -281,8 +289,48 @@ static void name_it(struct polling *po, struct slice name)
     po->named = !worthless;
     if (worthless)
         return;
+    uint64_t now = loop_now_ms(po->gw->loop);
+    po->renames = po->renames || (po->named_ms[0] != 0 && now - po->named_ms[0] < NAMES_MS);
+    po->named_ms[0] = po->named_ms[1];
+    po->named_ms[1] = now;
     buf_clear(&po->name);
     buf_append(&po->name, name);
+}
+
+void polling_named(struct polling *po, struct slice name)
+{
+    name_it(po, name);
+    po->named = false; /* the store has nothing before it */
+}
+
+static void came_by(struct polling *po, struct slice node)
+{
+    buf_clear(&po->way);
+    buf_append(&po->way, node);
+}
+
+/* The last GET once more, by another way: the node that brought it has died, with it or with its answer. A client whose names come back by themselves has had that answer. */
+static bool comes_again(const struct polling *po, const struct poll *poll, struct slice name)
+{
+    bool same = name.n != 0 && slice_eq(buf_slice(&po->name), name);
+    bool elsewhere = po->way.n != 0 && !slice_eq(buf_slice(&po->way), poll->node);
+    return po->why == NULL && same && elsewhere && (po->get != NULL || po->last.n != 0);
+}
+
+static void get_again(struct polling *po, struct poll *poll, bool base64)
+{
+    struct poll *before = po->get;
+    LOG_PEER(INFO, "a GET came again by another node", "engine=%.6s before=%.*s", po->sid, (int)po->way.n, po->way.p);
+    po->get = poll;
+    po->text = base64;
+    came_by(po, poll->node);
+    if (before != NULL) {
+        refuse(&before, EIO_BAD_REQUEST); /* to nobody; what is to come is for this one */
+        return;
+    }
+    po->frames = po->last; /* just that: so the store's record stays right */
+    po->last = BUF_INIT;
+    answer_get(po);
 }
 
 void polling_get(struct polling *po, struct poll *poll, bool base64, struct slice name)
@@ -290,6 +338,10 @@ void polling_get(struct polling *po, struct poll *poll, bool base64, struct slic
     struct error error;
     if (other_revision(po, poll))
         return;
+    if (comes_again(po, poll, name)) {
+        get_again(po, poll, base64);
+        return;
+    }
     if (po->get != NULL || po->why != NULL) {
         refuse(&poll, EIO_BAD_REQUEST);
         (void)fail(&error, ERR_BAD_REQUEST, "a GET while another one is waiting");
@@ -298,7 +350,9 @@ void polling_get(struct polling *po, struct poll *poll, bool base64, struct slic
     }
     po->get = poll;
     po->text = base64;
+    buf_fini(&po->last);
     name_it(po, name);
+    came_by(po, poll->node);
     if (po->hurry)
         polling_wake(po);
     conn_writable(po->engine->conn);

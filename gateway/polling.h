@@ -26,12 +26,15 @@ struct poll {
     void (*answer)(struct poll *p, const struct poll_answer *a);
     /* Of those that are forwarded: this one of our own is about to answer instead. */
     void (*found)(struct poll *p, struct polling *po);
-    uint8_t revision; /* of Engine.IO, that it says; 0: it was not passed on */
+    uint8_t revision;  /* of Engine.IO, that it says; 0: it was not passed on */
+    struct slice node; /* that has brought it; empty: this one */
 };
 
 /* Begins a session, of which `first` gets the open packet. base64: its client wants no octet-stream. Not OK: nothing has begun, and first is not touched. */
 enum err polling_open(struct gateway *g, const struct http_request *r, struct poll *first, bool base64,
                       struct polling **ret, struct error *reterr);
+/* What its client has called the request that opened it (see polling_get). */
+void polling_named(struct polling *po, struct slice name);
 /* What the client calls it: of revision 4 with the name of this node behind a dot, so that others find it; one of revision 3 is a session of that name, which the store knows. */
 void polling_name_append(const struct polling *po, struct buf *ret);
 /* NULL: there is none of that name on this node, or it has gone over to a WebSocket. */

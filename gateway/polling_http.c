@@ -129,7 +129,9 @@ static struct waiting *wait_for(struct gateway *g, const struct http_request *r,
         stamp = SLICE_NONE;
     struct waiting *w = xmalloc(sizeof *w + index.n + r->origin.n + stamp.n);
     char *at = (char *)(w + 1);
-    *w = (struct waiting){.poll = {on_answer, on_found, (uint8_t)eio_revision(uri_query(r->query, "EIO", &said))},
+    *w = (struct waiting){.poll = {.answer = on_answer,
+                                   .found = on_found,
+                                   .revision = (uint8_t)eio_revision(uri_query(r->query, "EIO", &said))},
                           .gw = g,
                           .exchange = x,
                           .get = get,
@@ -156,6 +158,7 @@ static void open_session(struct gateway *g, const struct http_request *r, struct
     enum err err = polling_open(g, r, &w->poll, base64 || w->jsonp, &po, &error);
     if (err == OK) {
         w->polling = po;
+        polling_named(po, w->stamp);
         return;
     }
     free(w);

@@ -19,6 +19,10 @@ struct polling {
     struct poll *get, *post;  /* that wait; NULL: none */
     struct buf name;          /* of the last GET that had one of its own, */
     bool named;               /* as this one has */
+    bool renames;             /* its client gives no two the same one */
+    uint64_t named_ms[2];     /* when the two before had a new one; 0: there were none */
+    struct buf way;           /* the node that brought the last GET; empty: this one */
+    struct buf last;          /* what that node was told, until another GET shows that it has come; empty: nothing */
     struct polling_save save; /* what the store knows of it */
     struct polling_back
         *back;         /* it was another node's, and its sessions are still to be taken up; owned; NULL: they are */

@@ -149,6 +149,31 @@ describe('sessions by long-polling outlive their node', { timeout: 120000 }, () 
       for (const s of all) assert.deepEqual(s.said, numbers(1, n));
       assert.deepEqual(all.map(s => [s.ends, s.id]), ids.map(id => [[], id]));
     });
+
+    it('the same when only the node dies that the GETs came to', async () => {
+      const room = unique(), talker = await cluster.client(2, unique()), way = await cluster.add(`way-${recovery}`, { insecure: true, flags: [...FLAGS, '--socketio-recovery', recovery] });
+      Object.assign(balancer, { open: 2, rest: [cluster.gateways.indexOf(way)], retry: 2 });
+      await talker.join(room);
+      const all = [await clients.connected(io4), await clients.connected(io2), await clients.connected(io4)], ids = all.map(s => s.id);
+      for (const s of all.slice(0, 2)) assert.equal((await ask(s, 'join', room)).type, 'ack'); // the last one hears nothing: its GET waits
+      const before = await counter(cluster.gateways[2], 'polls_taken_over');
+      let n = 0, going = true;
+      const talk = (async () => { while (going) { n++; await talker.publish(room, n, { event: 'n' }); await sleep(3); } })();
+      await until(() => all.slice(0, 2).every(s => s.said.length > 20), { what: 'messages' });
+      balancer.rest = [2];
+      await way.process.kill();
+      await sleep(300);
+      going = false;
+      await talk;
+      assert.equal((await ask(all[2], 'join', room)).type, 'ack');
+      n++;
+      await talker.publish(room, n, { event: 'n' });
+      await until(() => all.every(s => s.said.at(-1) === n), { what: () => `${n} messages: ${all.map(s => [s.said.length, s.ends])}` });
+      assert.deepEqual(all.map(s => [s.ends, s.id]), ids.map(id => [[], id]));
+      for (const s of all.slice(0, 2)) assert.deepEqual(s.said, numbers(1, n));
+      assert.deepEqual(all[2].said, [n]);
+      assert.equal(await counter(cluster.gateways[2], 'polls_taken_over'), before);
+    });
   });
 
   describe('request by request', () => {

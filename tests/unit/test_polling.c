@@ -328,6 +328,76 @@ static void a_long_post_is_taken_in_turns(void **state)
     buf_fini(&late.body);
 }
 
+static void get_by(struct polling *po, struct asked *q, const char *node, const char *name)
+{
+    ask_init(q)->poll.node = slice_str(node);
+    polling_get(po, &q->poll, false, slice_str(name));
+    loop_fake_run(&core.loop);
+}
+
+/* The node that brought a GET has died, with it or with its answer, and the client's load balancer asks another one. */
+static void a_get_that_comes_again_by_another_node(void **state)
+{
+    static const char *const args[] = {"--socketio-event", "e do=relay to=namespace", NULL};
+    struct asked g = {0}, again = {0}, p = {0};
+    (void)state;
+    open_core(args);
+    struct polling *po = open_polling(&g, "EIO=4");
+    polling_named(po, SLICE("t0"));
+    get_by(po, &g, "far", "t1");
+    post(po, &p, "40");
+    assert_int_equal(g.status, 200);
+    get_by(po, &g, "far", "t2");
+    assert_int_equal(g.status, 0);
+    get_by(po, &again, "near", "t2"); /* nothing has been said yet */
+    assert_int_equal(g.status, 400);
+    assert_int_equal(again.status, 0);
+    post(po, &p, "42[\"e\",1]");
+    assert_slice(buf_slice(&again.body), "42[\"e\",1]");
+    get_by(po, &g, "far", "t2"); /* the answer was lost */
+    assert_slice(buf_slice(&g.body), "42[\"e\",1]");
+    get_by(po, &g, "", "t2"); /* and once more */
+    assert_slice(buf_slice(&g.body), "42[\"e\",1]");
+    get_by(po, &g, "far", "t3");
+    assert_int_equal(g.status, 0);
+    post(po, &p, "42[\"e\",2]");
+    assert_slice(buf_slice(&g.body), "42[\"e\",2]");
+    get_by(po, &g, "near", "t4");
+    get_by(po, &again, "near", "t4"); /* by the same way: two at once */
+    assert_int_equal(again.status, 400);
+    close_core();
+    buf_fini(&g.body);
+    buf_fini(&again.body);
+    buf_fini(&p.body);
+}
+
+/* Some write the time into it, in seconds, and ask wherever they are sent. */
+static void a_name_that_comes_back_by_itself_repeats_nothing(void **state)
+{
+    static const char *const args[] = {"--socketio-event", "e do=relay to=namespace", NULL};
+    struct asked g = {0}, p = {0};
+    (void)state;
+    open_core(args);
+    struct polling *po = open_polling(&g, "EIO=4");
+    polling_named(po, SLICE("1700000000"));
+    get_by(po, &g, "far", "1700000000");
+    post(po, &p, "40");
+    loop_fake_advance(&core.loop, 900);
+    get_by(po, &g, "near", "1700000001");
+    post(po, &p, "42[\"e\",1]");
+    loop_fake_advance(&core.loop, 1000);
+    for (int i = 0; i < 3; i++) {
+        get_by(po, &g, i % 2 == 0 ? "far" : "near", "1700000002");
+        assert_int_equal(g.status, 0);
+        post(po, &p, "42[\"e\",2]");
+        assert_slice(buf_slice(&g.body), "42[\"e\",2]");
+    }
+    post(po, &p, "1");
+    close_core();
+    buf_fini(&g.body);
+    buf_fini(&p.body);
+}
+
 static void who_waits_when_the_node_ends_is_answered(void **state)
 {
     struct asked g = {0};
@@ -353,6 +423,8 @@ int main(void)
         cmocka_unit_test(who_speaks_the_other_revision_does_no_harm),
         cmocka_unit_test(one_address_has_so_many),
         cmocka_unit_test(a_long_post_is_taken_in_turns),
+        cmocka_unit_test(a_get_that_comes_again_by_another_node),
+        cmocka_unit_test(a_name_that_comes_back_by_itself_repeats_nothing),
         cmocka_unit_test(who_waits_when_the_node_ends_is_answered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
