@@ -73,12 +73,27 @@ static void take_queue(struct conn *c, struct buf *ret)
     }
 }
 
-/* The record with its length before it, then what waits for the client. */
-static void tell_all(const struct leaving *l, struct slice verb, const struct buf *record, struct conn *c)
+/* A packet whose last attachments come by the WebSocket: what is here of it, each piece with its length before it. */
+static void half_append(const struct sio_assembly *a, struct buf *ret)
+{
+    struct slice piece;
+    for (uint32_t i = 0; sio_assembly_piece(a, i, &piece); i++) {
+        buf_printf(ret, "%zu\n", piece.n);
+        buf_append(ret, piece);
+    }
+}
+
+/* The record and, if there is any, half a packet, with their lengths before them; then what waits for the client. */
+static void tell_all(const struct leaving *l, struct slice verb, const struct buf *record, struct slice half,
+                     struct conn *c)
 {
     struct buf data = BUF_INIT;
-    buf_printf(&data, "%zu\n", record->n);
+    buf_printf(&data, "%zu", record->n);
+    if (half.n != 0)
+        buf_printf(&data, " %zu", half.n);
+    buf_append_char(&data, '\n');
     buf_append(&data, buf_slice(record));
+    buf_append(&data, half);
     take_queue(c, &data);
     tell(l, verb, buf_slice(&data));
     buf_fini(&data);
@@ -110,7 +125,7 @@ void leaving_taken(const struct session *s)
         room_flush(list_entry(it, struct member, in_session)->room);
     }
     record_append_one(ch, &record);
-    tell_all(l, SLICE(MOVE_VERBS "rest"), &record, s->conn);
+    tell_all(l, SLICE(MOVE_VERBS "rest"), &record, SLICE_NONE, s->conn);
     buf_fini(&record);
     timer_start(&l->timer, 0); /* perhaps it was the last */
 }
@@ -163,7 +178,7 @@ static bool has_new_rooms(struct leaving *l)
 static void give(struct leaving *l)
 {
     struct engine *e = l->engine;
-    struct buf record = BUF_INIT;
+    struct buf record = BUF_INIT, half = BUF_INIT;
     if (has_new_rooms(l)) {
         l->state = LEAVING_PROBED;
         timer_start(&l->timer, GUEST_MS);
@@ -172,8 +187,10 @@ static void give(struct leaving *l)
     }
     l->state = LEAVING_GIVEN;
     record_append(e, false, &record);
-    tell_all(l, SLICE(MOVE_VERBS "given"), &record, e->conn);
+    half_append(&e->assembly, &half);
+    tell_all(l, SLICE(MOVE_VERBS "given"), &record, buf_slice(&half), e->conn);
     buf_fini(&record);
+    buf_fini(&half);
     timer_stop(&e->heartbeat);
     timer_stop(&e->patience);
     timer_start(&l->timer, has_sessions(e) ? TAKE_MS : 0);
@@ -253,7 +270,7 @@ static void decided(struct leaving *l)
 static bool may_be_probed(const struct engine *e, struct slice revision)
 {
     return slice_eq(revision, e->revision == EIO_4 ? SLICE("4") : SLICE("3")) && e->polling != NULL && e->listed &&
-           e->conn->state == CONN_OPEN && e->probe == NULL && e->leaving == NULL;
+           e->conn->state == CONN_OPEN && e->returning == 0 && e->probe == NULL && e->leaving == NULL;
 }
 
 void leaving_asked(struct gateway *g, const struct envelope *asked)
@@ -269,8 +286,8 @@ void leaving_asked(struct gateway *g, const struct envelope *asked)
             say(g, &back, e == NULL ? SLICE(MOVE_VERBS "unknown") : SLICE(MOVE_VERBS "refused"), SLICE_NONE);
     } else if (slice_eq(asked->event, SLICE(MOVE_VERBS "take"))) {
         if (same)
-            decided(l);                              /* else it has ended, which was told */
-    } else if (same && l->state == LEAVING_PROBED) { /* over */
+            decided(l); /* else it has ended, which was told */
+    } else if (slice_eq(asked->event, SLICE(MOVE_VERBS "over")) && same && l->state == LEAVING_PROBED) {
         leaving_end(&e->leaving);
     }
 }

@@ -210,9 +210,12 @@ static bool hears_all(const struct move *m)
 static void on_timer(struct timer *t)
 {
     struct move *m = container_of(t, struct move, timer);
-    if (m->state == MOVE_COMING && m->conn->engine->returning != 0)
+    struct engine *e = m->conn->engine; /* NULL: it has not come, or the WebSocket is being closed instead */
+    if (m->state == MOVE_COMING && e != NULL && e->returning == 0)
+        move_end(&e->move); /* it is here, and its rooms are */
+    else if (m->state == MOVE_COMING)
         fail_to_come(m);
-    else if (m->state != MOVE_COMING && !hears_all(m))
+    else if (!hears_all(m))
         timer_start(t, LOOK_MS);
     else if (m->state == MOVE_EXPECTED)
         probe_ready(m->conn->probe);
@@ -220,14 +223,19 @@ static void on_timer(struct timer *t)
         move_take(m);
 }
 
-static bool cut_line(struct slice *rest, struct slice *ret)
+static bool cut_until(char end, struct slice *rest, struct slice *ret)
 {
-    const char *end = rest->n != 0 ? memchr(rest->p, '\n', rest->n) : NULL;
-    if (end == NULL)
+    const char *at = rest->n != 0 ? memchr(rest->p, end, rest->n) : NULL;
+    if (at == NULL)
         return false;
-    *ret = (struct slice){rest->p, (size_t)(end - rest->p)};
+    *ret = (struct slice){rest->p, (size_t)(at - rest->p)};
     *rest = slice_from(*rest, ret->n + 1);
     return true;
+}
+
+static bool cut_line(struct slice *rest, struct slice *ret)
+{
+    return cut_until('\n', rest, ret);
 }
 
 /* Lines. If it is told again they have changed. */
@@ -249,16 +257,55 @@ static void expect(struct move *m, struct slice rooms)
 
 /* --- it comes --- */
 
-/* `<length of the record>\n<the record><frames>` */
-static bool cut_parcel(struct slice data, struct slice *ret_record, struct slice *ret_frames)
+struct parcel {
+    struct slice record, half, frames;
+};
+
+static bool cut_piece(struct slice length, struct slice *rest, struct slice *ret)
 {
-    struct slice length;
     uint64_t n;
-    if (!cut_line(&data, &length) || !text_u64(length, data.n, &n))
+    if (!text_u64(length, rest->n, &n))
         return false;
-    *ret_record = (struct slice){data.p, (size_t)n};
-    *ret_frames = slice_from(data, (size_t)n);
+    *ret = (struct slice){rest->p, (size_t)n};
+    *rest = slice_from(*rest, (size_t)n);
     return true;
+}
+
+/* `<length of the record>[ <length of half a packet>]\n<the record><half a packet><frames>` */
+static bool cut_parcel(struct slice data, struct parcel *ret)
+{
+    struct slice record, half;
+    if (!cut_line(&data, &half))
+        return false;
+    if (!cut_until(' ', &half, &record)) {
+        record = half;
+        half = SLICE("0");
+    }
+    bool ok = cut_piece(record, &data, &ret->record) && cut_piece(half, &data, &ret->half);
+    ret->frames = data;
+    return ok;
+}
+
+/* `<length>\n<the text of a packet>`, and so on for its attachments: as the messages that they came in. */
+static bool hold_half(enum eio_revision revision, struct slice half, struct buf *ret)
+{
+    struct slice length, piece;
+    struct buf message = BUF_INIT;
+    bool ok = true;
+    for (bool binary = false; half.n != 0; binary = true) {
+        ok = cut_line(&half, &length) && cut_piece(length, &half, &piece);
+        if (!ok)
+            break;
+        buf_clear(&message);
+        if (!binary)
+            buf_append_char(&message, '4');
+        else if (revision == EIO_3)
+            buf_append_char(&message, (char)EIO_MESSAGE);
+        buf_append(&message, piece);
+        engine_hold_append(ret, buf_slice(&message), binary);
+    }
+    buf_fini(&message);
+    return ok;
 }
 
 static struct part *part_find(const struct move *m, struct slice sid)
@@ -278,7 +325,8 @@ static void part_add(struct move *m, struct slice sid)
     list_append(&m->parts, &p->link);
 }
 
-static void carry_on(struct move *m, struct record *r)
+/* half: messages as engine->held has them. */
+static void carry_on(struct move *m, struct record *r, struct slice half)
 {
     struct conn *c = m->conn;
     struct buf held;
@@ -286,6 +334,7 @@ static void carry_on(struct move *m, struct record *r)
     for (size_t i = 0; i < r->session_count; i++)
         part_add(m, r->sessions[i].sid);
     polling_carry_on(c, slice_str(m->sid), r, m);
+    buf_append(&c->engine->held, half);
     buf_append(&c->engine->held, buf_slice(&held));
     buf_fini(&held);
     timer_start(&m->timer, PROBE_PATIENCE_MS);
@@ -298,35 +347,38 @@ static void carry_on(struct move *m, struct record *r)
 
 static void come(struct move *m, struct slice data)
 {
-    struct slice record, frames;
+    struct parcel p;
+    struct buf half = BUF_INIT;
     struct error error = {0};
     struct record r;
-    if (!cut_parcel(data, &record, &frames) || record_read(record, &r, &error) != OK) {
+    if (!cut_parcel(data, &p) || !hold_half(m->revision, p.half, &half) || record_read(p.record, &r, &error) != OK) {
         fail_to_come(m);
+        buf_fini(&half);
         return;
     }
     m->state = MOVE_COMING;
-    conn_append(m->conn, frames);
+    conn_append(m->conn, p.frames);
     if (polling_may_carry_on(m->gw, &r))
-        carry_on(m, &r);
+        carry_on(m, &r, buf_slice(&half));
     else
         fail_to_come(m);
     record_fini(&r);
+    buf_fini(&half);
 }
 
 static bool tell_rest(struct session *s, struct slice data)
 {
-    struct slice record, frames;
+    struct parcel p;
     struct error error;
     struct record r;
-    if (!cut_parcel(data, &record, &frames) || record_read(record, &r, &error) != OK)
+    if (!cut_parcel(data, &p) || record_read(p.record, &r, &error) != OK)
         return false;
     bool ours = r.session_count == 1 && slice_eq(r.sessions[0].sid, slice_str(s->sid));
     if (ours)
         resume_set_positions(s->resume, r.sessions[0].positions, r.sessions[0].position_count);
     record_fini(&r);
-    if (ours && s->conn != NULL && frames.n != 0)
-        conn_send_bytes(s->conn, frames); /* before what is said to it alone since it is ours */
+    if (ours && s->conn != NULL && p.frames.n != 0)
+        conn_send_bytes(s->conn, p.frames); /* before what is said to it alone since it is ours */
     return ours;
 }
 
@@ -398,10 +450,10 @@ bool move_came(struct session *s)
 
 static void rest(struct move *m, struct slice data)
 {
-    struct slice record, frames;
+    struct parcel parcel;
     struct record r;
     struct error error;
-    if (m->state != MOVE_COMING || !cut_parcel(data, &record, &frames) || record_read(record, &r, &error) != OK)
+    if (m->state != MOVE_COMING || !cut_parcel(data, &parcel) || record_read(parcel.record, &r, &error) != OK)
         return;
     struct part *p = r.session_count == 1 ? part_find(m, r.sessions[0].sid) : NULL;
     record_fini(&r);
@@ -426,8 +478,8 @@ static void answered(struct move *m, const struct envelope *e)
 {
     if (slice_eq(e->event, SLICE(MOVE_VERBS "rest")))
         rest(m, e->data);
-    else if (m->state == MOVE_COMING)
-        return; /* all that is left are its sessions, and they tell themselves */
+    else if (m->state == MOVE_COMING || m->conn->state > CONN_OPEN)
+        return; /* all that is left are its sessions, and they tell themselves; or the WebSocket is on its way out */
     else if (slice_eq(e->event, SLICE(MOVE_VERBS "ready")) && (m->state == MOVE_ASKED || m->state == MOVE_DECIDED))
         be_ready(m, e->data);
     else if (slice_eq(e->event, SLICE(MOVE_VERBS "given")) && m->state == MOVE_DECIDED)

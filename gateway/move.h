@@ -19,7 +19,7 @@ struct session;
 
 /* For the WebSocket c; name, revision: as in its handshake. NULL: no node can have called a connection so. */
 struct move *move_create(struct conn *c, struct slice name, enum eio_revision revision);
-/* The WebSocket is gone, or the connection that it has carried since is. NULL-safe; clears the pointer. */
+/* The WebSocket is gone, or the connection that it has carried since is; or all of it is here. NULL-safe; clears the pointer. */
 void move_end(struct move **pointer);
 
 /* The client tries the WebSocket: probe_ready() follows, or it is closed. */

@@ -88,6 +88,10 @@ static void try_it(struct probe *p)
         move_probe(p->move);
     } else if (p->move != NULL && p->answered) { /* once more */
         probe_ready(p);
+    } else if (p->engine != NULL && p->engine->returning != 0) {
+        conn_close(
+            p->conn, 1000,
+            SLICE_NONE); /* it has just come from another node: only a request for messages tells how far its client is */
     } else if (p->engine != NULL) {
         probe_ready(p);
         polling_hurry(p->engine->polling, true);

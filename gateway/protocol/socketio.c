@@ -159,6 +159,19 @@ void sio_assembly_fini(struct sio_assembly *a)
     a->expected = a->count = 0;
 }
 
+bool sio_assembly_piece(const struct sio_assembly *a, uint32_t at, struct slice *ret)
+{
+    if (a->expected == 0 || at > a->count)
+        return false;
+    *ret = buf_slice(at == 0 ? &a->text : &a->bytes);
+    if (at != 0) {
+        const size_t from = at == 1 ? 0 : a->ends[at - 2];
+        ret->n = a->ends[at - 1];
+        *ret = slice_from(*ret, from);
+    }
+    return true;
+}
+
 static enum err take_attachment(struct sio_assembly *a, struct slice data, bool *ret_complete, struct sio_packet *ret,
                                 struct error *reterr)
 {

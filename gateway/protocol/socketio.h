@@ -48,6 +48,8 @@ struct sio_assembly {
 };
 
 void sio_assembly_fini(struct sio_assembly *a);
+/* Of a packet whose attachments have not all come, what has: at 0 its text, then its attachments. False: there is no more. Borrowed. */
+bool sio_assembly_piece(const struct sio_assembly *a, uint32_t at, struct slice *ret);
 
 /* Takes the data of one MESSAGE. *ret_complete: *ret is a whole packet, valid until the next call; else its attachments are still to come.
  * An error ends the connection. */

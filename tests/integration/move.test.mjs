@@ -164,6 +164,23 @@ describe('WebSockets at another node, frame by frame', { timeout: 120000 }, () =
     }
   });
 
+  it('half a packet goes along: its last attachments come by the WebSocket', async () => {
+    for (const eio of [4, 3]) {
+      const r = await new Raw(a, eio).open(), message = '452-["all",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]';
+      if (eio === 4) await r.joined('/');
+      else await r.ask();
+      assert.equal(await r.ask(undefined, eio === 4 ? `${message}\x1ebAAEC` : `${message.length}:${message}6:b4AAEC`), '200 ok');
+      const ws = await r.probe(b), binary = [...(eio === 4 ? [] : [4]), 5, 6];
+      ws.send('5');
+      ws.send(Buffer.from(binary));
+      ws.send('42["all","behind"]');
+      const all = await heard(ws, 5);
+      assert.deepEqual(all.filter(p => p.startsWith('4')), [message, '42["all","behind"]'], `${all}`);
+      assert.ok(all.includes(`${Buffer.from(binary)}`) && all.includes(`${Buffer.from(eio === 4 ? [0, 1, 2] : [4, 0, 1, 2])}`), JSON.stringify(all));
+      r.close();
+    }
+  });
+
   it('before any namespace is connected, too', async () => {
     const r = await new Raw(a).open(), ws = await r.probe(b);
     ws.send('5');

@@ -242,6 +242,34 @@ static void what_cannot_go_on(void **state)
     end(&q);
 }
 
+/* Whoever has sent something, but asked for nothing yet. */
+static void a_websocket_before_it_has_gone_on(void **state)
+{
+    struct asked q = {0};
+    struct buf record = BUF_INIT;
+    struct client cl;
+    struct slice payload;
+    char sid[SID_LEN + 1], path[64];
+    (void)state;
+    struct polling *po = begin("EIO=4", &q);
+    keep_record(core.gw, sid, &record);
+    die(po);
+    po = revive(sid, buf_slice(&record), SLICE_NONE, OK);
+    post(po, "42[\"publish\",\"lobby\",\"x\",\"two\"]");
+    (void)snprintf(path, sizeof path, "/socket.io/?EIO=4&transport=websocket&sid=%s", sid);
+    client_connect(&cl, &core, path);
+    client_send(&cl, "2probe");
+    loop_fake_run(&core.loop);
+    assert_int_equal(client_next(&cl, &payload), WS_CLOSE);
+    client_vanish(&cl);
+    buf_fini(&cl.raw);
+    get(po, &q, SLICE_NONE);
+    hear(po, &q, "42[\"x\",\"two\"]");
+    post(po, "1");
+    buf_fini(&record);
+    end(&q);
+}
+
 static void requests_that_came_before(void **state)
 {
     struct repeats r = {0};
@@ -270,6 +298,7 @@ int main(void)
         cmocka_unit_test(an_answer_that_was_lost_is_told_again),
         cmocka_unit_test(a_namespace_that_cannot_be_told_again_ends_it),
         cmocka_unit_test(what_cannot_go_on),
+        cmocka_unit_test(a_websocket_before_it_has_gone_on),
         cmocka_unit_test(requests_that_came_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
