@@ -15,7 +15,7 @@ void buf_fini(struct buf *b)
 
 char *buf_reserve(struct buf *b, size_t n)
 {
-    if (b->cap - b->n < n) {
+    if (b->p == NULL || b->cap - b->n < n) {
         size_t cap = b->cap != 0 ? b->cap : 256;
         while (cap - b->n < n)
             cap *= 2;
