@@ -265,7 +265,7 @@ static void take_packet(struct engine *e, struct slice payload, bool binary)
     case EIO_PONG: take_pong(e); break;
     case EIO_MESSAGE:
         if (e->echo)
-            echo(e, payload, binary);
+            echo(e, payload, binary || base64);
         else
             take_message(e, p.data, p.binary);
         break;

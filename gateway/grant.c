@@ -139,8 +139,10 @@ static void on_acted(void *arg)
 {
     struct session *s = arg;
     s->acting = false;
-    if (s->conn != NULL && s->conn->channel != NULL)
+    if (s->conn != NULL && s->conn->channel != NULL) {
+        conn_pause(s->conn, s->requests >= s->gw->cfg->max_requests_per_session);
         channel_go_on(s->conn->channel);
+    }
     session_unref(s);
 }
 
@@ -149,7 +151,9 @@ void grant_act(struct session *s)
     if (s->grant == NULL || s->grant->actions == NULL)
         return;
     bool in_namespace = s->conn != NULL && s->conn->channel != NULL;
-    s->acting = true;
+    s->acting = in_namespace; /* nobody else waits for it */
+    if (in_namespace)
+        conn_pause(s->conn, true); /* what is said meanwhile stays in the socket */
     session_ref(s);
     actions_release(&s->grant->actions, slice_str(s->sid), in_namespace ? PAUSE_MS : 0, on_acted, s);
 }

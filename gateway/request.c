@@ -40,7 +40,7 @@ void request_drop(struct request **rp)
     assert(s->requests != 0);
     s->requests--;
     s->granted_requests -= r->granted;
-    if (s->conn != NULL && s->requests <= s->gw->cfg->max_requests_per_session / 2)
+    if (s->conn != NULL && !s->acting && s->requests <= s->gw->cfg->max_requests_per_session / 2)
         conn_pause(s->conn, false);
     report_free(r->report);
     free(r);

@@ -121,7 +121,7 @@ static void ask(struct follow *f)
 
 static void step(struct follow *f)
 {
-    if (f->asking || f->link == NULL || !redis_link_is_up(f->link) || (f->phase == FOLLOW_READ && f->done == NULL))
+    if (f->asking || f->link == NULL || !redis_link_is_up(f->link) || (f->begun && f->done == NULL))
         return;
     ask(f);
 }
@@ -166,7 +166,7 @@ static void tell(struct follow *f, const redisReply *entries)
         result.anew = result.anew || (f->doubtful && !told);
         f->doubtful = false;
         f->place = id;
-        f->phase = FOLLOW_CHECK;
+        f->phase = entries->elements < PAGE ? FOLLOW_READ : FOLLOW_CHECK; /* what we are behind may be cut */
         if (told)
             continue;
         remember(f, id);
@@ -174,6 +174,8 @@ static void tell(struct follow *f, const redisReply *entries)
     }
     if (result.count != 0)
         broker_complete(TAKE(f->done), f->arg, &result);
+    if (f->done == NULL)
+        f->phase = FOLLOW_CHECK; /* so may what comes until more is wanted */
 }
 
 /* False: that was no answer to what was asked. */

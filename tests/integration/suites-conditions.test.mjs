@@ -21,7 +21,7 @@ const canListen = port => new Promise(yes => {
 });
 
 describe('the conditions of the official suites', { timeout: 120000 }, () => {
-  let cluster, backend, port, strict;
+  let cluster, backend, port, strict, small;
   before(async () => {
     cluster = await Cluster.start({ gateways: 0 });
     const key = join(cluster.dir, 'backend.key'), at = await freePort();
@@ -31,6 +31,7 @@ describe('the conditions of the official suites', { timeout: 120000 }, () => {
     const flags = [...FLAGS, '--backend-url', `http://127.0.0.1:${at}/`, '--backend-secret-file', key];
     port = (await cluster.add('both', { insecure: true, flags, port: await canListen(3000) ? 3000 : undefined })).port;
     strict = (await cluster.add('strict', { insecure: true, flags: [...flags, '--socketio-eio3', 'off'] })).port; // the suites of revision 4 want it so
+    small = (await cluster.add('small', { insecure: true, flags: flags.map(f => (f === '1000000' ? '20000' : f)) })).port;
   });
   after(async () => { try { await backend?.terminate().catch(() => {}); } finally { await cluster.stop(); } });
 
@@ -89,6 +90,15 @@ describe('the conditions of the official suites', { timeout: 120000 }, () => {
     const three = await open(3); // with bytes for who can have them
     await post(3, three, '6:4hello10:b4AQIDBA==');
     assert.deepEqual([...(await poll(3, three)).raw], [0, 6, 255, 52, 104, 101, 108, 108, 111, 1, 5, 255, 4, 1, 2, 3, 4]);
+  });
+
+  it('bytes in a text of a WebSocket come back as bytes', async () => {
+    const ws = new Socket(port, 4, { path: ECHO });
+    await ws.waitFor(t => t.startsWith('0'), 'the open packet');
+    ws.send('bAf8C');
+    await ws.heardAll(1, 'the echo');
+    assert.deepEqual(ws.said(), ['bytes 01ff02']);
+    ws.ws.close();
   });
 
   it('the order of requests on different connections: what was said first is done first', async () => {
@@ -183,6 +193,15 @@ describe('the conditions of the official suites', { timeout: 120000 }, () => {
     assert.deepEqual(await say(ws, 1, '421["what"]'), ['431[{"type":"error","code":"refused","message":"what is what?"}]']);
     ws.send('42{}');
     await within(ws.closed, PATIENCE_MS, 'the end');
+  });
+
+  it('a burst right behind CONNECT waits in the socket for what the backend wants done first', async () => {
+    const ws = await new Socket(small, 4).connect(), pad = 'x'.repeat(18000), beat = setInterval(() => ws.send('3'), 100);
+    ws.send(...Array.from({ length: 8 }, (_, n) => `42["message",${n},"${pad}"]`));
+    await until(() => ws.said().length >= 10 || ws.end, { what: () => `eight echoes; there are ${ws.said().length}` });
+    clearInterval(beat);
+    assert.deepEqual(ws.said().slice(1).map(t => t.slice(0, 20)), ['42["auth",{}]', ...Array.from({ length: 8 }, (_, n) => `42["message-back",${n},"`.slice(0, 20))]);
+    ws.ws.close();
   });
 
   it('the echo application: 2.x, and by long-polling', async () => {
