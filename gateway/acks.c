@@ -18,7 +18,6 @@
 #define ASKED_MAX     10000u     /* clients of this node that one emission may wait for … */
 #define ASKED_MAX_ALL 100000u    /* … and all together */
 #define ANSWERS_MAX   (1u << 20) /* bytes of what they answer to one */
-#define ARENA_BYTES   65536u
 
 /* A client that has been asked. */
 struct asked {
@@ -136,7 +135,7 @@ void acks_envelope(struct gateway *g, const struct envelope *e)
     struct emission emission;
     struct error error = {0};
     struct arena arena;
-    arena_init(&arena, ARENA_BYTES + 2 * e->data.n);
+    arena_init(&arena, EMISSION_ARENA(e->data.n));
     if (emission_read_json(e->data, &arena, &emission, &error) != OK) {
         LOG_PEER(WARN, "an emission is not readable", "node=%s code=%s why=%s", log_q(e->node), err_name(error.code),
                  error.text);

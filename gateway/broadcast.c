@@ -82,7 +82,7 @@ static void on_refused(struct timer *t)
                   "too many emissions wait for acks on this node");
 }
 
-/* Into the log of the namespace, for those who come back. */
+/* Into the log of the namespace, for those who come back; where it keeps none they are to notice that they missed something. */
 static void publish(struct broadcast *b, const struct policy *policy, struct slice room, struct slice body)
 {
     const struct publish p = {.room = room,
@@ -119,9 +119,8 @@ void broadcast_emit(struct gateway *g, const struct emission *e, struct slice bo
     timer_init(&b->timer, g->loop, on_timer);
     buf_append_str(&room, NAMESPACE_ROOM);
     buf_append(&room, e->to.nsp);
-    const struct policy *policy = policies_find(g->policies, buf_slice(&room));
-    if (g->cfg->socketio_recovery && policy->retain_count != 0 && !e->ack && !e->is_volatile)
-        publish(b, policy, buf_slice(&room), body);
+    if (g->cfg->socketio_recovery && !e->ack && !e->is_volatile)
+        publish(b, policies_find(g->policies, buf_slice(&room)), buf_slice(&room), body);
     else
         tell(b, e, buf_slice(&room), body);
     buf_fini(&room);

@@ -17,8 +17,6 @@
 #include "gateway/session.h"
 #include "gateway/trail.h"
 
-#define ARENA_BYTES 65536u
-
 /* --- names --- */
 
 bool emit_room_name(struct slice nsp, struct slice room, char bytes[NAME_MAX_ROOM], struct slice *ret)
@@ -235,13 +233,26 @@ static bool read_logged(const struct room *r, struct slice data, struct arena *a
     return false;
 }
 
+/* What waits in the rooms that it is for was said before it, and must not go out saying that this has been told. */
+static void flush_rooms(struct gateway *g, const struct emission_target *to)
+{
+    for (size_t i = 0; i < to->room_count; i++) {
+        struct room *room = room_of(g, to->nsp, to->rooms[i]);
+        if (room != NULL)
+            room_flush(room);
+    }
+}
+
 void emit_logged(struct room *r, const struct envelope *envelope, const struct sight *sight)
 {
     struct emission e;
     struct arena arena;
+    arena_init(&arena, EMISSION_ARENA(envelope->data.n));
+    bool readable = read_logged(r, envelope->data, &arena, &e);
+    if (readable)
+        flush_rooms(r->gw, &e.to);
     room_pass(r, &envelope->position);
-    arena_init(&arena, ARENA_BYTES + 2 * envelope->data.n);
-    if (read_logged(r, envelope->data, &arena, &e)) {
+    if (readable) {
         struct sending s = {.e = &e, .event = event_of(&e)};
         send_all(&s, &(struct walk){.g = r->gw, .log = r, .sight = sight});
     }
@@ -272,7 +283,7 @@ void emit_missed(const struct member *m, const struct message_record *r)
 {
     struct emission e;
     struct arena arena;
-    arena_init(&arena, ARENA_BYTES + 2 * r->data.n);
+    arena_init(&arena, EMISSION_ARENA(r->data.n));
     if (read_logged(m->room, r->data, &arena, &e) && is_meant(m->session, &e.to)) {
         struct event event = event_of(&e);
         event.room = m->room->name;

@@ -7,6 +7,9 @@
 #include "gateway/protocol/emission.h"
 #include "gateway/protocol/protocol.h"
 
+/* Room for reading one of n bytes: base64 with escapes is its letters, its bytes, and those as JSON. */
+#define EMISSION_ARENA(n) (65536u + 3 * (n))
+
 struct acks;
 struct gateway;
 struct member;

@@ -95,17 +95,28 @@ static const struct seen *inbox_seen(const struct session *s, const struct resum
     return NULL;
 }
 
+/* Else the policy has changed meanwhile, or the token. join=nobody: somebody else has put the session there, and may take it out. */
+static bool may_return(const struct session *s, const struct room *room)
+{
+    struct error ignored;
+    return room->policy->join == WHO_NOBODY || grant_join(s, room->name, room->policy, &ignored) == OK;
+}
+
 static void return_to(struct session *s, struct slice name, const struct seen *seen)
 {
     struct room *room = room_get(s->gw, name);
-    struct error ignored;
-    /* join=nobody: somebody else has put the session there, and may take it out. */
-    if (room->policy->join != WHO_NOBODY &&
-        grant_join(s, name, room->policy, &ignored) != OK) { /* the policy has changed meanwhile, or the token */
+    if (may_return(s, room))
+        room_return(room, s, seen, NULL);
+    room_unref(room);
+}
+
+/* When it is in all others: its client is told how far it is in those. */
+static void quit_forbidden(struct session *s, struct slice name)
+{
+    struct room *room = room_get(s->gw, name);
+    if (!may_return(s, room)) {
         conn_event(s->conn, &(struct event){.kind = EVENT_RECOVERED, .room = name, .text = SLICE("forbidden")});
         room_quit(room, s, EXIT_KICKED);
-    } else {
-        room_return(room, s, seen, NULL);
     }
     room_unref(room);
 }
@@ -133,6 +144,8 @@ void resume_ready(struct session *s)
         const struct seen *seen = inbox_seen(s, r);
         inbox_welcome(s, seen != NULL || !r->recovers, seen);
         common_welcome(s, r);
+        for (size_t i = 0; i < r->room_count; i++)
+            quit_forbidden(s, r->rooms[i]);
         watch_restore(s, r->watches);
     }
     resume_free(r);

@@ -11,6 +11,7 @@
 #define PAGE       200u
 #define HELD_MAX   1000u  /* notices kept while a room is being repaired */
 #define HELD_ARENA 65536u /* to unpack one of them */
+#define AHEAD_MS   60000u /* for so long what has been read from a log may arrive live */
 
 struct held {
     struct link link;
@@ -117,14 +118,22 @@ static uint64_t oldest_known(const struct stream *s)
     return oldest;
 }
 
-static bool is_duplicate(const struct stream *s, const struct position *p)
+static void set_ahead(struct room *r)
 {
+    r->stream.ahead = r->stream.last.offset;
+    r->stream.ahead_ms = loop_now_ms(r->gw->loop);
+}
+
+/* A room whose head has expired begins anew below that, much later. */
+static bool is_duplicate(const struct room *r, const struct position *p)
+{
+    const struct stream *s = &r->stream;
     if (p->offset > s->last.offset)
         return false;
     const struct position *recent = &s->recent[p->offset % STREAM_RECENT];
     if (recent->offset == p->offset)
         return strcmp(recent->tag, p->tag) == 0;
-    return p->offset <= s->ahead;
+    return p->offset <= s->ahead && loop_now_ms(r->gw->loop) < s->ahead_ms + AHEAD_MS;
 }
 
 static bool follows(const struct stream *s, const struct envelope *e)
@@ -160,7 +169,7 @@ static void end_repair(struct room *r)
 {
     struct stream *s = &r->stream;
     s->state = STREAM_LIVE;
-    s->ahead = s->last.offset;
+    set_ahead(r);
     s->outage = false;
     release_held(r);
     room_step_catchups(r);
@@ -276,7 +285,7 @@ static void on_begun(void *arg, const struct broker_result *result)
         if (s->state == STREAM_UNKNOWN) {
             s->state = STREAM_LIVE;
             advance(s, &result->position);
-            s->ahead = s->last.offset; /* it may have been published before the answer, and arrive behind it */
+            set_ahead(r); /* it may have been published before the answer, and arrive behind it */
         }
         room_begun(r);
     }
@@ -428,7 +437,7 @@ static bool take_message(struct room *r, const struct envelope *e)
         advance(s, &e->position);
         return true;
     }
-    if (is_duplicate(s, &e->position)) {
+    if (is_duplicate(r, &e->position)) {
         metrics->duplicates++;
         return false;
     }

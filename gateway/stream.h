@@ -26,6 +26,7 @@ struct stream {
     uint64_t seen;        /* REPAIRING: the newest offset heard of */
     uint64_t asked;       /* REPAIRING: seen, when the page under way was asked for: that page must have it */
     uint64_t ahead;       /* what was read from the log up to here may still arrive live */
+    uint64_t ahead_ms;    /* when that was read */
     struct link held;     /* REPAIRING: ENTER and EXIT, which are in no log */
     uint32_t held_count;
     bool reading;                          /* a page has been asked for */
