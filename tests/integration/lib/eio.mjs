@@ -1,7 +1,7 @@
 // eio.mjs: Engine.IO by raw requests and raw frames: what no client of npm would send can be sent with it
 import { request } from 'node:http';
 import WebSocket from 'ws';
-import { sleep, until } from './wait.mjs';
+import { until, within } from './wait.mjs';
 
 const FORM = 'application/x-www-form-urlencoded', TEXT = 'text/plain;charset=UTF-8';
 
@@ -89,7 +89,7 @@ export class Socket {
   }
   async probe() { await this.opened; this.send('2probe'); await this.waitFor(t => t === '3probe', 'the answer to the probe'); return this; }
   /** 'closed', or 'open' when that is how it still is after a while. */
-  async fate(ms = 400) { return Promise.race([this.closed, sleep(ms).then(() => 'open')]); }
+  fate(ms = 400) { return within(this.closed, ms, 'the end').catch(() => 'open'); }
 }
 
 /** A text without what is another one each time. */
