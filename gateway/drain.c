@@ -4,6 +4,7 @@
 #include "gateway/conn.h"
 #include "gateway/delivery.h"
 #include "gateway/engine.h"
+#include "gateway/forward.h"
 #include "gateway/gateway.h"
 #include "gateway/greeting.h"
 #include "gateway/metrics.h"
@@ -107,6 +108,7 @@ void gateway_drain(struct gateway *g, void (*done)(void *arg), void *arg)
         (unsigned long long)g->farewell_rate);
     greetings_drain(g);
     engines_drain(g);
+    forwards_drain(g);
     gateway_farewell(&g->farewell);
     gateway_session_left(g);
 }

@@ -19,7 +19,8 @@
 #define MARGIN_MS 5000u /* for the way, and for a POST that has to wait */
 #define ID_MAX    24
 
-static const struct slice verb_get = SLICE("poll-get"), verb_post = SLICE("poll-post"), verb_gone = SLICE("poll-gone");
+static const struct slice verb_get = SLICE("poll-get"), verb_post = SLICE("poll-post"), verb_gone = SLICE("poll-gone"),
+                          verb_now = SLICE("poll-now");
 static const struct slice said_text = SLICE("poll-text"), said_bytes = SLICE("poll-bytes"),
                           said_refused = SLICE("poll-refused"), said_large = SLICE("poll-large");
 
@@ -46,6 +47,8 @@ struct forward {
     char bytes[]; /* sid, data */
 };
 
+static struct forward *create(struct gateway *g, struct slice sid, struct slice node, struct slice verb, char flag,
+                              struct slice data);
 static void send(struct forward *f);
 static void look(struct forward *f);
 static void unknown_there(struct forward *f);
@@ -241,6 +244,21 @@ static void on_lost(struct peer_wait *w)
         refuse(f);
 }
 
+/* This node goes, the session does not: its client is to have its answer and ask elsewhere. */
+static void ask_now(struct forward *f)
+{
+    if (f->poll != NULL && slice_eq(f->verb, verb_get) && f->gw->broker != NULL)
+        ask(create(f->gw, f->sid, slice_str(f->node), verb_now, '0', slice_str(f->id)));
+}
+
+static void wait_there(struct forward *f)
+{
+    if (f->gw->draining)
+        ask_now(f);
+    if (f->node[0] != '\0')
+        peer_wait_begin(f->gw, &f->there, slice_str(f->node), f->sid);
+}
+
 static void on_sent(void *arg, const struct broker_result *r)
 {
     struct forward *f = arg;
@@ -256,8 +274,8 @@ static void on_sent(void *arg, const struct broker_result *r)
         refuse(f);
     else if (f->unknown)
         unknown_there(f);
-    else if (f->node[0] != '\0')
-        peer_wait_begin(f->gw, &f->there, slice_str(f->node), f->sid);
+    else
+        wait_there(f);
 }
 
 static void send(struct forward *f)
@@ -437,6 +455,17 @@ static struct guest *guest_create(struct gateway *g, const struct envelope *e)
     return q;
 }
 
+static void guest_gone(struct guest *q)
+{
+    polling_vanished(q->polling, &q->poll);
+    guest_free(q);
+}
+
+static void guest_now(struct guest *q)
+{
+    polling_answer_now(q->polling, &q->poll);
+}
+
 /* key: the id and the node of a request. */
 static struct guest *guest_find(const struct gateway *g, struct slice id, struct slice node)
 {
@@ -464,14 +493,12 @@ static uint64_t number_of(struct slice id)
 
 static void asked(struct gateway *g, const struct envelope *e)
 {
-    bool flag = flag_of(e->data);
+    bool flag = flag_of(e->data), gone = slice_eq(e->event, verb_gone), now = slice_eq(e->event, verb_now);
     struct slice rest = e->data.n != 0 ? slice_from(e->data, 1) : SLICE_NONE;
-    struct guest *q = guest_find(g, slice_eq(e->event, verb_gone) ? rest : e->id, e->node);
-    if (slice_eq(e->event, verb_gone)) {
-        if (q != NULL && slice_eq(q->sid, e->from)) {
-            polling_vanished(q->polling, &q->poll);
-            guest_free(q);
-        }
+    struct guest *q = guest_find(g, gone || now ? rest : e->id, e->node);
+    if (gone || now) {
+        if (q != NULL && slice_eq(q->sid, e->from))
+            (gone ? guest_gone : guest_now)(q);
         return;
     }
     if (q != NULL)
@@ -498,6 +525,15 @@ void forward_envelope(struct gateway *g, const struct envelope *e)
         asked(g, e);
     else
         answered(g, e);
+}
+
+void forwards_drain(struct gateway *g)
+{
+    struct forward *f, *next;
+    HASH_ITER (hh, g->forwards, f, next) {
+        if (f->sent)
+            ask_now(f); /* those that follow are put behind */
+    }
 }
 
 void forwards_fini(struct gateway *g)

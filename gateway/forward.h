@@ -21,6 +21,8 @@ void forward_cancel(struct forward *f);
 /* Does this envelope CONTROL or CONTROLLED concern us? */
 bool forward_is(const struct envelope *e);
 void forward_envelope(struct gateway *g, const struct envelope *e);
+/* This node is about to go: GETs that wait here are answered now, by the nodes that have their sessions, and so are those that still come. */
+void forwards_drain(struct gateway *g);
 /* With the broker gone nothing is answered any more. */
 void forwards_fini(struct gateway *g);
 

@@ -82,7 +82,7 @@ static void answer_get(struct polling *po)
     struct buf body = BUF_INIT;
     struct poll *p = TAKE(po->get);
     struct poll_answer a = {.status = 200};
-    po->answering = false;
+    po->answering = po->now = false;
     if (p == NULL)
         return;
     if (po->frames.n == 0)
@@ -401,6 +401,14 @@ void polling_hurry(struct polling *po, bool hurry)
     loop_idle(po->gw->loop, &po->work, 0);
 }
 
+void polling_answer_now(struct polling *po, const struct poll *poll)
+{
+    if (po->get != poll)
+        return;
+    po->now = true;
+    polling_wake(po);
+}
+
 bool polling_is_still(const struct polling *po)
 {
     return po->get == NULL && po->post == NULL && po->back == NULL && po->frames.n == 0;
@@ -422,7 +430,7 @@ static void on_work(struct task *t)
         finish(po);
         return;
     }
-    if (po->frames.n != 0 || po->hurry)
+    if (po->frames.n != 0 || po->hurry || po->now)
         get_ready(po);
     if (po->post != NULL && !po->read)
         take_packets(po);

@@ -47,6 +47,8 @@ void polling_get(struct polling *po, struct poll *poll, bool base64, struct slic
 void polling_post(struct polling *po, struct poll *poll, bool bytes, struct slice body);
 /* Whoever waits for this answer is gone: it must not be given any more. That ends the session, as with the official server. */
 void polling_vanished(struct polling *po, const struct poll *poll);
+/* The node that waits for this answer is about to go: it is given as soon as it can be, with nothing if there is nothing. */
+void polling_answer_now(struct polling *po, const struct poll *poll);
 /* A request of another node: has it come before? (repeats.h) */
 bool polling_repeated(struct polling *po, bool post, struct slice node, uint64_t number);
 

@@ -37,6 +37,7 @@ struct polling {
     bool text;       /* this answer, too */
     bool left;       /* the client has said that it goes */
     bool hurry;      /* no GET is to wait */
+    bool now;        /* this one is not to */
     bool answering;  /* the GET has all that is for it, but the store does not know that yet */
     bool read;       /* the same of the POST: all of it has been read */
     bool refused;    /* its client has broken a rule */

@@ -174,6 +174,21 @@ describe('sessions by long-polling outlive their node', { timeout: 120000 }, () 
       assert.deepEqual(all[2].said, [n]);
       assert.equal(await counter(cluster.gateways[2], 'polls_taken_over'), before);
     });
+
+    it('a node that stops in order takes no session of others with it', async () => {
+      const room = unique(), talker = await cluster.client(2, unique()), way = await cluster.add(`leaving-${recovery}`, { insecure: true, flags: [...FLAGS, '--drain-time', '3s', '--socketio-recovery', recovery] });
+      Object.assign(balancer, { open: 2, rest: [cluster.gateways.indexOf(way)], retry: undefined });
+      await talker.join(room);
+      const all = [await clients.connected(io4), await clients.connected(io2)], ids = all.map(s => s.id);
+      for (const s of all) assert.equal((await ask(s, 'join', room)).type, 'ack');
+      await sleep(100); // their GETs wait
+      balancer.rest = [2];
+      assert.equal((await way.process.terminate()).code, 0);
+      for (let n = 1; n <= 3; n++) await talker.publish(room, n, { event: 'n' });
+      await until(() => all.every(s => s.said.length === 3), { what: () => `messages: ${all.map(s => [s.said.length, s.ends])}` });
+      for (const s of all) assert.equal((await ask(s, 'presence', room)).type, 'ack');
+      assert.deepEqual(all.map(s => [s.ends, s.id]), ids.map(id => [[], id]));
+    });
   });
 
   describe('request by request', () => {
