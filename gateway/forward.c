@@ -330,19 +330,10 @@ static struct forward *create(struct gateway *g, struct slice sid, struct slice 
 static struct forward *begin(struct gateway *g, struct slice name, struct slice verb, char flag, struct slice data,
                              struct poll *poll)
 {
-    struct slice sid = name, node = SLICE("");
+    struct slice sid, node;
     bool ours;
-    if (name.n < SID_LEN || g->broker == NULL)
+    if (g->broker == NULL || !polling_name_read(name, &sid, &node))
         return NULL;
-    if (name.n > SID_LEN) {
-        sid.n = SID_LEN;
-        node = slice_from(name, SID_LEN + 1);
-        if (name.p[SID_LEN] != '.' || node.n == 0 || node.n >= NODE_ID_MAX)
-            return NULL;
-    }
-    for (size_t i = 0; i < name.n; i++)
-        if (name.p[i] <= ' ' || name.p[i] > '~' || strchr("{}%", name.p[i]) != NULL)
-            return NULL;
     ours = slice_eq(node, slice_str(g->node)); /* not any more, or it would have been found here */
     if (ours && gateway_resume_window_s(g) == 0)
         return NULL;

@@ -13,6 +13,7 @@
 #include "gateway/gateway.h"
 #include "gateway/leaving.h"
 #include "gateway/metrics.h"
+#include "gateway/polling.h"
 #include "gateway/polling_record.h"
 #include "gateway/polling_take.h"
 #include "gateway/probe.h"
@@ -507,22 +508,14 @@ void move_envelope(struct gateway *g, const struct envelope *e)
 struct move *move_create(struct conn *c, struct slice name, enum eio_revision revision)
 {
     struct gateway *g = c->gw;
-    struct slice node = SLICE_NONE;
-    if (name.n < SID_LEN || g->broker == NULL)
+    struct slice sid, node;
+    if (g->broker == NULL || !polling_name_read(name, &sid, &node))
         return NULL;
-    if (name.n > SID_LEN) {
-        node = slice_from(name, SID_LEN + 1);
-        if (name.p[SID_LEN] != '.' || node.n == 0 || node.n >= NODE_ID_MAX)
-            return NULL;
-    }
-    for (size_t i = 0; i < name.n; i++)
-        if (name.p[i] <= ' ' || name.p[i] > '~' || strchr("{}%", name.p[i]) != NULL)
-            return NULL;
     struct move *m = xcalloc(1, sizeof *m);
     m->gw = g;
     m->conn = c;
     m->revision = revision;
-    memcpy(m->sid, name.p, SID_LEN);
+    memcpy(m->sid, sid.p, sid.n);
     if (!slice_eq(node, slice_str(g->node))) /* it was ours, and is another's */
         (void)snprintf(m->node, sizeof m->node, "%.*s", SLICE_FMT(node));
     list_init(&m->parts);

@@ -485,6 +485,24 @@ void polling_name_append(const struct polling *po, struct buf *ret)
     buf_append_str(ret, po->gw->node);
 }
 
+bool polling_name_read(struct slice name, struct slice *ret_sid, struct slice *ret_node)
+{
+    *ret_sid = name;
+    *ret_node = SLICE("");
+    if (name.n < SID_LEN)
+        return false;
+    if (name.n > SID_LEN) {
+        ret_sid->n = SID_LEN;
+        *ret_node = slice_from(name, SID_LEN + 1);
+        if (name.p[SID_LEN] != '.' || ret_node->n == 0 || ret_node->n >= NODE_ID_MAX)
+            return false;
+    }
+    for (size_t i = 0; i < name.n; i++)
+        if (name.p[i] <= ' ' || name.p[i] > '~' || strchr("{}%", name.p[i]) != NULL)
+            return false;
+    return true;
+}
+
 struct polling *polling_find(const struct gateway *g, struct slice sid)
 {
     const struct engine *e = engine_find(g, sid);

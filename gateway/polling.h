@@ -37,6 +37,8 @@ enum err polling_open(struct gateway *g, const struct http_request *r, struct po
 void polling_named(struct polling *po, struct slice name);
 /* What the client calls it: of revision 4 with the name of this node behind a dot, so that others find it; one of revision 3 is a session of that name, which the store knows. */
 void polling_name_append(const struct polling *po, struct buf *ret);
+/* Takes that apart: the sid, and the node that has opened it; empty: it does not say. False: nothing is called so. */
+bool polling_name_read(struct slice name, struct slice *ret_sid, struct slice *ret_node);
 /* NULL: there is none of that name on this node, or it has gone over to a WebSocket. */
 struct polling *polling_find(const struct gateway *g, struct slice sid);
 
