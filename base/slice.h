@@ -46,11 +46,11 @@ static inline struct slice slice_from(struct slice s, size_t from)
 /* Copies s to *at, which has room for it, and goes on behind it: for what is allocated together with its owner. Returns the copy. */
 static inline struct slice slice_put(char **at, struct slice s)
 {
-    struct slice copy = {*at, s.n};
+    struct slice placed = {*at, s.n};
     if (s.n != 0)
         memcpy(*at, s.p, s.n);
     *at += s.n;
-    return copy;
+    return placed;
 }
 
 #endif

@@ -70,7 +70,7 @@ static void part_over(struct act *a, enum err err, const char *why)
         (void)snprintf(a->why, sizeof a->why, "%s", why != NULL ? why : err_name(err));
         a->result.why = a->why;
     }
-    a->again = a->again || err_retry(err);
+    a->again = a->again || err_retry(err) || err == ERR_CONFLICT; /* what is in the way is soon over */
     if (--a->left != 0)
         return;
     bool late = loop_now_ms(a->gw->loop) >= a->end_ms;

@@ -126,10 +126,7 @@ static struct api_keys *read_list(json_t *root, struct error *reterr)
         return NULL;
     struct api_keys *k = xcalloc(1, sizeof *k + json_array_size(list) * sizeof k->keys[0]);
     k->refs = 1;
-    json_array_foreach(list, i, item)
-    {
-        if (err != OK)
-            break;
+    for (i = 0; err == OK && (item = json_array_get(list, i)) != NULL; i++) {
         err = read_key(item, i, &k->keys[k->count++], reterr);
         if (err == OK)
             err = check_unique(k, reterr);

@@ -298,15 +298,6 @@ static void on_timer(struct timer *t)
         refuse(f);
 }
 
-static struct slice put(char **at, struct slice s)
-{
-    struct slice copy = {*at, s.n};
-    if (s.n != 0)
-        memcpy(*at, s.p, s.n);
-    *at += s.n;
-    return copy;
-}
-
 static struct forward *create(struct gateway *g, struct slice sid, struct slice node, struct slice verb, char flag,
                               struct slice data)
 {
@@ -315,10 +306,10 @@ static struct forward *create(struct gateway *g, struct slice sid, struct slice 
     f->gw = g;
     f->verb = verb;
     f->there.lost = on_lost;
-    f->sid = put(&at, sid);
+    f->sid = slice_put(&at, sid);
     f->data = (struct slice){at, data.n + 1};
     *at++ = flag;
-    (void)put(&at, data);
+    (void)slice_put(&at, data);
     memcpy(f->node, node.p, node.n);
     timer_init(&f->timer, g->loop, on_timer);
     (void)snprintf(f->id, sizeof f->id, "p%" PRIx64, ++g->last_forward);
@@ -439,9 +430,9 @@ static struct guest *guest_create(struct gateway *g, const struct envelope *e)
     char *at = q->key;
     q->gw = g;
     q->poll.answer = on_guest_answer;
-    q->id = put(&at, e->id);
-    q->node = q->poll.node = put(&at, e->node);
-    q->sid = put(&at, e->from);
+    q->id = slice_put(&at, e->id);
+    q->node = q->poll.node = slice_put(&at, e->node);
+    q->sid = slice_put(&at, e->from);
     HASH_ADD_KEYPTR(hh, g->guests, q->key, q->id.n + q->node.n, q);
     return q;
 }
@@ -485,8 +476,8 @@ static uint64_t number_of(struct slice id)
 static void asked(struct gateway *g, const struct envelope *e)
 {
     bool flag = flag_of(e->data), gone = slice_eq(e->event, verb_gone), now = slice_eq(e->event, verb_now);
-    struct slice rest = e->data.n != 0 ? slice_from(e->data, 1) : SLICE_NONE;
-    struct guest *q = guest_find(g, gone || now ? rest : e->id, e->node);
+    struct slice data = e->data.n != 0 ? slice_from(e->data, 1) : SLICE_NONE;
+    struct guest *q = guest_find(g, gone || now ? data : e->id, e->node);
     if (gone || now) {
         if (q != NULL && slice_eq(q->sid, e->from))
             (gone ? guest_gone : guest_now)(q);
@@ -503,9 +494,9 @@ static void asked(struct gateway *g, const struct envelope *e)
     else if (polling_repeated(q->polling, slice_eq(e->event, verb_post), e->node, number_of(e->id)))
         guest_free(q); /* it has been answered already */
     else if (slice_eq(e->event, verb_get))
-        polling_get(q->polling, &q->poll, flag, rest.n != 0 ? rest : (struct slice){q->key, q->id.n + q->node.n});
+        polling_get(q->polling, &q->poll, flag, data.n != 0 ? data : (struct slice){q->key, q->id.n + q->node.n});
     else if (slice_eq(e->event, verb_post))
-        polling_post(q->polling, &q->poll, flag, rest);
+        polling_post(q->polling, &q->poll, flag, data);
     else
         on_guest_answer(&q->poll, &(struct poll_answer){.status = 400, .reason = EIO_BAD_REQUEST});
 }

@@ -111,15 +111,6 @@ static void on_gone(struct http_exchange *x)
 
 /* --- requests --- */
 
-static struct slice put(char **at, struct slice s)
-{
-    struct slice copy = {*at, s.n};
-    if (s.n != 0)
-        memcpy(*at, s.p, s.n);
-    *at += s.n;
-    return copy;
-}
-
 static struct waiting *wait_for(struct gateway *g, const struct http_request *r, struct http_exchange *x, bool get)
 {
     bool jsonp, said;
@@ -136,9 +127,9 @@ static struct waiting *wait_for(struct gateway *g, const struct http_request *r,
                           .exchange = x,
                           .get = get,
                           .jsonp = jsonp};
-    w->index = put(&at, index);
-    w->origin = put(&at, r->origin);
-    w->stamp = put(&at, stamp);
+    w->index = slice_put(&at, index);
+    w->origin = slice_put(&at, r->origin);
+    w->stamp = slice_put(&at, stamp);
     x->owner = w;
     x->gone = on_gone;
     return w;

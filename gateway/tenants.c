@@ -160,10 +160,7 @@ static struct tenants *read_list(json_t *root, struct error *reterr)
     if (list == NULL)
         return NULL;
     struct tenants *t = xcalloc(1, sizeof *t + json_array_size(list) * sizeof t->list[0]);
-    json_array_foreach(list, i, item)
-    {
-        if (err != OK)
-            break;
+    for (i = 0; err == OK && (item = json_array_get(list, i)) != NULL; i++) {
         err = read_tenant(item, i, &t->list[t->count++], reterr);
         if (err == OK)
             err = check_unique(t, reterr);

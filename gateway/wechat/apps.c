@@ -118,10 +118,7 @@ static struct wechat_apps *read_list(json_t *root, struct error *reterr)
         return NULL;
     struct wechat_apps *a = xcalloc(1, sizeof *a + json_array_size(list) * sizeof a->list[0]);
     a->refs = 1;
-    json_array_foreach(list, i, item)
-    {
-        if (err != OK)
-            break;
+    for (i = 0; err == OK && (item = json_array_get(list, i)) != NULL; i++) {
         err = read_app(item, i, &a->list[a->count++], reterr);
         if (err == OK && wechat_apps_find(a, slice_str(a->list[i].appid)) != &a->list[i])
             err = fail(reterr, ERR_BAD_REQUEST, "two apps have the appid %s", a->list[i].appid);
